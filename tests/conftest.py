@@ -1,0 +1,32 @@
+"""What every test stands on: eight CPU devices, repeatable examples, and which tests are slow.
+
+The environment is set before JAX is first imported, and is inherited by the processes that tests start.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+    os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")  # shardings need more than one
+os.environ["COLUMNS"] = "80"  # what reports are asked to be readable at
+
+import hypothesis
+import pytest
+
+# A timing limit of Hypothesis's own would fail examples that are the first to compile something.
+hypothesis.settings.register_profile("here", deadline=None, database=None, max_examples=50)
+hypothesis.settings.register_profile("ci", parent=hypothesis.settings.get_profile("here"), derandomize=True)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "here")
+
+BENCHMARKS = Path(__file__).parent / "benchmarks"
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest reads the markers for ``-m``
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Every benchmark is slow."""
+    for item in items:
+        if item.path.is_relative_to(BENCHMARKS):
+            item.add_marker(pytest.mark.slow)

@@ -1,0 +1,56 @@
+"""Load a checkpoint into a JAX tree by name, strictly, and only after saying what it will do.
+
+    plan = treeload.plan(model, "ckpts/vit")     # reads shapes and dtypes only
+    print(plan)                                   # which leaves would load, and what is wrong
+    model = plan.load()                           # does exactly that, or changes nothing
+"""
+
+from treeload._api import inspect, load, names, open, plan, save, state, update
+from treeload._errors import LoadError, NameCollision, RuleError, SaveError, SourceError, TreeloadError
+from treeload._names import Name
+from treeload._offers import From
+from treeload._ops import Apply, Cast, Reshape, Transpose
+from treeload._plan import Entry, Finding, Plan, SourceLeaf
+from treeload._policy import BIAS, Policy
+from treeload._rules import Rename
+from treeload.reports._inventory import Inventory
+from treeload.sources._base import Source
+
+__all__ = [
+    "BIAS",
+    "Apply",
+    "Cast",
+    "Entry",
+    "Finding",
+    "From",
+    "Inventory",
+    "LoadError",
+    "Name",
+    "NameCollision",
+    "Plan",
+    "Policy",
+    "Rename",
+    "Reshape",
+    "RuleError",
+    "SaveError",
+    "Source",
+    "SourceError",
+    "SourceLeaf",
+    "Transpose",
+    "TreeloadError",
+    "inspect",
+    "load",
+    "names",
+    "open",
+    "plan",
+    "save",
+    "state",
+    "update",
+]
+
+for _name in __all__:
+    # Users meet these as treeload.LoadError, in tracebacks and in the docs, wherever they are written.
+    _public = globals()[_name]
+    if isinstance(_public, type):
+        _public.__module__ = "treeload"
+del _name, _public

@@ -1,0 +1,478 @@
+"""What a load will do: entries and findings, as data that can be asked, printed and stored.
+
+Owns ``Plan``, ``Entry``, ``Finding``, ``SourceLeaf`` and every question they answer. Refuses to own how
+they come about (``_match``), how they read (``reports``) and how they are carried out (``_execute``):
+those rooms lie above this one and are handed in as ``Hands``. Nothing here reads an array.
+
+A plan of 100,000 leaves is made in a fraction of a second because most of its entries say the same
+thing: "this leaf, from the leaf of that name". Those are kept as a mark in a list and become ``Entry``
+objects when somebody looks.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import jax
+
+from treeload._errors import LoadError
+from treeload._names import Name, NameLike, as_name, print_name
+from treeload._ops import Leaf, Op, Value
+from treeload._patterns import PatternLike, compile_pattern
+from treeload._policy import VERDICTS
+from treeload._rules import Rule
+from treeload._specs import Kind, Spec, bare, elements, is_abstract, nbytes, print_spec, spec_of
+from treeload._trees import Keys, PyTree, Tree
+from treeload.sources._base import Source
+
+
+class Action(enum.StrEnum):
+    """What happens to a destination leaf."""
+
+    LOAD = "load"  # a source leaf's value, after its ops and cast
+    ZERO = "zero"  # zeros: the source is absent, and the policy says that means zero
+    KEEP = "keep"  # the destination's own value
+    TIE = "tie"  # the same source as another destination leaf, by a rule
+
+
+@dataclass(frozen=True, slots=True)
+class SourceLeaf:
+    """One leaf of one source.
+
+    Attributes:
+        source: the source's label.
+        name: the leaf's own name there.
+        spec: its shape and dtype there.
+    """
+
+    source: str
+    name: Name
+    spec: Spec
+
+    def __str__(self) -> str:
+        return str(self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Unused(SourceLeaf):
+    """A source leaf that feeds nothing.
+
+    Attributes:
+        at: the name it would have in the destination.
+        why: what it met there.
+    """
+
+    at: Name
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """The plan's line for one destination leaf.
+
+    Attributes:
+        name: its canonical name.
+        action: what happens to it.
+        spec: the shape and dtype that the destination asks for.
+        sources: the source leaves it is made of; none where it is kept or zeroed.
+        ops: what is done to them, in order.
+        cast: whether the dtype changes after the ops.
+        rule: the rule that chose them; None where names were equal.
+        reason: why it is kept or zeroed, or how it was matched, in words; may be empty.
+        aliases: its other names, where it is tied.
+        optional: whether a source may lack it (RNG state, caches, intermediates of NNX).
+        needs_values: whether a check of values is still to be done for it.
+    """
+
+    name: Name
+    action: Action
+    spec: Spec
+    sources: tuple[SourceLeaf, ...] = ()
+    ops: tuple[Op, ...] = ()
+    cast: bool = False
+    rule: Rule | None = None
+    reason: str = ""
+    aliases: tuple[Name, ...] = ()
+    optional: bool = False
+    needs_values: bool = False
+    value: Value | None = field(default=None, repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One disagreement between destination and source.
+
+    Attributes:
+        kind: one of the kinds of ``Policy``: ``"missing"``, ``"shape"``, ...
+        name: the destination-side name it is about.
+        verdict: what the policy said: ``"error"``, ``"keep"``, ``"ignore"``, ``"first"``.
+        expected: what the destination asks for: a spec, words, or None for nothing.
+        found: what the source has, likewise.
+        source: the source leaf concerned, under its own name; None where there is none.
+        rule: the rule concerned, if any.
+        message: what is wrong, in one sentence.
+        remedy: what to write to go on.
+        near: names on the other side that are nearly this one.
+    """
+
+    kind: str
+    name: Name
+    verdict: str
+    expected: Spec | str | None = None
+    found: Spec | str | None = None
+    source: SourceLeaf | None = None
+    rule: Rule | None = None
+    message: str = ""
+    remedy: str = ""
+    near: tuple[Name, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.kind} {print_name(self.name)}: {self.message}"
+
+
+@dataclass(frozen=True, slots=True)
+class ZeroCheck:
+    """To be done before anything is changed: every element of ``value`` must be exactly zero.
+
+    ``finding`` is the finding that it gives where it fails; the counts are filled in.
+    """
+
+    name: Keys
+    value: Value
+    finding: Finding
+
+
+@dataclass(frozen=True, slots=True)
+class EqualCheck:
+    """To be done before anything is changed: tied leaves must have one value in the source.
+
+    ``values`` are the source's, each under the destination's name for it; the first is what loads.
+    """
+
+    name: Keys
+    values: tuple[tuple[Keys, Value], ...]
+    finding: Finding
+
+
+@dataclass(frozen=True, slots=True)
+class Hands:
+    """What the rooms above do with a plan, handed in by whoever makes one."""
+
+    load: Callable[..., PyTree]
+    verify: Callable[[Plan], Plan]
+    text: Callable[[Plan], str]
+    html: Callable[[Plan], str]
+    error: Callable[[Plan, Sequence[Finding]], str]
+
+
+PLAIN = object()
+"""The row of a leaf that loads from the first source's leaf of the same name, shape and dtype."""
+
+Row = Entry | None | object  # None: a slot that is no leaf; PLAIN; or the entry itself
+
+
+class Plan:
+    """What a load will do, leaf by leaf, and everything that is wrong with it.
+
+    Made by ``treeload.plan`` without reading an array. It does not change: ``verify`` gives a new one.
+
+    Attributes:
+        findings: every disagreement, whatever its verdict, by kind and then in the destination's order.
+        unused: source leaves that feed nothing, each with why.
+    """
+
+    def __init__(
+        self,
+        *,
+        tree: Tree,
+        sources: tuple[Source, ...],
+        rows: list[Row],
+        findings: Iterable[Finding],
+        unused: Iterable[Unused],
+        checks: tuple[ZeroCheck | EqualCheck, ...],
+        hands: Hands,
+    ) -> None:
+        self._tree = tree
+        self._sources = sources
+        self._rows = rows
+        self._checks = checks
+        self._hands = hands
+        order = list(VERDICTS)
+        self.findings: tuple[Finding, ...] = tuple(sorted(findings, key=lambda f: order.index(f.kind)))
+        self.unused: tuple[Unused, ...] = tuple(unused)
+
+    # What it says.
+
+    @cached_property
+    def entries(self) -> tuple[Entry, ...]:
+        """One entry for each leaf of the destination, in the destination's order."""
+        return tuple(
+            self._plain_entry(index) if row is PLAIN else row  # type: ignore[misc]  # the third kind is Entry
+            for index, row in enumerate(self._rows)
+            if row is not None
+        )
+
+    def _plain_entry(self, index: int) -> Entry:
+        name, value = Name(self._tree.names[index]), self._tree.values[index]
+        spec = bare(value)
+        label = self._sources[0].label
+        return Entry(
+            name, Action.LOAD, spec, (SourceLeaf(label, name, spec),),
+            optional=self._tree.names[index] in self._tree.optional, value=Leaf(0, name, spec),
+        )  # fmt: skip
+
+    @cached_property
+    def _by_name(self) -> dict[Name, Entry]:
+        found = {entry.name: entry for entry in self.entries}
+        for entry in self.entries:
+            found.update(dict.fromkeys(entry.aliases, entry))
+        return found
+
+    def __getitem__(self, name: NameLike) -> Entry:
+        """The entry of a leaf, by its name or by any alias.
+
+        Raises:
+            KeyError: the destination has no leaf of that name.
+        """
+        try:
+            return self._by_name[as_name(name)]
+        except KeyError:
+            raise KeyError(f"the destination has no leaf {print_name(as_name(name))!r}") from None
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, (str, tuple)) and as_name(name) in self._by_name
+
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        """The findings whose verdict is ``error``."""
+        return tuple(finding for finding in self.findings if finding.verdict == "error")
+
+    @property
+    def pending(self) -> tuple[Name, ...]:
+        """Names whose value check is still to be done, in ``verify()`` or ``load()``."""
+        return tuple(dict.fromkeys(Name(check.name) for check in self._checks))
+
+    @property
+    def ok(self) -> bool:
+        """Whether no error is known so far."""
+        return all(finding.verdict != "error" for finding in self.findings)
+
+    def _count(self) -> dict[str, tuple[int, int]]:
+        """Leaves and elements for each action, without making entries."""
+        count: dict[str, tuple[int, int]] = dict.fromkeys(Action, (0, 0))
+        for value, row in zip(self._tree.values, self._rows, strict=True):
+            if row is not None:
+                action = Action.LOAD if row is PLAIN else row.action  # type: ignore[attr-defined]
+                leaves, size = count[action]
+                count[action] = (leaves + 1, size + elements(spec_of(value)))
+        return count
+
+    @property
+    def coverage(self) -> float:
+        """Elements loaded / elements in the destination, from 0.0 to 1.0; 1.0 for no elements.
+
+        A leaf with a problem is not loaded, nor is one that is zeroed or kept. Tied leaves count once.
+        """
+        count = self._count()
+        total = sum(size for _, size in count.values())
+        loaded = count[Action.LOAD][1] + count[Action.TIE][1]
+        return loaded / total if total else 1.0
+
+    def summary(self) -> str:
+        """One line: ``148 of 150 leaves load (98.7 % of 86.6 M elements); 2 kept; 3 problems``."""
+        count = self._count()
+        total = sum(leaves for leaves, _ in count.values())
+        size = sum(size for _, size in count.values())
+        loaded = count[Action.LOAD][0] + count[Action.TIE][0]
+        parts = [
+            f"{loaded:,} of {total:,} {'leaf' if total == 1 else 'leaves'} "
+            f"{'loads' if total == 1 else 'load'} ({_percent(self.coverage)} of {_quantity(size)} elements)"
+        ]
+        problems = len(self.errors)
+        for number, word in ((count[Action.ZERO][0], "zeroed"), (count[Action.KEEP][0], "kept")):
+            if number:
+                parts.append(f"{number:,} {word}")
+        forgiven = len(self.findings) - problems
+        if forgiven:
+            parts.append(f"{forgiven:,} forgiven")
+        if self.pending:
+            parts.append(f"{len(self.pending):,} to check by value")
+        parts.append(f"{problems:,} problem{'' if problems == 1 else 's'}" if problems else "no problems")
+        return "; ".join(parts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The whole plan as JSON-like data; nothing is grouped or cut."""
+        return {
+            "summary": self.summary(),
+            "ok": self.ok,
+            "coverage": self.coverage,
+            "sources": [source.label for source in self._sources],
+            "entries": [_entry_dict(entry) for entry in self.entries],
+            "findings": [_finding_dict(finding) for finding in self.findings],
+            "pending": [str(name) for name in self.pending],
+            "unused": [{**_leaf_dict(leaf), "at": str(leaf.at), "why": leaf.why} for leaf in self.unused],
+        }
+
+    def to_json(self, *, indent: int | None = None) -> str:
+        """``to_dict`` as JSON text."""
+        return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False)
+
+    def to_html(self) -> str:
+        """The report as a piece of HTML, without scripts or links to anything."""
+        return self._hands.html(self)
+
+    def _repr_html_(self) -> str:
+        return self.to_html()
+
+    def __str__(self) -> str:
+        return self._hands.text(self)
+
+    def __repr__(self) -> str:
+        return f"<Plan: {self.summary()}>"
+
+    # What it holds you to.
+
+    def raise_for_errors(self) -> None:
+        """Nothing where the plan has no errors.
+
+        Raises:
+            LoadError: it has; the error carries all of them.
+        """
+        errors = self.errors
+        if errors:
+            raise LoadError(self._hands.error(self, errors), findings=errors, plan=self)
+
+    def verify(self) -> Plan:
+        """This plan with its value checks done; nothing is loaded and nothing is raised for findings.
+
+        Raises:
+            SourceError: a source could not be read.
+        """
+        return self._hands.verify(self) if self._checks else self
+
+    def require(self, *, coverage: float | None = None, kept: PatternLike | Iterable[PatternLike] | None = None) -> Plan:
+        """This plan, where it loads at least as much as asked.
+
+        Args:
+            coverage: the least share of elements that must load, from 0.0 to 1.0.
+            kept: patterns of the only leaves that may be kept; ``()`` for none.
+
+        Raises:
+            LoadError: less is loaded, or another leaf is kept; ``findings`` are the plan's errors.
+            RuleError: a pattern that cannot mean anything.
+        """
+        problems = []
+        if coverage is not None and self.coverage < coverage:
+            problems.append(
+                f"{_percent(self.coverage)} of the destination's elements load, {_percent(coverage)} are required"
+            )
+        if kept is not None:
+            given = [kept] if isinstance(kept, str) or not isinstance(kept, Iterable) else kept
+            allowed = [compile_pattern(pattern) for pattern in given]
+            extra = [
+                str(entry.name) for entry in self.entries
+                if entry.action == Action.KEEP and not any(p.matches(str(entry.name)) for p in allowed)
+            ]  # fmt: skip
+            if extra:
+                shown = ", ".join(extra[:10]) + (f" and {len(extra) - 10:,} more" if len(extra) > 10 else "")
+                problems.append(f"{len(extra):,} {'leaf is' if len(extra) == 1 else 'leaves are'} kept beyond those allowed: {shown}")
+        if problems:
+            raise LoadError("; ".join(problems) + f"\n\n{self}", findings=self.errors, plan=self)
+        return self
+
+    # What it gives on.
+
+    def load(
+        self, *, init: Callable[[], PyTree] | None = None, donate: bool = False, progress: bool | None = None
+    ) -> PyTree:
+        """A new tree of the destination's structure with the source's values; or nothing is changed.
+
+        Args:
+            init: a function of no arguments giving a concrete tree of the destination's structure. It
+                is asked only for leaves that are kept and abstract; it is jitted, so that what is not
+                needed is never computed.
+            donate: free the destination's replaced arrays once nothing can fail any more.
+            progress: show a progress bar; None: on a terminal, once the load lasts over a second.
+
+        Raises:
+            LoadError: the plan has errors, or a value check fails.
+            SourceError: a source could not be read.
+        """
+        return self._hands.load(self, init=init, donate=donate, progress=progress)
+
+    def _with(self, *, findings: Iterable[Finding], done: bool = True) -> Plan:
+        """This plan with other findings and, where ``done``, no value checks left."""
+        rows = [
+            replace(row, needs_values=False) if done and isinstance(row, Entry) and row.needs_values else row
+            for row in self._rows
+        ]
+        return Plan(
+            tree=self._tree, sources=self._sources, rows=rows, findings=findings, unused=self.unused,
+            checks=() if done else self._checks, hands=self._hands,
+        )  # fmt: skip
+
+    def _abstract_kept(self) -> list[int]:
+        """Slots that are kept and hold only a spec, whose value ``init`` must give."""
+        return [
+            index
+            for index, row in enumerate(self._rows)
+            if isinstance(row, Entry) and row.action == Action.KEEP and is_abstract(self._tree.values[index])
+        ]
+
+
+def _percent(share: float) -> str:
+    # Never rounded up to 100 %: a plan that leaves anything out must not say it loads all.
+    return "100 %" if share >= 1 else f"{min(share * 100, 99.9):.1f} %"
+
+
+def _quantity(number: int) -> str:
+    for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
+        if number >= size * 10 or (number >= size and unit != "k"):
+            return f"{number / size:.1f} {unit}"
+    return f"{number:,}"
+
+
+def _spec_dict(spec: Spec | str | None) -> Any:
+    if spec is None or isinstance(spec, str):
+        return spec
+    return {"shape": list(spec.shape), "dtype": str(spec.dtype), "bytes": nbytes(spec)}
+
+
+def _leaf_dict(leaf: SourceLeaf) -> dict[str, Any]:
+    return {"source": leaf.source, "name": str(leaf.name), "spec": _spec_dict(leaf.spec)}
+
+
+def _entry_dict(entry: Entry) -> dict[str, Any]:
+    return {
+        "name": str(entry.name),
+        "action": str(entry.action),
+        "spec": _spec_dict(entry.spec),
+        "sources": [_leaf_dict(leaf) for leaf in entry.sources],
+        "ops": [repr(op) for op in entry.ops],
+        "cast": entry.cast,
+        "rule": None if entry.rule is None else repr(entry.rule),
+        "reason": entry.reason,
+        "aliases": [str(alias) for alias in entry.aliases],
+        "optional": entry.optional,
+        "needs_values": entry.needs_values,
+    }
+
+
+def _finding_dict(finding: Finding) -> dict[str, Any]:
+    return {
+        "kind": finding.kind,
+        "name": str(finding.name),
+        "verdict": finding.verdict,
+        "expected": _spec_dict(finding.expected),
+        "found": _spec_dict(finding.found),
+        "source": None if finding.source is None else _leaf_dict(finding.source),
+        "rule": None if finding.rule is None else repr(finding.rule),
+        "message": finding.message,
+        "remedy": finding.remedy,
+        "near": [str(name) for name in finding.near],
+    }

@@ -1,0 +1,226 @@
+"""How source names and layouts become destination names: rules, and the engine that applies them.
+
+Owns what a rule is, the order in which rules take leaves, and the grafting of one source into the
+destination's names. Refuses to own patterns (``_patterns``), ops (``_ops``) and what is done with
+names that meet nothing (``_match``). Works on names and specs alone.
+
+A rule takes source leaves by its patterns and gives values under new names: one for one (``Rename``),
+one for many, or many for one. All rules act at once on the names the source has: the first rule whose
+pattern matches takes the leaf, and no rule sees another's result.
+"""
+
+from __future__ import annotations
+
+import abc
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from treeload._errors import RuleError
+from treeload._names import print_name
+from treeload._ops import Op, Value, as_ops, chain
+from treeload._patterns import Pattern, PatternLike, Template, compile_pattern, compile_template
+
+Keys: TypeAlias = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """One source leaf that a rule took.
+
+    Attributes:
+        pattern: which of the rule's source patterns matched.
+        match: the match, with its captures.
+        name: the leaf's name before the rule.
+        value: the leaf, or what earlier rules of its ``From`` made of it.
+    """
+
+    pattern: int
+    match: re.Match[str]
+    name: Keys
+    value: Value
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What a rule makes of the leaves it took: one value under a new name.
+
+    ``value`` is None where the rule could not be applied; ``fault`` then says why.
+    """
+
+    name: Keys
+    value: Value | None
+    taken: tuple[Keys, ...]
+    fault: str | None = None
+
+
+class Rule(abc.ABC):
+    """How some source leaves become destination leaves. Rules are immutable and hold no arrays."""
+
+    @property
+    @abc.abstractmethod
+    def patterns(self) -> tuple[Pattern, ...]:
+        """The patterns over source names by which this rule takes leaves."""
+
+    @abc.abstractmethod
+    def give(self, taken: Sequence[Taken]) -> Iterator[Given]:
+        """The values it makes of all the leaves it took, each under its new name."""
+
+    @abc.abstractmethod
+    def inverse(self) -> Rule | None:
+        """The rule that turns the destination's layout back into the source's; None where something is lost."""
+
+    def rename(self, name: Keys) -> Keys | None:
+        """Where a slot that holds nothing goes (an explicit None in the source), if this rule takes it."""
+        return None
+
+    def landing(self) -> str:
+        """The destination side of the rule as it was written: where its findings belong."""
+        return str(self.patterns[0])
+
+
+@dataclass(frozen=True, init=False)
+class Rename(Rule):
+    """Leaves of one name become leaves of another, changed by ``ops`` on the way.
+
+    Args:
+        source: a pattern over the source's names.
+        destination: the new name, with the pattern's captures filled in.
+        ops: applied to each leaf, left to right.
+
+    >>> from treeload._ops import Transpose
+    >>> Rename("layer_{i}/weight", "layers/{i}/kernel", Transpose())
+    Rename('layer_{i}/weight', 'layers/{i}/kernel', Transpose())
+
+    Raises:
+        RuleError: a pattern or a template that cannot mean anything, or something that is no op.
+    """
+
+    source: Pattern
+    destination: Template
+    ops: tuple[Op, ...]
+
+    def __init__(self, source: PatternLike, destination: PatternLike, *ops: Op) -> None:
+        pattern = compile_pattern(source)
+        object.__setattr__(self, "source", pattern)
+        object.__setattr__(self, "destination", compile_template(destination, pattern))
+        object.__setattr__(self, "ops", as_ops(ops, "Rename"))
+
+    @property
+    def patterns(self) -> tuple[Pattern, ...]:
+        return (self.source,)
+
+    def give(self, taken: Sequence[Taken]) -> Iterator[Given]:
+        for leaf in taken:
+            name = self.destination.expand(leaf.match)
+            try:
+                yield Given(name, chain(leaf.value, self.ops), (leaf.name,))
+            except RuleError as error:
+                yield Given(name, None, (leaf.name,), str(error))
+
+    def inverse(self) -> Rule | None:
+        undone = [op.inverse() for op in reversed(self.ops)]
+        if self.source.opaque or any(op is None for op in undone) or not _keeps_all_captures(self):
+            return None
+        return Rename(self.destination.text, self.source.text, *(op for op in undone if op is not None))
+
+    def rename(self, name: Keys) -> Keys | None:
+        match = self.source.match(print_name(name))
+        return None if match is None else self.destination.expand(match)
+
+    def landing(self) -> str:
+        return str(self.destination)
+
+    def __repr__(self) -> str:
+        source = f"re.compile({self.source.text!r})" if self.source.opaque else repr(self.source.text)
+        parts = [source, repr(self.destination.text), *map(repr, self.ops)]
+        return f"Rename({', '.join(parts)})"
+
+
+def _keeps_all_captures(rule: Rename) -> bool:
+    """Whether the source's name can be told from the destination's: no wildcard, no capture lost."""
+    filled = {part for capture, part in rule.destination.parts if capture}
+    wild = re.search(r"(?<!\\)\*(?![^{}]*\})", rule.source.text)
+    return set(rule.source.captures) == filled and not wild
+
+
+@dataclass(frozen=True, slots=True)
+class Fed:
+    """A value under a destination-side name, and how it came there.
+
+    Attributes:
+        value: the expression; None where a rule could not be applied, which was reported.
+        rule: the rule that gave it the name; None where it kept its own.
+        taken: the names, one rule earlier, of the leaves it was made of.
+    """
+
+    value: Value | None
+    rule: Rule | None
+    taken: tuple[Keys, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A rule that did not do its work: on nothing at all, or on one leaf."""
+
+    rule: Rule
+    name: Keys | None
+    taken: tuple[Keys, ...]
+    message: str
+
+
+def apply_rules(
+    values: Sequence[tuple[Keys, Value]], rules: Sequence[Rule]
+) -> tuple[list[tuple[Keys, Fed]], list[Fault]]:
+    """Every value under its new name, and every rule that failed.
+
+    The result is ordered by rule, then by name as the source has it; leaves that no rule took keep
+    their names and come last. Two values under one name are both there: that is a finding for the
+    matcher.
+    """
+    if not rules:
+        return [(name, Fed(value, None, (name,))) for name, value in values], []
+    claims = [(number, which, pattern) for number, rule in enumerate(rules)
+              for which, pattern in enumerate(rule.patterns)]  # fmt: skip
+    taken: list[list[Taken]] = [[] for _ in rules]
+    kept: list[tuple[Keys, Fed]] = []
+    for name, value in values:
+        printed = print_name(name)
+        for number, which, pattern in claims:
+            match = pattern.match(printed)
+            if match is not None:
+                taken[number].append(Taken(which, match, name, value))
+                break
+        else:
+            kept.append((name, Fed(value, None, (name,))))
+    fed: list[tuple[Keys, Fed]] = []
+    faults: list[Fault] = []
+    for rule, leaves in zip(rules, taken, strict=True):
+        if not leaves:
+            faults.append(Fault(rule, None, (), _why_nothing(rule, [name for name, _ in values], rules)))
+            continue
+        for given in rule.give(leaves):
+            if given.fault is not None:
+                faults.append(Fault(rule, given.name, given.taken, given.fault))
+            fed.append((given.name, Fed(given.value, rule, given.taken)))
+    return fed + kept, faults
+
+
+def _why_nothing(rule: Rule, names: Iterable[Keys], rules: Sequence[Rule]) -> str:
+    for earlier in rules:
+        if earlier is rule:
+            break
+        if any(pattern.matches(print_name(name)) for pattern in rule.patterns for name in names):
+            return f"{rule!r} matched only leaves that an earlier rule had taken"
+    patterns = " or ".join(f"'{pattern}'" for pattern in rule.patterns)
+    return f"{rule!r} matched nothing: no leaf of the source is called {patterns}"
+
+
+def rename_empty(name: Keys, rules: Sequence[Rule]) -> Keys:
+    """Where a slot that holds nothing goes under ``rules``: the first that takes it says so."""
+    for rule in rules:
+        new = rule.rename(name)
+        if new is not None:
+            return new
+    return name

@@ -1,0 +1,1 @@
+"""What treeload says: plans and inventories as text and HTML."""
