@@ -1,18 +1,23 @@
 """Load a checkpoint into a JAX tree by name, strictly, and only after saying what it will do.
 
-    plan = treeload.plan(model, "ckpts/vit")     # reads shapes and dtypes only
-    print(plan)                                   # which leaves would load, and what is wrong
-    model = plan.load()                           # does exactly that, or changes nothing
+plan = treeload.plan(model, "ckpts/vit")     # reads shapes and dtypes only
+print(plan)                                   # which leaves would load, and what is wrong
+model = plan.load()                           # does exactly that, or changes nothing
 """
 
-from treeload._api import inspect, load, names, open, plan, save, state, update
+from treeload import rules as rules  # the module of ready-made rules: treeload.rules.linen_to_nnx
+from treeload._api import export, inspect, load, names, open, plan, save, state, update
 from treeload._errors import LoadError, NameCollision, RuleError, SaveError, SourceError, TreeloadError
 from treeload._names import Name
 from treeload._offers import From
 from treeload._ops import Apply, Cast, Reshape, Transpose
 from treeload._plan import Entry, Finding, Plan, SourceLeaf
 from treeload._policy import BIAS, Policy
+from treeload._resizes import Pad, Resize, Slice
 from treeload._rules import Rename
+from treeload._splits import Concat, Split
+from treeload._stacks import Stack, Unstack
+from treeload._ties import Tie
 from treeload.reports._inventory import Inventory
 from treeload.sources._base import Source
 
@@ -20,6 +25,7 @@ __all__ = [
     "BIAS",
     "Apply",
     "Cast",
+    "Concat",
     "Entry",
     "Finding",
     "From",
@@ -27,17 +33,25 @@ __all__ = [
     "LoadError",
     "Name",
     "NameCollision",
+    "Pad",
     "Plan",
     "Policy",
     "Rename",
     "Reshape",
+    "Resize",
     "RuleError",
     "SaveError",
+    "Slice",
     "Source",
     "SourceError",
     "SourceLeaf",
+    "Split",
+    "Stack",
+    "Tie",
     "Transpose",
     "TreeloadError",
+    "Unstack",
+    "export",
     "inspect",
     "load",
     "names",

@@ -11,14 +11,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from treeload import _execute, _save
+from treeload import _execute, _export, _save
 from treeload._errors import RuleError, SaveError
-from treeload._match import Scope, match
+from treeload._match import match
 from treeload._names import Name
 from treeload._offers import From, Graft
 from treeload._plan import Hands, Plan
 from treeload._policy import Policy
 from treeload._rules import Rule
+from treeload._scope import Scope
 from treeload._specs import Kind
 from treeload._trees import PyTree, nested, printed_names, updatable, walk
 from treeload.reports._html import plan_html
@@ -163,6 +164,40 @@ def save(
     )  # fmt: skip
 
 
+def export(
+    path: str | os.PathLike[str],
+    tree: PyTree,
+    *,
+    like: Plan | None = None,
+    rules: Rule | Iterable[Rule] = (),
+) -> None:
+    """Writes ``tree`` in the names and the layout of the source that it was loaded from.
+
+    ``path`` ends in ``.safetensors`` for such a file, with the source's metadata; else it is an Orbax
+    checkpoint. A leaf that was loaded and exported again is the same bit for bit. Leaves that came from
+    no source leaf (a new head) keep their own names.
+
+    Args:
+        path: where to write; nothing may be there.
+        tree: a concrete tree of the plan's destination's structure.
+        like: the plan by which it was loaded: it knows every source leaf's shape and dtype, so more
+            can be undone.
+        rules: without a plan, the rules by which it was loaded; each must have an inverse. A ``Tie``'s
+            leaf is left out, once it is checked to be tied still.
+
+    Raises:
+        SaveError: something cannot be undone, said by name before a byte is written; or the path
+            exists, or the file system refuses.
+    """
+    if like is not None and not isinstance(like, Plan):
+        raise TypeError(
+            f"export(like=...) takes the Plan by which the tree was loaded, not a {type(like).__name__}"
+        )
+    if like is not None and rules:
+        raise RuleError("export takes a plan or rules, not both: the plan knows its rules")
+    _export.export(Path(os.path.expanduser(os.fspath(path))), tree, like=like, rules=_rules(rules))
+
+
 def state(tree: PyTree) -> Any:
     """The nested dict of what would load from ``tree``, and nothing else.
 
@@ -224,15 +259,21 @@ def _grafts(src: Any) -> list[Graft]:
         return [_graft(src)]
     several = isinstance(src, (list, tuple)) and bool(src) and not hasattr(src, "_fields")
     if several and any(isinstance(each, (From, Source)) for each in src):
-        return [_graft(each) if isinstance(each, From) else Graft(_source(each), explicit=True) for each in src]
+        return [_graft(each if isinstance(each, From) else From(each)) for each in src]
     if several and all(isinstance(each, (str, os.PathLike)) for each in src):
-        return [Graft(_source(each), explicit=True) for each in src]
-    return [Graft(_source(src))]
+        return [_graft(From(each)) for each in src]
+    return [_graft(From(src), explicit=False)]
 
 
-def _graft(given: From) -> Graft:
+def _graft(given: From, *, explicit: bool = True) -> Graft:
     source = _source(given.src, item=given.item, separator=given.separator)
-    return Graft(source, given.subtree, given.into, given.rules, explicit=True)
+    if source.positional and not given.by_position:
+        raise RuleError(
+            f"{source.label} holds arrays without names: From(..., by_position=True) takes them in order"
+        )
+    return Graft(
+        source, given.subtree, given.into, given.rules, explicit=explicit, by_position=given.by_position
+    )
 
 
 def _source(src: Any, *, item: str | None = None, separator: str | None = None) -> Source:
@@ -242,7 +283,9 @@ def _source(src: Any, *, item: str | None = None, separator: str | None = None) 
         raise RuleError(f"From(item={item!r}) is for the path of an Orbax checkpoint")
     if isinstance(src, Source):
         if separator is not None:
-            raise RuleError(f"From(separator={separator!r}) is for a flat dict, or the path of a file of joined names")
+            raise RuleError(
+                f"From(separator={separator!r}) is for a flat dict, or the path of a file of joined names"
+            )
         return src
     return MemorySource(src, separator=separator)
 
@@ -259,5 +302,3 @@ def _policy(policy: Policy) -> Policy:
     if not isinstance(policy, Policy):
         raise RuleError(f"policy is a Policy(...), not {policy!r}")
     return policy
-
-

@@ -199,7 +199,9 @@ class NearNames:
         text = print_name(name)
         scored = []
         for number in candidates:
-            ratio = difflib.SequenceMatcher(None, text, print_name(self._names[number]), autojunk=False).ratio()
+            ratio = difflib.SequenceMatcher(
+                None, text, print_name(self._names[number]), autojunk=False
+            ).ratio()
             if ratio >= 0.6:
                 scored.append((-ratio, number))
         return [self._names[number] for _, number in sorted(scored)[:count]]

@@ -7,13 +7,17 @@ and dtypes only.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import jax
+import numpy as np
+
 from treeload._errors import RuleError
-from treeload._names import Name, NameLike, as_name
+from treeload._names import Name, NameLike, as_name, print_key, print_name
 from treeload._ops import Leaf, Value
 from treeload._rules import Fault, Fed, Rule, apply_rules, rename_empty
 from treeload._specs import bare
@@ -37,6 +41,9 @@ class From:
         item: which item of an Orbax checkpoint that holds several.
         separator: at which to split joined names, such as ``"."`` for a flat dict of
             ``"encoder.layer.0.weight"``.
+        by_position: the source's arrays are the destination's leaves (below ``into``) in their order:
+            for flat lists of weights, and formats without names. Their count must agree, and every
+            shape is checked.
 
     Raises:
         RuleError: a name or a rule that cannot mean anything.
@@ -48,6 +55,7 @@ class From:
     rules: tuple[Rule, ...]
     item: str | None
     separator: str | None
+    by_position: bool
 
     def __init__(
         self,
@@ -58,18 +66,21 @@ class From:
         rules: Rule | Iterable[Rule] = (),
         item: str | None = None,
         separator: str | None = None,
+        by_position: bool = False,
     ) -> None:
         if isinstance(src, From):
             raise RuleError("a From is made of a path, a tree or a Source, not of another From")
         if separator == "":
             raise RuleError("From(separator='') splits nothing")
         given = (rules,) if isinstance(rules, Rule) else tuple(rules)
+        if by_position and (given or subtree):
+            raise RuleError("From(by_position=True) has no names that rules or a subtree could be over")
         for rule in given:
             if not isinstance(rule, Rule):
                 raise RuleError(f"From(rules=...) takes Rename(...) and the like, not {rule!r}")
         for field, value in (
-            ("src", src), ("subtree", as_name(subtree or ())), ("into", as_name(into or ())), ("rules", given),
-            ("item", item), ("separator", separator),
+            ("src", src), ("subtree", as_name(subtree or ())), ("into", as_name(into or ())),
+            ("rules", given), ("item", item), ("separator", separator), ("by_position", by_position),
         ):  # fmt: skip
             object.__setattr__(self, field, value)
 
@@ -84,6 +95,8 @@ class Graft:
         into: the name of the destination's subtree it feeds; its leaves gain this prefix.
         rules: its own rules, on the names between the two.
         explicit: it was written as a ``From``, so it is expected to feed something.
+        by_position: its leaves are to be taken in the order of the destination's.
+        positions: then, each leaf's own name → the name of the destination's leaf below ``into``.
     """
 
     source: Source
@@ -91,149 +104,248 @@ class Graft:
     into: Keys = ()
     rules: tuple[Rule, ...] = ()
     explicit: bool = False
+    by_position: bool = False
+    positions: Mapping[Keys, Keys] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A rule that did not do its work: on nothing at all, or on some leaves.
+
+    Attributes:
+        rule: the rule.
+        name: the destination-side name it was to feed; None where it took nothing.
+        landing: that name, or the rule's destination side as it was written: what policies look at.
+        leaves: the source leaves that it took.
+        message: why.
+    """
+
+    rule: Rule
+    name: Keys | None
+    landing: str
+    leaves: tuple[Leaf, ...]
+    message: str
 
 
 class Offers:
     """Every source leaf under the name it has after ``From``s and rules.
 
-    ``shaped`` maps each name to something with a shape and a dtype. Where a leaf simply kept its name
-    in the only source, that is all there is; otherwise ``fed`` says how it came there. ``extra`` holds
-    further leaves for names that are taken (collisions).
+    Attributes:
+        shaped: each name → something with a shape and a dtype. Where a leaf simply kept its name in the
+            only source (``plain``), that is all there is.
+        plain: that only source, where neither a ``From`` nor a rule changes its names.
+        columns: its names and arrays side by side, where it has them so; None once it is known that the
+            destination's names are others.
+        fed: otherwise, each name → what feeds it, and how it came there.
+        extra: further leaves for names that are taken (collisions), in the order in which they lose.
+        empty: names of slots that the sources know to be empty → None or False.
+        statics: names of slots that hold what never loads.
+        ties: of each source, alias → the leaf it shares its array with, under the source's own names.
+        failures: rules that did not do their work.
     """
 
     def __init__(self) -> None:
+        self.plain: Source | None = None
         self.columns: tuple[list[Keys], list[Any]] | None = None
         self.fed: dict[Keys, Fed] = {}
         self.extra: dict[Keys, list[Fed]] = {}
         self.empty: dict[Keys, None | bool] = {}
         self.statics: set[Keys] = set()
-        self.alias_of: dict[Keys, Keys] = {}
-        self.faults: list[Fault] = []
-        self.rule_order: dict[int, int] = {}
-        self.plain: Source | None = None
+        self.ties: list[Mapping[Name, Name]] = []
+        self.failures: list[Failure] = []
+        self.grafts: Sequence[Graft] = ()
 
     @classmethod
     def of(cls, grafts: Sequence[Graft], rules: tuple[Rule, ...]) -> Offers:
+        """What ``grafts`` offer under the plan's ``rules``.
+
+        Raises:
+            SourceError: a source does not say what it holds.
+        """
         offers = cls()
-        if len(grafts) == 1 and not rules and not (grafts[0].rules or grafts[0].subtree or grafts[0].into):
+        offers.grafts = grafts
+        if len(grafts) == 1 and not rules and not _renames(grafts[0]):
             source = grafts[0].source
             with fence(f"{source.label} does not say what it holds"):
                 offers.plain = source
                 offers.columns = source.columns() if isinstance(source, MemorySource) else None
-                offers.empty = dict(source.absent())
+                offers.empty.update({tuple(name): value for name, value in source.absent().items()})
                 offers.statics = set(source.statics())
-                offers.alias_of = dict(source.ties())
+                offers.ties = [source.ties()]
             return offers
-        offers.gather(grafts, rules)
+        grafted = [fed for index in range(len(grafts)) for fed in offers.graft(index, rules)]
+        offers.apply(rules, grafted)
         return offers
 
     @cached_property
     def shaped(self) -> dict[Keys, Any]:
-        """Every offered leaf, as something with a shape and a dtype; in a plain load, as the source has it."""
+        """Every offered leaf, as something with a shape and a dtype."""
         if self.plain is None:
             return {}
-        with fence(f"{self.plain.label} does not say what it holds"):
-            shaped = self.plain.shaped()
-            return shaped if type(shaped) is dict else dict(shaped)  # never written to; see open_boxes
+        (table,) = self.tables
+        return table if type(table) is dict else dict(table)  # never written to; see own_tables
 
-    def gather(self, grafts: Sequence[Graft], rules: tuple[Rule, ...]) -> None:
-        everything: list[tuple[Keys, Value]] = []
-        via: dict[int, Fed] = {}  # id of a value -> the rule of its own From that gave it its name
-        for index, graft in enumerate(grafts):
+    @cached_property
+    def tables(self) -> list[Mapping[Any, Any]]:
+        """What each source holds, under its own names, as something with a shape and a dtype."""
+        tables = []
+        for graft in self.grafts:
             with fence(f"{graft.source.label} does not say what it holds"):
-                specs, absent = graft.source.specs(), graft.source.absent()
-                statics, ties = graft.source.statics(), graft.source.ties()
-            depth = len(graft.subtree)
-            inside = [
-                (tuple(name[depth:]), Leaf(index, Name(name), bare(spec)))
-                for name, spec in specs.items() if tuple(name[:depth]) == graft.subtree
-            ]  # fmt: skip
-            fed, faults = apply_rules(inside, graft.rules)
-            self.faults += [
-                replace(fault, name=None if fault.name is None else (*graft.into, *fault.name)) for fault in faults
-            ]
-            for name, one in fed:
-                if one.value is None:
-                    self.keep_fault((*graft.into, *name), one)
-                else:
-                    everything.append(((*graft.into, *name), one.value))
-                    via[id(one.value)] = one
+                tables.append(graft.source.shaped())
+        return tables
 
-            def moved(name: Keys, graft: Graft = graft, depth: int = depth) -> Keys | None:
-                if tuple(name[:depth]) != graft.subtree:
-                    return None
-                return rename_empty((*graft.into, *rename_empty(tuple(name[depth:]), graft.rules)), rules)
+    # From the sources' names to the destination's.
 
-            for name, value in absent.items():
-                if (new := moved(tuple(name))) is not None:
-                    self.empty[new] = value
-            self.statics.update(new for name in statics if (new := moved(tuple(name))) is not None)
-            for alias, canonical in ties.items():
-                there, of = moved(tuple(alias)), moved(tuple(canonical))
-                if there is not None and of is not None:
-                    self.alias_of[there] = of
-        fed, faults = apply_rules(everything, rules)
-        self.faults += faults
-        order = {id(rule): number for number, rule in enumerate(rules)}
-        for graft in grafts:
-            order.update({id(rule): len(order) + number for number, rule in enumerate(graft.rules)})
-        self.rule_order = order
+    def graft(self, index: int, rules: tuple[Rule, ...]) -> list[tuple[Keys, Fed]]:
+        """The leaves of one source under the names they have before the plan's ``rules``."""
+        graft = self.grafts[index]
+        depth = len(graft.subtree)
+        with fence(f"{graft.source.label} does not say what it holds"):
+            absent, statics = graft.source.absent(), graft.source.statics()
+            self.ties.append(graft.source.ties())
+        inside = {
+            _placed(graft, name): Leaf(index, Name(name), bare(spec))
+            for name, spec in self.tables[index].items()
+            if tuple(name[:depth]) == graft.subtree and (graft.positions is None or name in graft.positions)
+        }
+        hollow = [
+            (tuple(name[depth:]), value) for name, value in absent.items() if name[:depth] == graft.subtree
+        ]
+
+        def landed(name: Keys) -> Keys:
+            return rename_empty((*graft.into, *rename_empty(tuple(name), graft.rules)), rules)
+
+        self.empty.update((landed(name), value) for name, value in hollow)
+        self.statics.update(landed(name[depth:]) for name in statics if name[:depth] == graft.subtree)
+        fed, faults = apply_rules(list(inside.items()), graft.rules)
+        for fault in faults:
+            if fault.name is not None or not _renames_any(fault.rule, (name for name, _ in hollow)):
+                name = None if fault.name is None else rename_empty((*graft.into, *fault.name), rules)
+                self.fail(fault, name, [inside[taken] for taken in fault.taken], into=graft.into)
+        return [((*graft.into, *name), one) for name, one in fed if one.value is not None]
+
+    def apply(self, rules: tuple[Rule, ...], grafted: Sequence[tuple[Keys, Fed]]) -> None:
+        """Takes what all sources give through the plan's rules, and finds who wins where names collide."""
+        values = [(name, one.value) for name, one in grafted if one.value is not None]
+        earlier = {id(one.value): one.rule for _, one in grafted}  # the rule of its own From
+        fed, faults = apply_rules(values, rules)
+        for fault in faults:
+            if fault.name is not None or not _renames_any(fault.rule, self.empty):
+                taken = set(fault.taken)
+                self.fail(
+                    fault,
+                    fault.name,
+                    [leaf for name, value in values if name in taken for leaf in value.leaves()],
+                )
+        order = [*rules, *(rule for graft in self.grafts for rule in graft.rules), None]
+        rank = {id(rule): number for number, rule in reversed(list(enumerate(order)))}
         groups: dict[Keys, list[Fed]] = {}
         for name, one in fed:
-            if one.value is None:
-                self.keep_fault(name, one)
-                continue
-            if one.rule is None:
-                earlier = via.get(id(one.value))
-                one = Fed(one.value, earlier.rule if earlier else None, one.taken)
-            groups.setdefault(name, []).append(one)
+            if one.value is not None:
+                rule = one.rule or earlier[id(one.value)]
+                groups.setdefault(name, []).append(Fed(one.value, rule, one.taken))
         for name, several in groups.items():
-            if len(several) > 1:
-                several.sort(key=lambda one: self.precedence(one))
-                self.extra[name] = several[1:]
+            several.sort(key=lambda one: _precedence(one, rank))
             self.fed[name] = several[0]
-            assert several[0].value is not None
-            self.shaped[name] = several[0].value.spec
+            self.shaped[name] = self.as_stored(several[0].value)
+            if len(several) > 1:
+                self.extra[name] = several[1:]
 
-    def precedence(self, one: Fed) -> tuple[Any, ...]:
-        """Sources in order, then rules, then names: who wins a collision under ``"first"``."""
-        leaf = next(one.value.leaves()) if one.value is not None else None
-        rule = len(self.rule_order) if one.rule is None else self.rule_order.get(id(one.rule), 0)
-        return (leaf.index if leaf else 0, rule, leaf.name if leaf else ())
+    def fail(self, fault: Fault, name: Keys | None, leaves: Sequence[Leaf] = (), *, into: Keys = ()) -> None:
+        """Notes a rule's failure; what it was to feed is then known to be fed by nothing."""
+        if name is not None:
+            landing = print_name(name)
+        else:
+            landing = "/".join([*map(print_key, into), fault.rule.landing()])
+        self.failures.append(Failure(fault.rule, name, landing, tuple(leaves), fault.message))
+        if name is not None:
+            self.fed.setdefault(name, Fed(None, fault.rule, fault.taken))
 
-    def keep_fault(self, name: Keys, one: Fed) -> None:
-        self.fed[name] = one
+    def as_stored(self, value: Value | None) -> Any:
+        """What ``shaped`` holds for a value: a leaf as its source has it, where a number stays one."""
+        assert value is not None
+        return self.tables[value.index][value.name] if isinstance(value, Leaf) else value.spec
 
-    def open_boxes(self, slots: Mapping[Keys, int], slot_prefixes: set[Keys], leftover: set[Keys]) -> dict[Keys, Keys]:
+    # Which leaves are one array.
+
+    def stored_as(self, leaf: Leaf) -> tuple[int, Keys]:
+        """Where the array of a leaf is stored: the same for all aliases of it."""
+        return leaf.index, self.ties[leaf.index].get(leaf.name, leaf.name)
+
+    def same_leaf(self, leaf: Leaf, other: Leaf) -> bool:
+        """Whether two leaves are known to be one array without looking at their values."""
+        if self.stored_as(leaf) == self.stored_as(other):
+            return True
+        one, two = (self.tables[each.index][each.name] for each in (leaf, other))
+        return one is two and isinstance(one, (jax.Array, np.ndarray))
+
+    def own_tables(self) -> None:
+        """Makes ``shaped`` safe to write to: in a plain load it is the source's own table."""
+        self.columns = None
+        self.shaped = dict(self.shaped)
+
+    # Boxes.
+
+    def open_boxes(
+        self, slots: Mapping[Keys, int], slot_prefixes: set[Keys], leftover: set[Keys]
+    ) -> dict[Keys, Keys]:
         """Takes the last ``value`` off names of a stored checkpoint whose boxes were not transparent.
 
-        Only where a subtree holds that one leaf, the destination has a slot in its place, and none of
-        the longer name; or, for leaves that meet nothing, where every leaf of the sources ends in it.
+        A box is a subtree that holds this one leaf, where the destination has none of the longer name.
+        It is opened where the destination has a slot in its place; and where it has nothing there, if
+        every leaf around it is boxed: of a subtree in which others are opened, or of the whole source.
         Returns new name → old name.
         """
-        ends = [name for name in leftover if len(name) > 1 and name[-1] == "value"]
-        if not ends:
+        boxed = [name for name in leftover if len(name) > 1 and name[-1] == "value"]
+        if not boxed:
             return {}
-        children: dict[Keys, int] = {}
-        for name in self.shaped:
-            for depth in range(len(name)):
-                prefix = name[:depth]
-                children[prefix] = children.get(prefix, 0) + 1
-        everywhere = all(name[-1:] == ("value",) for name in self.shaped)
-        opened: dict[Keys, Keys] = {}
-        for name in ends:
-            box = name[:-1]
-            alone = children[box] == 1 and box not in self.shaped
-            unknown = name not in slots and name not in slot_prefixes
-            if alone and unknown and (box in slots or (everywhere and box not in slot_prefixes)):
+        total = Counter(name[:depth] for name in self.shaped for depth in range(len(name)))
+        ending = Counter(
+            name[:depth] for name in self.shaped if name[-1:] == ("value",) for depth in range(len(name))
+        )
+        boxes = {
+            name[:-1]: name
+            for name in boxed
+            if total[name[:-1]] == 1 and name[:-1] not in self.shaped
+            and name not in slots and name not in slot_prefixes
+        }  # fmt: skip
+        opened = {box: name for box, name in boxes.items() if box in slots}
+        around = {box[:depth] for box in opened for depth in range(len(box))} | {()}
+        for box, name in boxes.items():
+            inside = any(
+                box[:depth] in around and total[box[:depth]] == ending[box[:depth]]
+                for depth in range(len(box))
+            )
+            if inside and box not in slot_prefixes:
                 opened[box] = name
-        if opened:
-            self.shaped = dict(self.shaped)
+        self.own_tables()
         for box, name in opened.items():
             self.shaped[box] = self.shaped.pop(name)
-            for table in (self.fed, self.extra, self.alias_of):
-                if name in table:
-                    table[box] = table.pop(name)  # type: ignore[attr-defined]  # each keeps its own value type
-        back = {old: new for new, old in opened.items()}
-        self.alias_of = {alias: back.get(of, of) for alias, of in self.alias_of.items()}
+            if name in self.fed:
+                self.fed[box] = self.fed.pop(name)
+            if name in self.extra:
+                self.extra[box] = self.extra.pop(name)
         return opened
+
+
+def _renames(graft: Graft) -> bool:
+    """Whether leaves of a source have other names in the destination, before the plan's rules."""
+    return bool(graft.rules or graft.subtree or graft.into or graft.by_position)
+
+
+def _placed(graft: Graft, name: Keys) -> Keys:
+    """The name of a source leaf after ``subtree``, or after its position."""
+    return tuple(name[len(graft.subtree) :]) if graft.positions is None else graft.positions[name]
+
+
+def _renames_any(rule: Rule, names: Iterable[Keys]) -> bool:
+    """Whether a rule that took no leaf took an empty slot, so that it is of use all the same."""
+    return any(rule.rename(tuple(name)) is not None for name in names)
+
+
+def _precedence(one: Fed, rank: Mapping[int, int]) -> tuple[Any, ...]:
+    """Sources in order, then rules, then names: who wins a collision under ``"first"``."""
+    assert one.value is not None
+    leaf = next(one.value.leaves())
+    in_order = [(0, int(key), key) if key.isdecimal() else (1, 0, key) for key in leaf.name]
+    return leaf.index, rank[id(one.rule)], in_order

@@ -11,17 +11,18 @@ from __future__ import annotations
 
 import abc
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from treeload._errors import RuleError
-from treeload._names import Name
-from treeload._specs import Spec, is_key, is_numeric, print_spec
+from treeload._errors import RuleError, TreeloadError
+from treeload._names import Name, print_name
+from treeload._specs import Spec, can_cast, is_key, is_numeric, print_spec
 
 Array: TypeAlias = Any
 
@@ -31,6 +32,15 @@ class Op(abc.ABC):
 
     Most ops take one array; those that join leaves take several.
     """
+
+    @property
+    def onto_destination(self) -> bool:
+        """Whether a part of the result is the destination's own; see ``apply_onto``."""
+        return False
+
+    def apply_onto(self, array: Array, destination: Array) -> Array:
+        """The result where a part of it is the destination's own."""
+        raise NotImplementedError(f"{self!r} takes nothing from the destination")
 
     @abc.abstractmethod
     def infer(self, *specs: Spec) -> Spec:
@@ -44,8 +54,12 @@ class Op(abc.ABC):
     def apply(self, *arrays: Array) -> Array:
         """The result, a NumPy array for NumPy arrays and a JAX array for JAX arrays."""
 
-    def inverse(self) -> Op | None:
-        """The op that undoes this one whatever it was applied to; None where something is lost."""
+    def inverse(self, spec: Spec | None = None) -> Op | None:
+        """The op that undoes this one; None where something is lost.
+
+        Args:
+            spec: what it was applied to, where that is known: some ops can be undone only then.
+        """
         return None
 
 
@@ -107,6 +121,23 @@ def chain(value: Value, ops: tuple[Op, ...]) -> Value:
     return value
 
 
+def evaluate(value: Value, arrays: Mapping[Leaf, Array]) -> Array:
+    """The array that an expression stands for, given those of its leaves.
+
+    Raises:
+        TreeloadError: an op gave something else than its ``infer`` said.
+    """
+    if isinstance(value, Leaf):
+        return arrays[value]
+    result = value.op.apply(*(evaluate(each, arrays) for each in value.inputs))
+    if result.shape != value.spec.shape or result.dtype != value.spec.dtype:
+        raise TreeloadError(
+            f"{value.op!r} was to give {print_spec(value.spec)} and gave {print_spec(result)} "
+            f"for {', '.join(print_name(leaf.name) for leaf in value.leaves())}"
+        )
+    return result
+
+
 def ops_of(value: Value) -> tuple[Op, ...]:
     """The ops of an expression in the order they run, each step once."""
     if isinstance(value, Leaf):
@@ -116,6 +147,11 @@ def ops_of(value: Value) -> tuple[Op, ...]:
         if part and part not in steps:
             steps.append(part)
     return (*(op for part in steps for op in part), value.op)
+
+
+def fills_up(value: Value) -> bool:
+    """Whether the last op of an expression takes a part of its result from the destination."""
+    return isinstance(value, Derived) and value.op.onto_destination
 
 
 def as_ops(ops: tuple[Any, ...], where: str) -> tuple[Op, ...]:
@@ -128,14 +164,26 @@ def as_ops(ops: tuple[Any, ...], where: str) -> tuple[Op, ...]:
         if not isinstance(op, Op):
             hint = f"; write {op.__name__}()" if isinstance(op, type) and issubclass(op, Op) else ""
             raise RuleError(f"{where} takes ops such as Transpose() after its patterns, not {op!r}{hint}")
+    filling = [op for op in ops if op.onto_destination]
+    if filling and (where not in ("Rename", "Tie") or filling != [ops[-1]]):
+        raise RuleError(f"{filling[0]!r} fills up with the destination's own, so it is the last op of a Rename")
     return ops
 
 
-def _spec(shape: tuple[int, ...], dtype: Any) -> Spec:
+@lru_cache(maxsize=4096)
+def make_spec(shape: tuple[int, ...], dtype: Any) -> Spec:
+    """A spec; one object for thousands of equal leaves, since making one costs more than most ops' ``infer``."""
     return jax.ShapeDtypeStruct(shape, dtype)
 
 
-def _integers(values: tuple[Any, ...], what: str) -> tuple[int, ...]:
+def inverse_ops(ops: Sequence[Op]) -> tuple[Op, ...] | None:
+    """The ops that undo ``ops``, in the order they run; None where one cannot be undone."""
+    undone = tuple(op.inverse() for op in reversed(ops))
+    return None if None in undone else tuple(op for op in undone if op is not None)
+
+
+def integers(values: tuple[Any, ...], what: str) -> tuple[int, ...]:
+    """``values`` checked to be integers, or the one sequence of them that was given."""
     if len(values) == 1 and isinstance(values[0], (tuple, list)):
         values = tuple(values[0])
     for value in values:
@@ -162,7 +210,7 @@ class Transpose(Op):
     def __init__(self, *axes: int | tuple[int, ...]) -> None:
         if len(axes) == 1 and axes[0] is None:
             axes = ()
-        given = _integers(axes, "Transpose") if axes else None
+        given = integers(axes, "Transpose") if axes else None
         if given is not None:
             rank = len(given)
             if sorted(axis + rank if axis < 0 else axis for axis in given) != list(range(rank)):
@@ -172,16 +220,16 @@ class Transpose(Op):
     def infer(self, *specs: Spec) -> Spec:
         (spec,) = specs
         if self.axes is None:
-            return _spec(spec.shape[::-1], spec.dtype)
+            return make_spec(spec.shape[::-1], spec.dtype)
         if len(self.axes) != len(spec.shape):
             raise RuleError(f"{self} is for {len(self.axes)} axes, the leaf is {print_spec(spec)}")
-        return _spec(tuple(spec.shape[axis] for axis in self.axes), spec.dtype)
+        return make_spec(tuple(spec.shape[axis] for axis in self.axes), spec.dtype)
 
     def apply(self, *arrays: Array) -> Array:
         (array,) = arrays
         return array.transpose(self.axes) if self.axes is not None else array.transpose()
 
-    def inverse(self) -> Op | None:
+    def inverse(self, spec: Spec | None = None) -> Op | None:
         if self.axes is None:
             return self
         rank = len(self.axes)
@@ -189,7 +237,7 @@ class Transpose(Op):
         return Transpose(tuple(positive.index(axis) for axis in range(rank)))
 
     def __repr__(self) -> str:
-        return f"Transpose({', '.join(map(str, self.axes or ()))})"
+        return "Transpose(())" if self.axes == () else f"Transpose({', '.join(map(str, self.axes or ()))})"
 
 
 @dataclass(frozen=True, init=False)
@@ -214,11 +262,11 @@ class Reshape(Op):
     source: tuple[int, ...] | None
 
     def __init__(self, *shape: int | tuple[int, ...], source: tuple[int, ...] | None = None) -> None:
-        given = _integers(shape, "Reshape")
+        given = integers(shape, "Reshape")
         if any(size < -1 for size in given) or given.count(-1) > 1:
             raise RuleError(f"Reshape{given}: sizes are 0 or more, and one at most is -1")
         object.__setattr__(self, "shape", given)
-        object.__setattr__(self, "source", None if source is None else _integers(tuple(source), "source"))
+        object.__setattr__(self, "source", None if source is None else integers(tuple(source), "source"))
 
     def infer(self, *specs: Spec) -> Spec:
         (spec,) = specs
@@ -232,13 +280,15 @@ class Reshape(Op):
             fits, shape = known == total, self.shape
         if not fits:
             raise RuleError(f"{self} does not fit the {total} elements of {print_spec(spec)}")
-        return _spec(shape, spec.dtype)
+        return make_spec(shape, spec.dtype)
 
     def apply(self, *arrays: Array) -> Array:
         (array,) = arrays
         return array.reshape(self.shape)
 
-    def inverse(self) -> Op | None:
+    def inverse(self, spec: Spec | None = None) -> Op | None:
+        if spec is not None:
+            return Reshape(spec.shape)
         if self.source is None:
             return None
         return Reshape(self.source, source=None if -1 in self.shape else self.shape)
@@ -266,7 +316,7 @@ class Cast(Op):
             given = jnp.dtype(dtype)
         except TypeError as error:
             raise RuleError(f"Cast takes a dtype, not {dtype!r}") from error
-        if not is_numeric(given):
+        if dtype is None or not is_numeric(given):  # NumPy reads None as float64
             raise RuleError(f"Cast takes a dtype that JAX has, not {given}")
         object.__setattr__(self, "dtype", given)
 
@@ -274,13 +324,22 @@ class Cast(Op):
         (spec,) = specs
         if is_key(spec.dtype):
             raise RuleError(f"{self} cannot be applied to PRNG keys, {print_spec(spec)}")
-        return _spec(spec.shape, self.dtype)
+        return make_spec(spec.shape, self.dtype)
 
     def apply(self, *arrays: Array) -> Array:
         (array,) = arrays
         if isinstance(array, jax.Array) and jax.dtypes.canonicalize_dtype(self.dtype) != self.dtype:
             array = np.asarray(array)  # JAX would make 32 bits of 64 without a word
+        if not isinstance(array, jax.Array) and not np.can_cast(array.dtype, self.dtype, "unsafe"):
+            array = array.astype(np.float32)  # NumPy has no direct way between some of the smallest dtypes
         return array.astype(self.dtype)
+
+    def inverse(self, spec: Spec | None = None) -> Op | None:
+        # Only what was made wider comes back bit for bit. NumPy alone calls float8 -> float4 safe as well.
+        if spec is None or not can_cast(spec.dtype, self.dtype, "safe"):
+            return None
+        wider = self.dtype.itemsize > spec.dtype.itemsize and (self.dtype.kind != "c" or spec.dtype.kind == "c")
+        return Cast(spec.dtype) if wider or self.dtype == spec.dtype else None
 
     def __repr__(self) -> str:
         return f"Cast({str(self.dtype)!r})"
@@ -312,19 +371,28 @@ class Apply(Op):
 
     def infer(self, *specs: Spec) -> Spec:
         try:
-            result = jax.eval_shape(self.fn, *(_spec(spec.shape, spec.dtype) for spec in specs))
+            with jax.enable_x64(_is_wide(*specs) or jax.config.jax_enable_x64):
+                result = jax.eval_shape(self.fn, *(make_spec(spec.shape, spec.dtype) for spec in specs))
         except Exception as error:
             given = ", ".join(map(print_spec, specs))
             raise RuleError(f"{self} fails for {given}: {type(error).__name__}: {error}") from error
         if not isinstance(result, jax.ShapeDtypeStruct):
             raise RuleError(f"{self} gives a {type(result).__name__}, not one array")
-        return _spec(result.shape, result.dtype)
+        return make_spec(result.shape, result.dtype)
 
     def apply(self, *arrays: Array) -> Array:
-        return self.fn(*map(jnp.asarray, arrays))
+        if not _is_wide(*arrays):
+            return self.fn(*map(jnp.asarray, arrays))
+        with jax.enable_x64(True):
+            return np.asarray(self.fn(*map(jnp.asarray, arrays)))
 
-    def inverse(self) -> Op | None:
+    def inverse(self, spec: Spec | None = None) -> Op | None:
         return None if self.undo is None else Apply(self.undo, self.fn)
 
     def __repr__(self) -> str:
         return f"Apply({getattr(self.fn, '__name__', repr(self.fn))})"
+
+
+def _is_wide(*values: Any) -> bool:
+    """Whether JAX, as it is set up, would make 32 bits of 64 of any of them without a word."""
+    return any(jax.dtypes.canonicalize_dtype(v.dtype, allow_extended_dtype=True) != v.dtype for v in values)

@@ -9,15 +9,16 @@ escapes as names do.
     {i}        captures a segment or a part of one        layers/{i}/k   layer_{i}/k
     {*rest}    captures any number of segments            model/{*rest}
 
-A pattern matches the whole name. The same capture twice must be the same text twice. ``\*``, ``\{``
-and ``\}`` are the characters themselves. A compiled ``re.Pattern`` is taken as it is (``fullmatch``
-on the printed name; templates as in ``re.Match.expand``).
+A pattern matches the whole name. Where there are several ways, the earlier wildcard or capture takes as
+much as it can. The same capture twice must be the same text twice. ``\*``, ``\{`` and ``\}`` are the
+characters themselves. A compiled ``re.Pattern`` is taken as it is (``fullmatch`` on the printed name;
+templates as in ``re.Match.expand``).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeAlias
@@ -27,7 +28,11 @@ from treeload._names import Name, print_key, print_name, split, unescape_key
 
 PatternLike: TypeAlias = "str | re.Pattern[str] | tuple[str, ...]"
 
-_CHARACTER = r"(?:[^/\\]|\\.)"
+Token: TypeAlias = tuple[str, str]  # what it is, and its text or name
+_END: Token = ("text", "/")
+
+_CHARACTER = r"(?:[^/\\]|\\(?:x..|u.{4}|U.{8}|[^xuU]))"  # as ``_names`` prints one
+_SEGMENT = f"(?:{_CHARACTER}+/)"
 _CAPTURE = re.compile(r"\{(\*?)([^{}]*)\}")
 _TOKEN = re.compile(r"(?:\\.|[^\\*{}])+|\{[^{}]*\}|\*+|[{}]", re.DOTALL)
 _WILD = re.compile(r"[*{}]")
@@ -83,7 +88,7 @@ def compile_pattern(pattern: PatternLike) -> Pattern:
         return Pattern(pattern.pattern, tuple(pattern.groupindex), frozenset(), pattern, opaque=True)
     if isinstance(pattern, str):
         return _compile(pattern)
-    if isinstance(pattern, tuple):
+    if isinstance(pattern, tuple) and all(isinstance(key, str) for key in pattern):
         return _compile(quote(pattern))
     raise RuleError(f"a pattern is a string, a Name or a compiled re.Pattern, not {pattern!r}")
 
@@ -105,13 +110,14 @@ class Template:
     parts: tuple[tuple[bool, str], ...]  # (is a capture, its name) or (False, literal text)
     opaque: bool = False
 
-    def expand(self, match: re.Match[str]) -> tuple[str, ...]:
+    def expand(self, match: re.Match[str] | Mapping[str, str]) -> tuple[str, ...]:
         """The keys of the name that ``match`` gives.
 
         Raises:
             RuleError: only for a compiled ``re.Pattern``: the text it expands to is no name.
         """
         if self.opaque:
+            assert isinstance(match, re.Match)
             return Name.parse(match.expand(self.text))
         text = "".join([match[part] if capture else part for capture, part in self.parts])[:-1]
         if "\\" in text:
@@ -128,8 +134,8 @@ def compile_template(template: PatternLike, pattern: Pattern) -> Template:
     Raises:
         RuleError: a wildcard, a capture that the pattern lacks, or one used as another kind.
     """
-    if isinstance(template, tuple):
-        template = quote(template)
+    if isinstance(template, tuple) and all(isinstance(key, str) for key in template):
+        template = print_name(template).replace("\\", r"\\") if pattern.opaque else quote(template)
     if not isinstance(template, str):
         raise RuleError(f"the right side of a rule is a string or a Name, not {template!r}")
     if pattern.opaque:
@@ -161,38 +167,70 @@ def compile_template(template: PatternLike, pattern: Pattern) -> Template:
     return Template(template, tuple(parts))
 
 
-def is_literal(pattern: Pattern) -> bool:
-    """Whether the pattern has neither wildcards nor captures: it can match one name only."""
-    return not pattern.opaque and all(kind == "text" for kind, _ in _tokens(pattern.text))
-
-
 @lru_cache(maxsize=4096)
 def _compile(text: str) -> Pattern:
-    captures: list[str] = []
-    many: set[str] = set()
-    expression: list[str] = []
-    for kind, value in _tokens(text):
+    tokens = list(_tokens(text))
+    many: dict[str, bool] = {}
+    for kind, value in tokens:
+        if kind in ("capture", "many") and many.setdefault(value, kind == "many") != (kind == "many"):
+            raise RuleError(f"{text!r} captures {{{value}}} both as one segment and as many")
+    regex = re.compile(_expression(tokens), re.DOTALL)
+    return Pattern(text, tuple(many), frozenset(name for name in many if many[name]), regex)
+
+
+def _expression(tokens: Sequence[Token]) -> str:
+    """The regular expression of a pattern.
+
+    Greedy wildcards that try every way of sharing a long name take a time that grows with a power of
+    its length: as many as there are wildcards. So where two could share, a wildcard goes only where the
+    rest can still be matched, which ``_rest`` tells in linear time. Only a capture that comes twice may
+    still make it try.
+    """
+    if not any(kind in ("capture", "many") for kind, _ in tokens):
+        return _rest(tokens)
+    shares = [at for at, (kind, _) in enumerate(tokens[:-1]) if kind != "text" and tokens[at + 1] != _END]
+    guarded = len(shares) > 1
+    captured: set[str] = set()
+    parts = [f"(?={_rest(tokens)})"] if guarded else []
+    for at, (kind, value) in enumerate(tokens):
         if kind == "text":
-            expression.append(re.escape(value))
+            parts.append(re.escape(value))
         elif kind == "*":
-            expression.append(f"{_CHARACTER}*")
+            parts.append(f"{_CHARACTER}*")
         elif kind == "**":
-            expression.append(f"(?:{_CHARACTER}+/)*")
-        elif value in captures:
-            if (kind == "many") != (value in many):
-                raise RuleError(f"{text!r} captures {{{value}}} both as one segment and as many")
-            expression.append(f"(?P={value})")
+            parts.append(f"{_SEGMENT}*")
+        elif value in captured:
+            parts.append(f"(?P={value})")
         else:
-            captures.append(value)
-            if kind == "many":
-                many.add(value)
-            body = f"(?:{_CHARACTER}+/)*" if kind == "many" else f"{_CHARACTER}+"
-            expression.append(f"(?P<{value}>{body})")
-    regex = re.compile("".join(expression), re.DOTALL)
-    return Pattern(text, tuple(captures), frozenset(many), regex)
+            captured.add(value)
+            parts.append(f"(?P<{value}>{_SEGMENT}*)" if kind == "many" else f"(?P<{value}>{_CHARACTER}+)")
+        if guarded and at in shares[:-1]:
+            parts.append(f"(?={_rest(tokens[at + 1 :])})")
+    return "".join(parts)
 
 
-def _tokens(text: str) -> Iterator[tuple[str, str]]:
+def _rest(tokens: Sequence[Token]) -> str:
+    """An expression that matches where ``tokens`` match up to the end, tried in one pass.
+
+    Each wildcard takes as little as it can and is never asked again, ``(?>...)``: what it could take
+    more, the next one can take as well. It captures nothing, and takes no notice that two captures of
+    one name must be the same.
+    """
+    parts: list[str] = []
+    in_segments = in_characters = ""  # what closes the open groups
+    for kind, value in tokens:
+        if kind == "text":
+            parts.append(re.escape(value))
+        elif kind in ("**", "many"):
+            parts.append(f"{in_characters}{in_segments}(?>{_SEGMENT}*?")
+            in_segments, in_characters = ")", ""
+        else:
+            parts.append(f"{in_characters}(?>{_CHARACTER}{'*' if kind == '*' else '+'}?")
+            in_characters = ")"
+    return "".join((*parts, r"\Z", in_characters, in_segments))
+
+
+def _tokens(text: str) -> Iterator[Token]:
     """The parts of a pattern, in order: ("text", printed), ("*", ""), ("**", ""), ("capture", name), ("many", name).
 
     A segment's text ends in its ``/``, and ``**`` and ``{*many}`` hold their own: what is left is
@@ -205,9 +243,6 @@ def _tokens(text: str) -> Iterator[tuple[str, str]]:
         alone = _CAPTURE.fullmatch(segment)
         if alone and alone[1]:
             yield "many", _capture_name(alone[2], text)
-            continue
-        if segment == "\\e":
-            yield "text", "\\e/"
             continue
         for token in _TOKEN.findall(segment):
             capture = _CAPTURE.fullmatch(token)
@@ -222,8 +257,10 @@ def _tokens(text: str) -> Iterator[tuple[str, str]]:
             elif token in "{}":
                 raise RuleError(f"{text!r} has a lone {token!r}: write '\\{token}' for the character itself")
             else:
-                yield "text", print_key(unescape_key(token))
-        yield "text", "/"
+                key = unescape_key(token)
+                if key or token == segment:
+                    yield "text", print_key(key)
+        yield _END
 
 
 def _capture_name(name: str, text: str) -> str:

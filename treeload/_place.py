@@ -34,28 +34,25 @@ def on_device(like: Any) -> bool:
     return isinstance(like, jax.Array) or is_abstract(like)
 
 
-def stays(array: Any, like: Any) -> bool:
-    """Whether a jax array of the right dtype already lies where the destination wants it."""
-    if not isinstance(array, jax.Array) or not on_device(like):
-        return False
-    wanted = sharding_of(like)
-    if wanted is not None:
-        return array.committed and array.sharding == wanted
+def stays(array: jax.Array, like: Any) -> bool:
+    """Whether an array already lies where a destination leaf on devices wants it."""
     if isinstance(like, jax.Array):
-        return not array.committed and array.sharding == like.sharding
-    return not array.committed
+        return array.committed == like.committed and bool(array.sharding == like.sharding)
+    wanted = sharding_of(like)
+    return not array.committed if wanted is None else array.committed and array.sharding == wanted
 
 
 def cast(array: Any, dtype: Any) -> Any:
     """``array`` in another dtype; on the host where it can be, since XLA on CPU flushes denormals."""
     if array.dtype == dtype:
         return array
-    if isinstance(array, jax.Array):
-        if array.is_fully_addressable and all(device.platform == "cpu" for device in array.devices()):
-            return np.asarray(array).astype(dtype)
+    if isinstance(array, jax.Array) and any(device.platform != "cpu" for device in array.sharding.device_set):
         return array.astype(dtype)
+    host = np.asarray(array)
+    if host.dtype.kind == "c" and np.dtype(dtype).kind != "c":
+        host = host.real  # which NumPy would warn of
     with np.errstate(over="ignore", invalid="ignore"):  # whether the cast may lose anything was decided before
-        return np.asarray(array).astype(dtype)
+        return host.astype(dtype)
 
 
 def to_host(array: Any, like: Any, *, own: bool) -> Any:
@@ -73,14 +70,16 @@ def to_host(array: Any, like: Any, *, own: bool) -> Any:
 
 def to_device(array: Any, like: Any) -> jax.Array:
     """The jax array for one destination leaf, committed as the destination's is."""
-    if stays(array, like):
-        return array  # type: ignore[no-any-return]  # a jax.Array, as was asked
+    if isinstance(array, jax.Array) and stays(array, like):
+        return array
     wanted = sharding_of(like)
     if wanted is not None:
         return jax.device_put(array, wanted)
     if isinstance(array, jax.Array):
         if is_key(array):
-            return jax.random.wrap_key_data(jnp.asarray(np.asarray(jax.random.key_data(array))), impl=jax.random.key_impl(array))
+            return jax.random.wrap_key_data(
+                jnp.asarray(np.asarray(jax.random.key_data(array))), impl=jax.random.key_impl(array)
+            )
         array = np.asarray(array)  # what is committed elsewhere becomes uncommitted by way of the host
     return jnp.asarray(array) if array.nbytes < 1 << 16 else jax.device_put(array)
 
@@ -104,4 +103,8 @@ def zeros(like: Any) -> Any:
     if not on_device(like):
         return type(like)(0)
     wanted = sharding_of(like)
-    return jnp.zeros(like.shape, like.dtype) if wanted is None else jnp.zeros(like.shape, like.dtype, device=wanted)
+    return (
+        jnp.zeros(like.shape, like.dtype)
+        if wanted is None
+        else jnp.zeros(like.shape, like.dtype, device=wanted)
+    )

@@ -13,20 +13,18 @@ from __future__ import annotations
 
 import enum
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
-
-import jax
+from typing import Any, Final
 
 from treeload._errors import LoadError
 from treeload._names import Name, NameLike, as_name, print_name
-from treeload._ops import Leaf, Op, Value
-from treeload._patterns import PatternLike, compile_pattern
+from treeload._ops import Leaf, Op, Value, fills_up
 from treeload._policy import VERDICTS
 from treeload._rules import Rule
-from treeload._specs import Kind, Spec, bare, elements, is_abstract, nbytes, print_spec, spec_of
+from treeload._scope import Patterns, Within, compile_patterns
+from treeload._specs import Spec, bare, elements, is_abstract, nbytes, spec_of
 from treeload._trees import Keys, PyTree, Tree
 from treeload.sources._base import Source
 
@@ -102,6 +100,11 @@ class Entry:
     needs_values: bool = False
     value: Value | None = field(default=None, repr=False, compare=False)
 
+    @property
+    def keeps_something(self) -> bool:
+        """Whether the destination's own value is needed: the leaf is kept, or an op fills up with it."""
+        return self.action == Action.KEEP or (self.value is not None and fills_up(self.value))
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -170,7 +173,7 @@ class Hands:
     error: Callable[[Plan, Sequence[Finding]], str]
 
 
-PLAIN = object()
+PLAIN: Final = object()
 """The row of a leaf that loads from the first source's leaf of the same name, shape and dtype."""
 
 Row = Entry | None | object  # None: a slot that is no leaf; PLAIN; or the entry itself
@@ -184,6 +187,9 @@ class Plan:
     Attributes:
         findings: every disagreement, whatever its verdict, by kind and then in the destination's order.
         unused: source leaves that feed nothing, each with why.
+
+    What the rooms above work from, and users need not look at: ``tree`` (the walked destination),
+    ``sources``, ``rows`` (one for each slot), ``checks`` (of values, to be done), ``hands``.
     """
 
     def __init__(
@@ -197,11 +203,11 @@ class Plan:
         checks: tuple[ZeroCheck | EqualCheck, ...],
         hands: Hands,
     ) -> None:
-        self._tree = tree
-        self._sources = sources
-        self._rows = rows
-        self._checks = checks
-        self._hands = hands
+        self.tree = tree
+        self.sources = sources
+        self.rows = rows
+        self.checks = checks
+        self.hands = hands
         order = list(VERDICTS)
         self.findings: tuple[Finding, ...] = tuple(sorted(findings, key=lambda f: order.index(f.kind)))
         self.unused: tuple[Unused, ...] = tuple(unused)
@@ -213,17 +219,17 @@ class Plan:
         """One entry for each leaf of the destination, in the destination's order."""
         return tuple(
             self._plain_entry(index) if row is PLAIN else row  # type: ignore[misc]  # the third kind is Entry
-            for index, row in enumerate(self._rows)
+            for index, row in enumerate(self.rows)
             if row is not None
         )
 
     def _plain_entry(self, index: int) -> Entry:
-        name, value = Name(self._tree.names[index]), self._tree.values[index]
+        name, value = Name(self.tree.names[index]), self.tree.values[index]
         spec = bare(value)
-        label = self._sources[0].label
+        label = self.sources[0].label
         return Entry(
             name, Action.LOAD, spec, (SourceLeaf(label, name, spec),),
-            optional=self._tree.names[index] in self._tree.optional, value=Leaf(0, name, spec),
+            optional=self.tree.names[index] in self.tree.optional, value=Leaf(0, name, spec),
         )  # fmt: skip
 
     @cached_property
@@ -255,7 +261,7 @@ class Plan:
     @property
     def pending(self) -> tuple[Name, ...]:
         """Names whose value check is still to be done, in ``verify()`` or ``load()``."""
-        return tuple(dict.fromkeys(Name(check.name) for check in self._checks))
+        return tuple(dict.fromkeys(Name(check.name) for check in self.checks))
 
     @property
     def ok(self) -> bool:
@@ -265,7 +271,7 @@ class Plan:
     def _count(self) -> dict[str, tuple[int, int]]:
         """Leaves and elements for each action, without making entries."""
         count: dict[str, tuple[int, int]] = dict.fromkeys(Action, (0, 0))
-        for value, row in zip(self._tree.values, self._rows, strict=True):
+        for value, row in zip(self.tree.values, self.rows, strict=True):
             if row is not None:
                 action = Action.LOAD if row is PLAIN else row.action  # type: ignore[attr-defined]
                 leaves, size = count[action]
@@ -291,7 +297,7 @@ class Plan:
         loaded = count[Action.LOAD][0] + count[Action.TIE][0]
         parts = [
             f"{loaded:,} of {total:,} {'leaf' if total == 1 else 'leaves'} "
-            f"{'loads' if total == 1 else 'load'} ({_percent(self.coverage)} of {_quantity(size)} elements)"
+            f"{'loads' if total == 1 else 'load'} ({_percent(self.coverage)} of {quantity(size)} elements)"
         ]
         problems = len(self.errors)
         for number, word in ((count[Action.ZERO][0], "zeroed"), (count[Action.KEEP][0], "kept")):
@@ -311,7 +317,7 @@ class Plan:
             "summary": self.summary(),
             "ok": self.ok,
             "coverage": self.coverage,
-            "sources": [source.label for source in self._sources],
+            "sources": [source.label for source in self.sources],
             "entries": [_entry_dict(entry) for entry in self.entries],
             "findings": [_finding_dict(finding) for finding in self.findings],
             "pending": [str(name) for name in self.pending],
@@ -324,13 +330,13 @@ class Plan:
 
     def to_html(self) -> str:
         """The report as a piece of HTML, without scripts or links to anything."""
-        return self._hands.html(self)
+        return self.hands.html(self)
 
     def _repr_html_(self) -> str:
         return self.to_html()
 
     def __str__(self) -> str:
-        return self._hands.text(self)
+        return self.hands.text(self)
 
     def __repr__(self) -> str:
         return f"<Plan: {self.summary()}>"
@@ -345,7 +351,7 @@ class Plan:
         """
         errors = self.errors
         if errors:
-            raise LoadError(self._hands.error(self, errors), findings=errors, plan=self)
+            raise LoadError(self.hands.error(self, errors), findings=errors, plan=self)
 
     def verify(self) -> Plan:
         """This plan with its value checks done; nothing is loaded and nothing is raised for findings.
@@ -353,9 +359,11 @@ class Plan:
         Raises:
             SourceError: a source could not be read.
         """
-        return self._hands.verify(self) if self._checks else self
+        return self.hands.verify(self) if self.checks else self
 
-    def require(self, *, coverage: float | None = None, kept: PatternLike | Iterable[PatternLike] | None = None) -> Plan:
+    def require(
+        self, *, coverage: float | None = None, kept: Patterns | None = None
+    ) -> Plan:
         """This plan, where it loads at least as much as asked.
 
         Args:
@@ -372,15 +380,18 @@ class Plan:
                 f"{_percent(self.coverage)} of the destination's elements load, {_percent(coverage)} are required"
             )
         if kept is not None:
-            given = [kept] if isinstance(kept, str) or not isinstance(kept, Iterable) else kept
-            allowed = [compile_pattern(pattern) for pattern in given]
+            allowed = Within(compile_patterns(kept, "kept is a pattern or several"))
             extra = [
-                str(entry.name) for entry in self.entries
-                if entry.action == Action.KEEP and not any(p.matches(str(entry.name)) for p in allowed)
-            ]  # fmt: skip
+                str(entry.name)
+                for entry in self.entries
+                if entry.action == Action.KEEP
+                and not any(allowed.holds(name, entry.spec) for name in (entry.name, *entry.aliases))
+            ]
             if extra:
                 shown = ", ".join(extra[:10]) + (f" and {len(extra) - 10:,} more" if len(extra) > 10 else "")
-                problems.append(f"{len(extra):,} {'leaf is' if len(extra) == 1 else 'leaves are'} kept beyond those allowed: {shown}")
+                problems.append(
+                    f"{len(extra):,} {'leaf is' if len(extra) == 1 else 'leaves are'} kept beyond those allowed: {shown}"
+                )
         if problems:
             raise LoadError("; ".join(problems) + f"\n\n{self}", findings=self.errors, plan=self)
         return self
@@ -403,25 +414,25 @@ class Plan:
             LoadError: the plan has errors, or a value check fails.
             SourceError: a source could not be read.
         """
-        return self._hands.load(self, init=init, donate=donate, progress=progress)
+        return self.hands.load(self, init=init, donate=donate, progress=progress)
 
-    def _with(self, *, findings: Iterable[Finding], done: bool = True) -> Plan:
+    def with_findings(self, *, findings: Iterable[Finding], done: bool = True) -> Plan:
         """This plan with other findings and, where ``done``, no value checks left."""
         rows = [
             replace(row, needs_values=False) if done and isinstance(row, Entry) and row.needs_values else row
-            for row in self._rows
+            for row in self.rows
         ]
         return Plan(
-            tree=self._tree, sources=self._sources, rows=rows, findings=findings, unused=self.unused,
-            checks=() if done else self._checks, hands=self._hands,
+            tree=self.tree, sources=self.sources, rows=rows, findings=findings, unused=self.unused,
+            checks=() if done else self.checks, hands=self.hands,
         )  # fmt: skip
 
-    def _abstract_kept(self) -> list[int]:
+    def abstract_kept(self) -> list[int]:
         """Slots that are kept and hold only a spec, whose value ``init`` must give."""
         return [
             index
-            for index, row in enumerate(self._rows)
-            if isinstance(row, Entry) and row.action == Action.KEEP and is_abstract(self._tree.values[index])
+            for index, row in enumerate(self.rows)
+            if isinstance(row, Entry) and row.keeps_something and is_abstract(self.tree.values[index])
         ]
 
 
@@ -430,7 +441,7 @@ def _percent(share: float) -> str:
     return "100 %" if share >= 1 else f"{min(share * 100, 99.9):.1f} %"
 
 
-def _quantity(number: int) -> str:
+def quantity(number: int) -> str:
     for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
         if number >= size * 10 or (number >= size and unit != "k"):
             return f"{number / size:.1f} {unit}"

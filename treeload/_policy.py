@@ -37,7 +37,7 @@ VERDICTS: dict[str, tuple[str, ...]] = {
 """Kinds of findings, in the order reports show them, with their verdicts, the default first."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Policy:
     """What is forgiven, per kind of disagreement and per name; by default nothing is.
 
@@ -80,10 +80,8 @@ class Policy:
     rule: Setting = "error"
     version: Setting = "error"
     absent_is_zero: tuple[PatternLike, ...] = ()
-    _compiled: Mapping[str, tuple[tuple[Pattern | None, str], ...]] = field(
-        init=False, repr=False, compare=False, default_factory=dict
-    )
-    _zero: tuple[Pattern, ...] = field(init=False, repr=False, compare=False, default=())
+    _compiled: Mapping[str, tuple[tuple[Pattern | None, str], ...]] = field(init=False, repr=False)
+    _zero: tuple[Pattern, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         compiled = {}
@@ -98,7 +96,7 @@ class Policy:
         if isinstance(patterns, (str, re.Pattern)):
             # A lone string is a sequence of characters, each a pattern of its own: never what is meant.
             patterns = (patterns,)
-        elif not isinstance(patterns, Iterable):
+        elif isinstance(patterns, Mapping) or not isinstance(patterns, Iterable):
             raise RuleError(f"Policy(absent_is_zero=...) is a tuple of patterns, not {patterns!r}")
         object.__setattr__(self, "absent_is_zero", tuple(patterns))
         object.__setattr__(self, "_zero", tuple(map(compile_pattern, self.absent_is_zero)))
@@ -114,8 +112,14 @@ class Policy:
         """Whether absent and zero mean the same at this name."""
         return any(pattern.matches(printed) for pattern in self._zero)
 
+    # By what was compiled: two mappings are equal in any order, but say different things.
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Policy):
+            return NotImplemented
+        return (self._compiled, self._zero) == (other._compiled, other._zero)
+
     def __hash__(self) -> int:
-        return hash(tuple(repr(getattr(self, f.name)) for f in fields(self) if f.init))
+        return hash((*self._compiled.values(), self._zero))
 
 
 class _FrozenMapping(dict[PatternLike, str]):
@@ -144,5 +148,7 @@ def _checked(kind: str, verdict: object) -> str:
     allowed = CASTINGS if kind == "casting" else VERDICTS[kind]
     if not isinstance(verdict, str) or verdict not in allowed:
         known = ", ".join(map(repr, allowed))
-        raise RuleError(f"Policy({kind}=...) takes {known}, or a mapping of patterns to them; not {verdict!r}")
+        raise RuleError(
+            f"Policy({kind}=...) takes {known}, or a mapping of patterns to them; not {verdict!r}"
+        )
     return verdict

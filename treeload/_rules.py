@@ -15,11 +15,11 @@ import abc
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from treeload._errors import RuleError
 from treeload._names import print_name
-from treeload._ops import Op, Value, as_ops, chain
+from treeload._ops import Op, Value, as_ops, chain, inverse_ops
 from treeload._patterns import Pattern, PatternLike, Template, compile_pattern, compile_template
 
 Keys: TypeAlias = tuple[str, ...]
@@ -120,10 +120,10 @@ class Rename(Rule):
                 yield Given(name, None, (leaf.name,), str(error))
 
     def inverse(self) -> Rule | None:
-        undone = [op.inverse() for op in reversed(self.ops)]
-        if self.source.opaque or any(op is None for op in undone) or not _keeps_all_captures(self):
+        undone = inverse_ops(self.ops)
+        if undone is None or not turns_round(self.source, self.destination):
             return None
-        return Rename(self.destination.text, self.source.text, *(op for op in undone if op is not None))
+        return Rename(self.destination.text, self.source.text, *undone)
 
     def rename(self, name: Keys) -> Keys | None:
         match = self.source.match(print_name(name))
@@ -138,11 +138,14 @@ class Rename(Rule):
         return f"Rename({', '.join(parts)})"
 
 
-def _keeps_all_captures(rule: Rename) -> bool:
-    """Whether the source's name can be told from the destination's: no wildcard, no capture lost."""
-    filled = {part for capture, part in rule.destination.parts if capture}
-    wild = re.search(r"(?<!\\)\*(?![^{}]*\})", rule.source.text)
-    return set(rule.source.captures) == filled and not wild
+def turns_round(source: Pattern, destination: Template, *, but: Sequence[str] = ()) -> bool:
+    """Whether the source's name can be told from the destination's: no wildcard, no capture lost.
+
+    ``but``: captures that only one of the two has, since they are an index.
+    """
+    filled = {part for capture, part in destination.parts if capture}
+    wild = re.search(r"(?<!\\)\*(?![^{}]*\})", source.text)
+    return not source.opaque and not wild and filled.difference(but) == set(source.captures).difference(but)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +200,7 @@ def apply_rules(
     fed: list[tuple[Keys, Fed]] = []
     faults: list[Fault] = []
     for rule, leaves in zip(rules, taken, strict=True):
-        if not leaves:
+        if not leaves and rule.patterns:
             faults.append(Fault(rule, None, (), _why_nothing(rule, [name for name, _ in values], rules)))
             continue
         for given in rule.give(leaves):
@@ -224,3 +227,42 @@ def rename_empty(name: Keys, rules: Sequence[Rule]) -> Keys:
         if new is not None:
             return new
     return name
+
+
+# What the rules have in common.
+
+
+def set_fields(rule: Rule, **fields: Any) -> None:
+    """Sets the fields of a frozen rule while it is made."""
+    for name, value in fields.items():
+        object.__setattr__(rule, name, value)
+
+
+def plain_pattern(pattern: PatternLike, rule: str) -> Pattern:
+    """A compiled pattern of our own syntax, whose captures can be filled in and turned round.
+
+    Raises:
+        RuleError: a compiled ``re.Pattern``, or what cannot mean anything.
+    """
+    if isinstance(pattern, re.Pattern):
+        raise RuleError(f"{rule} takes patterns with named captures in braces, not a compiled re.Pattern")
+    return compile_pattern(pattern)
+
+
+def checked_axis(axis: int) -> int:
+    """``axis``, if it is an integer."""
+    if isinstance(axis, bool) or not isinstance(axis, int):
+        raise RuleError(f"axis is an integer, not {axis!r}")
+    return axis
+
+
+def print_rule(rule: Rule, *parts: str) -> str:
+    """A rule as code: its names, its ops, its options."""
+    # Positional parts first, then ops, then options, as they are written.
+    options = [part for part in parts if "=" in part.split("(")[0].split("'")[0].split("[")[0]]
+    names = [part for part in parts if part not in options]
+    first = getattr(rule, "first", 0)
+    if first:
+        options.append(f"first={first}")
+    ops = [repr(op) for op in getattr(rule, "ops", ())]
+    return f"{type(rule).__name__}({', '.join([*names, *ops, *options])})"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import math
+import warnings
 from typing import Any, Literal, TypeAlias, get_args
 
 import jax
@@ -116,8 +117,8 @@ def nbytes(spec: Any) -> int:
     """How many bytes an array of this spec takes; 4-bit types and smaller count whole bytes."""
     if is_key(spec.dtype):
         data = jax.eval_shape(jax.random.key_data, bare(spec))
-        return elements(data) * data.dtype.itemsize
-    return elements(spec) * spec.dtype.itemsize
+        return elements(data) * int(data.dtype.itemsize)
+    return elements(spec) * int(spec.dtype.itemsize)
 
 
 def print_spec(spec: Any) -> str:
@@ -135,7 +136,7 @@ def _rank(dtype: np.dtype[Any]) -> int:
         return 0
     if jax.dtypes.issubdtype(dtype, np.integer):
         return 1
-    return 3 if dtype.kind == "c" else 2
+    return 3 if dtype.kind in "cW" else 2  # "W": the complex dtypes of ml_dtypes
 
 
 def can_cast(source: Any, destination: Any, casting: str) -> bool:
@@ -173,11 +174,12 @@ def cast_loses_kind(source: Any, destination: Any, *, exact: bool = False) -> bo
 def overflows(number: bool | int | float | complex, dtype: Any) -> bool:
     """Whether a Python number lies outside what ``dtype`` can hold; rounding is no overflow."""
     if isinstance(number, int) and jax.dtypes.issubdtype(dtype, np.integer):
-        info = ml_dtypes.iinfo(dtype)
+        info = ml_dtypes.iinfo(dtype)  # type: ignore[no-untyped-call]  # not annotated there
         return not int(info.min) <= number <= int(info.max)
-    with np.errstate(over="ignore"):
-        try:
-            cast = np.asarray(number).astype(dtype)
-        except OverflowError:
-            return True
-    return bool(np.isfinite(number) and not np.isfinite(cast.astype(np.complex128)))
+    try:
+        value = np.asarray(number if isinstance(number, complex) else float(number))
+    except OverflowError:  # an int beyond every float
+        return True
+    with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):
+        cast = value.astype(dtype)
+    return bool(np.isfinite(value) and not np.isfinite(cast.astype(np.complex128)))

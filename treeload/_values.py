@@ -44,9 +44,10 @@ def equal(first: Any, second: Any) -> bool:
     if any(keys):
         return first.dtype == second.dtype and equal(jax.random.key_data(first), jax.random.key_data(second))
     a, b = _on_host(first), _on_host(second)
-    if a is None or b is None:
-        return bool(_equal_on_device(jnp.asarray(first), jnp.asarray(second)))
-    a, b = a.reshape(-1), b.reshape(-1)
+    if a is None and b is None and first.sharding.device_set == second.sharding.device_set:
+        return bool(_equal_on_device(first, second))
+    # One of them is on the host or on other devices: there is no place but the host to compare them at.
+    a, b = np.asarray(first).reshape(-1), np.asarray(second).reshape(-1)
     for start in range(0, a.size, _CHUNK):
         x, y = a[start : start + _CHUNK], b[start : start + _CHUNK]
         if not np.all((x == y) | ((x != x) & (y != y))):
@@ -55,12 +56,11 @@ def equal(first: Any, second: Any) -> bool:
 
 
 def _on_host(array: Any) -> np.ndarray[Any, Any] | None:
-    """The array as NumPy, without a transfer; None where it lies on another device."""
+    """The array as NumPy, where that takes no transfer and no gathering of shards; else None."""
     if not isinstance(array, jax.Array):
         return np.asarray(array)
-    if array.is_fully_addressable and all(device.platform == "cpu" for device in array.devices()):
-        return np.asarray(array)
-    return None
+    devices = array.sharding.device_set
+    return np.asarray(array) if len(devices) == 1 and next(iter(devices)).platform == "cpu" else None
 
 
 @jax.jit
@@ -70,24 +70,34 @@ def _magnitude_bits(array: jax.Array) -> jax.Array:
         return _magnitude_bits(array.real) | _magnitude_bits(array.imag)
     if not jnp.issubdtype(array.dtype, jnp.floating):
         return array
-    width = array.dtype.itemsize * 8
+    width = jnp.finfo(array.dtype).bits
     bits = jax.lax.bitcast_convert_type(array, jnp.dtype(f"uint{width}"))
-    return bits & jnp.asarray((1 << (width - 1)) - 1, bits.dtype)
+    # A few 8-bit floats have no −0.0 and spell NaN as it is spelt elsewhere.
+    return jnp.where(jnp.isnan(array), bits, bits & jnp.asarray((1 << (width - 1)) - 1, bits.dtype))
 
 
 def _nonzero_on_device(array: jax.Array) -> tuple[int, str]:
-    count = int(jnp.sum(_magnitude_bits(array) != 0))
-    largest = float(jnp.max(jnp.abs(array)).astype(jnp.float32)) if count else 0.0
-    return count, f"{largest:.3g}"
+    bits = _magnitude_bits(array)
+    count = int(jnp.count_nonzero(bits))
+    if not count:
+        return 0, "0"
+    if jnp.issubdtype(array.dtype, jnp.floating):
+        # The largest bits are the largest magnitude, or a NaN; taken off the device before they are a float.
+        largest = np.abs(np.asarray(jnp.max(bits)).view(array.dtype).astype(np.float64))
+    else:
+        largest = np.asarray(jnp.max(jnp.abs(array))).astype(np.float64)
+    return count, f"{float(largest):.3g}"
 
 
 @jax.jit
 def _equal_on_device(first: jax.Array, second: jax.Array) -> jax.Array:
     if first.dtype != second.dtype:
         return jnp.all((first == second) | ((first != first) & (second != second)))
-    if not jnp.issubdtype(first.dtype, jnp.inexact):
+    if jnp.issubdtype(first.dtype, jnp.complexfloating):
+        return _equal_on_device(first.real, second.real) & _equal_on_device(first.imag, second.imag)
+    if not jnp.issubdtype(first.dtype, jnp.floating):
         return jnp.all(first == second)
     # By bits, since a comparison of values may flush denormals; 0 and −0.0 are one value all the same.
     x, y = _magnitude_bits(first), _magnitude_bits(second)
-    same = (x == y) & ((jnp.signbit(first.real) == jnp.signbit(second.real)) | (x == 0))
+    same = (x == y) & ((jnp.signbit(first) == jnp.signbit(second)) | (x == 0))
     return jnp.all(same | (jnp.isnan(first) & jnp.isnan(second)))

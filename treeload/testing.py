@@ -75,7 +75,9 @@ class SourceConformance:
         assert all(isinstance(name, Name) for name in source.specs())
         assert all(isinstance(spec, jax.ShapeDtypeStruct) for spec in source.specs().values())
 
-    def test_reads_every_leaf_bit_for_bit_on_the_host(self, source: Source, leaves: Mapping[Name, Any]) -> None:
+    def test_reads_every_leaf_bit_for_bit_on_the_host(
+        self, source: Source, leaves: Mapping[Name, Any]
+    ) -> None:
         got = dict(source.read({name: _request(spec) for name, spec in source.specs().items()}))
         assert set(got) == set(leaves)
         for name, array in leaves.items():

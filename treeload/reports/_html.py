@@ -1,49 +1,105 @@
-"""A plan as a piece of HTML for notebooks: what is wrong open, what loads folded away.
+"""A plan or an inventory as a piece of HTML for notebooks: what is wrong open, what loads folded away.
 
-Owns the HTML. No scripts, no styles from elsewhere, every text from a checkpoint escaped.
+Owns the HTML: the same groups and words as the text, in tables. No scripts, no styles from elsewhere,
+every text from a checkpoint escaped.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from html import escape
 
 from treeload._plan import Finding, Plan
-from treeload._specs import Spec, print_spec
+from treeload.reports._leaves import Row, entry_rows, pending_rows, unused_rows
+from treeload.reports._page import counted, printable
+from treeload.reports._problems import Problem, Remedy, problems, remedies
+
+_MOST = 200  # rows of one table
+_CELL = "style='text-align:left;vertical-align:top'"
 
 
 def plan_html(plan: Plan) -> str:
-    """The report: a summary, a table of findings, and the leaves in a fold."""
-    parts = [f"<div class='treeload'><p><b>{escape(plan.summary())}</b></p>"]
-    if plan.findings:
-        rows = (
-            (f.kind, str(f.name), f.verdict, _side(f.expected), _side(f.found), f.message, f.remedy) for f in plan.findings
-        )
-        head = ("kind", "name", "verdict", "destination", "source", "what is wrong", "to go on")
-        parts.append(_table(head, rows))
-    entries = (
-        (str(e.action), str(e.name), print_spec(e.spec), ", ".join(str(leaf.name) for leaf in e.sources),
-         " ".join(map(repr, e.ops)) + (" cast" if e.cast else ""), e.reason)
-        for e in plan.entries
-    )  # fmt: skip
-    head = ("action", "name", "destination", "from", "ops", "why")
-    parts.append(f"<details><summary>{len(plan.entries):,} leaves</summary>{_table(head, entries)}</details>")
-    if plan.unused:
-        unused = ((str(leaf.name), print_spec(leaf.spec), str(leaf.at), leaf.why) for leaf in plan.unused)
-        table = _table(("source leaf", "spec", "would be", "why"), unused)
-        parts.append(f"<details><summary>{len(plan.unused):,} source leaves not used</summary>{table}</details>")
+    """The report: a summary, the problems with the ways to go on, and the leaves in a fold."""
+    labels = " and ".join(_text(source.label) for source in plan.sources)
+    parts = [f"<div class='treeload'><p><b>{_text(plan.summary())}</b><br>from {labels}</p>"]
+    parts += _problems(plan, plan.errors)
+    forgiven = [f for f in plan.findings if f.verdict in ("first", "ignore") and f.kind != "unexpected"]
+    if forgiven:
+        parts += ["<p>forgiven by the policy</p>", *_problems(plan, forgiven)]
+    if plan.pending:
+        parts += [
+            "<p>to be checked by value before anything is changed</p>",
+            _rows(pending_rows(plan), "plan.pending"),
+        ]
+    rows, wrong = entry_rows(plan)
+    because = f", {wrong:,} of them kept because of problems above" if wrong else ""
+    head = f"{counted(len(plan.entries), 'leaf', 'leaves')}{because}"
+    parts.append(_fold(head, _rows(rows, "plan.entries")))
+    unused = unused_rows(plan)
+    if unused:
+        count = sum(row.count for row in unused)
+        head = f"{counted(count, 'source leaf', 'source leaves')} not used"
+        parts.append(_fold(head, _rows(unused, "plan.unused")))
     return "".join((*parts, "</div>"))
 
 
-def _side(side: Finding | Spec | str | None) -> str:
-    if side is None:
-        return ""
-    return print_spec(side) if isinstance(side, Spec) else str(side)
-
-
-def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    header = "".join(f"<th style='text-align:left'>{escape(cell)}</th>" for cell in head)
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], where: str) -> str:
+    """A table of texts that are HTML already, cut where it is very long; ``where`` has the rest."""
+    header = "".join(f"<th {_CELL}>{_text(cell)}</th>" for cell in head)
     body = "".join(
-        "<tr>" + "".join(f"<td style='text-align:left'>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
+        "<tr>" + "".join(f"<td {_CELL}>{cell}</td>" for cell in row) + "</tr>" for row in rows[:_MOST]
     )
-    return f"<table><thead><tr>{header}</tr></thead><tbody>{body}</tbody></table>"
+    more = f"<p>… and {len(rows) - _MOST:,} more rows; {where} has them all</p>" if len(rows) > _MOST else ""
+    return f"<table><thead><tr>{header}</tr></thead><tbody>{body}</tbody></table>{more}"
+
+
+def html_code(text: str) -> str:
+    """A name, a spec or code, as it stands."""
+    return f"<code>{_text(text)}</code>" if text else ""
+
+
+def _text(text: str) -> str:
+    return escape(printable(text))
+
+
+def _fold(head: str, body: str) -> str:
+    return f"<details><summary>{_text(head)}</summary>{body}</details>"
+
+
+def _problems(plan: Plan, findings: Sequence[Finding]) -> list[str]:
+    """A table, and below it the ways to go on; nothing where nothing is wrong."""
+    if not findings:
+        return []
+    by_kind = problems(plan, findings)
+    head = ("kind", "name", "destination", "source", "what is wrong")
+    rows = [_problem(problem) for same in by_kind.values() for problem in same]
+    ways = [
+        f"<li>{_text(kind)}: {_remedy(remedy)}</li>"
+        for kind, same in by_kind.items() if same[0].findings[0].verdict == "error"
+        for remedy in remedies(same)
+    ]  # fmt: skip
+    return [table(head, rows, "plan.findings"), *(["<p>to go on</p><ul>", *ways, "</ul>"] if ways else [])]
+
+
+def _problem(problem: Problem) -> tuple[str, ...]:
+    destination, source = problem.expected, problem.found
+    if problem.spec:
+        destination, source = ("", problem.spec) if problem.kind == "unexpected" else (problem.spec, "")
+    facts = [f"{label}: {text}" for label, text in problem.facts if label not in ("destination", "source")]
+    said = [problem.said, *facts, f"near: {problem.near}" if problem.near else ""]
+    style = "color:#c33" if problem.findings[0].verdict == "error" else ""
+    return (
+        f"<span style='{style}'>{_text(problem.kind)}</span>", html_code(problem.group.title or "the root"),
+        html_code(destination), html_code(source), "<br>".join(map(_text, filter(None, said))),
+    )  # fmt: skip
+
+
+def _remedy(remedy: Remedy) -> str:
+    return f"{_text(remedy.before)} {html_code(remedy.code.whole)}{_text(remedy.after)}".strip()
+
+
+def _rows(rows: Iterable[Row], where: str) -> str:
+    cells = [
+        (_text(r.action), html_code(r.title or "the root"), html_code(r.spec), _text(r.tail)) for r in rows
+    ]
+    return table(("", "name", "spec", ""), cells, where)

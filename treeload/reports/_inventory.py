@@ -5,18 +5,24 @@ Owns ``Inventory``. Made from a source's specs; reads no array.
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
+from rich.text import Text
+
 from treeload._names import Name, NameLike, as_name
-from treeload._plan import SourceLeaf, _quantity
+from treeload._plan import SourceLeaf, quantity
 from treeload._specs import elements, nbytes, print_spec
-from treeload.reports._groups import group
+from treeload.reports._groups import group, print_names
+from treeload.reports._html import html_code, table
+from treeload.reports._page import HEAD, MARGIN, QUIET, WIDTH, counted, line, printable, sentence
 from treeload.sources._base import Source, fence
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Inventory:
     """Every leaf of a source, without its values.
 
@@ -84,40 +90,109 @@ class Inventory:
         }  # fmt: skip
 
     def __str__(self) -> str:
-        count = len(self.leaves) - len(self.ties)
-        lines = [
-            f"{count:,} {'leaf' if count == 1 else 'leaves'}, {_quantity(self.elements)} elements, "
-            f"{_quantity(self.nbytes)}B in {self.label}"
-        ]
-        groups = group([(leaf.name, (print_spec(leaf.spec), leaf.name in self.ties)) for leaf in self.leaves])
-        width = min(max((len(found.title) for found in groups), default=0), 54)
-        if groups:
-            lines.append("")
-        for found in groups[:_MOST]:
-            leaf = self.leaves[found.members[0]]
-            tie = f"  = {self.ties[leaf.name]}" if leaf.name in self.ties else ""
-            lines.append(f"  {found.title:<{width}}  {print_spec(leaf.spec)}{tie}")
-        if len(groups) > _MOST:
-            rest = sum(len(found.members) for found in groups[_MOST:])
-            lines.append(f"  … and {rest:,} more; .leaves and to_dict() have them all")
-        if self.absent:
-            shown = group([(name, None) for name in self.absent])
-            lines += ["", "absent: " + ", ".join(found.title for found in shown[:8])]
+        return self.__rich__().plain
+
+    def __rich__(self) -> Text:
+        """The same text for a rich console, with colours where it is a terminal."""
+        lines = [*self._head(), *self._leaf_lines()]
+        for head, body in (("absent", self._absent_lines()), ("metadata", self._metadata_lines())):
+            if body:
+                lines += [Text(), line((head, HEAD)), *body]
+        return Text("\n").join(lines)
+
+    def __repr__(self) -> str:
+        return f"<Inventory: {self._summary()} in {printable(self.label)}>"
+
+    def _repr_html_(self) -> str:
+        """The leaves as a table, for notebooks."""
+        rows = [tuple(map(html_code, (row.title, row.spec, row.size, row.tied_with))) for row in self._rows()]
+        body = table(("name", "spec", "bytes", "tied with"), rows, ".leaves")
+        head = f"<b>{escape(self._summary())}</b><br>in {escape(printable(self.label))}"
+        return f"<div class='treeload'><p>{head}</p>{body}</div>"
+
+    def _summary(self) -> str:
+        leaves = counted(len(self.leaves) - len(self.ties), "leaf", "leaves")
+        return f"{leaves}, {quantity(self.elements)} elements, {_bytes(self.nbytes)}"
+
+    def _head(self) -> list[Text]:
+        whole = f"{self._summary()} in {printable(self.label)}"
+        lines = [line((whole, HEAD))]
+        if len(whole) > WIDTH:
+            lines = [line((f"{self._summary()} in", HEAD)), line(MARGIN, self.label)]
         if self.version is not None:
-            lines += ["", f"version: {self.version}"]
-        if self.metadata:
-            lines += ["", "metadata"]
-            for key, value in list(self.metadata.items())[:12]:
-                text = repr(value)
-                lines.append(f"  {_printable(str(key))}: {text if len(text) <= 60 else text[:57] + '...'}")
-        return "\n".join(lines)
+            lines += sentence(f"version {self.version}", "", hanging=MARGIN)
+        return lines
+
+    def _rows(self) -> list[_Row]:
+        groups = group([(leaf.name, (print_spec(leaf.spec), leaf.name in self.ties)) for leaf in self.leaves])
+        rows = []
+        for found in groups:
+            leaves = [self.leaves[member] for member in found.members]
+            tied = [self.ties[leaf.name] for leaf in leaves if leaf.name in self.ties]
+            size = "" if tied else _bytes(sum(nbytes(leaf.spec) for leaf in leaves))
+            tied_with = print_names(tied, most=3)
+            rows.append(
+                _Row(found.title or "the root", print_spec(leaves[0].spec), size, tied_with, len(leaves))
+            )
+        return rows
+
+    def _leaf_lines(self) -> list[Text]:
+        rows = self._rows()
+        shown = rows[:_MOST] if len(rows) > _MOST + 1 else rows
+        width = min(max((len(row.title) for row in shown), default=0), _TITLE)
+        spec_width = min(max((len(row.spec) for row in shown), default=0), _SPEC)
+        size_width = max((len(row.size) for row in shown), default=0)
+        lines = [Text()] if shown else []
+        for row in shown:
+            tail = f"{row.spec:<{spec_width}}  {row.size:>{size_width}}"
+            tail += f"  tied with {row.tied_with}" if row.tied_with else ""
+            whole = f"{MARGIN}{row.title:<{width}}  {tail}".rstrip()
+            if len(whole) <= WIDTH:
+                lines.append(line(whole))
+            else:
+                lines += [line(MARGIN, row.title), *sentence(" ".join(tail.split()), " " * 10)]
+        if len(rows) > len(shown):
+            rest = sum(row.count for row in rows[len(shown) :])
+            lines.append(line(MARGIN, (f"… and {rest:,} more; .leaves and to_dict() have them all", QUIET)))
+        return lines
+
+    def _absent_lines(self) -> list[Text]:
+        return sentence(print_names(self.absent, most=8), MARGIN) if self.absent else []
+
+    def _metadata_lines(self) -> list[Text]:
+        lines = []
+        for key, value in list(self.metadata.items())[:_MOST_METADATA]:
+            text = f"{MARGIN}{printable(str(key))}: {printable(_SHORT.repr(value))}"
+            lines.append(line(text if len(text) <= WIDTH else f"{text[: WIDTH - 1]}…"))
+        if len(self.metadata) > _MOST_METADATA:
+            rest = len(self.metadata) - _MOST_METADATA
+            lines.append(line(MARGIN, (f"… and {rest:,} more; .metadata has them all", QUIET)))
+        return lines
 
 
-_MOST = 60
+@dataclass(frozen=True)
+class _Row:
+    """One line for leaves that share a spec."""
+
+    title: str
+    spec: str
+    size: str
+    tied_with: str
+    count: int
 
 
-def _printable(text: str) -> str:
-    return text if text.isprintable() else repr(text)
+_MOST = 60  # lines of leaves
+_MOST_METADATA = 12
+_TITLE = 46  # the widest columns that something is aligned behind
+_SPEC = 18
+
+_SHORT = reprlib.Repr()  # metadata is whatever a file says it is: of any size, of any depth
+_SHORT.maxstring = _SHORT.maxother = WIDTH
+
+
+def _bytes(number: int) -> str:
+    text = quantity(number)
+    return f"{text}B" if text[-1].isalpha() else f"{text} B"
 
 
 def inventory(source: Source) -> Inventory:
@@ -126,5 +201,10 @@ def inventory(source: Source) -> Inventory:
         leaves = tuple(SourceLeaf(source.label, Name(name), spec) for name, spec in source.specs().items())
         metadata = dict(source.metadata)
         return Inventory(
-            source.label, leaves, dict(source.ties()), dict(source.absent()), metadata, metadata.get("version")
+            source.label,
+            leaves,
+            dict(source.ties()),
+            dict(source.absent()),
+            metadata,
+            metadata.get("version"),
         )

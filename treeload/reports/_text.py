@@ -2,246 +2,181 @@
 
 Owns the layout: what is wrong first, grouped; then what happens to each leaf; then what is not used.
 Refuses to own facts: everything printed is in the plan, and where a page is not enough the plan's
-``to_dict`` has the rest. Text never holds an escape sequence, whatever a checkpoint's names hold.
+``to_dict`` has the rest. Text never holds an escape sequence, whatever a checkpoint's names hold; the
+``rich`` forms are the same lines with colours, which only a terminal shows.
 """
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-from treeload._names import Name, print_name
-from treeload._patterns import quote
-from treeload._plan import Action, Entry, Finding, Plan, SourceLeaf
+from rich.text import Text
+
+from treeload._plan import Action, Finding, Plan
 from treeload._policy import VERDICTS
-from treeload._specs import Spec, print_spec
-from treeload.reports._groups import Group, group, siblings
+from treeload.reports._leaves import Row, entry_rows, pending_rows, unused_rows
+from treeload.reports._page import (
+    CODE,
+    HEAD,
+    MARGIN,
+    QUIET,
+    WIDTH,
+    WRONG,
+    code,
+    counted,
+    labelled,
+    line,
+    printable,
+    sentence,
+)
+from treeload.reports._problems import Problem, problems, remedies
 
-WIDTH = 80
-_KIND = max(map(len, VERDICTS)) + 2  # the column that names start in, behind the two of the margin
-_PER_KIND = 8  # groups of findings shown for one kind
-_PER_LIST = 24  # groups of leaves shown in one list
+_KIND = max(map(len, VERDICTS)) + 2  # the column of kinds; names stand behind it
+_INDENT = MARGIN + " " * _KIND
+_LABEL = len("destination") + 2
+_TITLE = 46  # the widest column of names that something is aligned behind
+_SPEC = 18  # likewise of specs
+_PAGE = 44  # lines that the problems of a plan take, about
+_LIST = 24  # lines of leaves, or of groups of them
 
 
 def error_text(plan: Plan, errors: Sequence[Finding]) -> str:
-    """The text of a ``LoadError``: a headline, then every kind of problem."""
-    many = f"{len(errors):,} problem{'' if len(errors) == 1 else 's'}"
-    leaves = f"{len(plan.entries):,} {'leaf' if len(plan.entries) == 1 else 'leaves'}"
-    lines = [f"{many} in loading {leaves} from {_labels(plan)}; nothing was changed", ""]
-    lines += _findings(errors)
-    return "\n".join(lines)
+    """The text of a ``LoadError``: a headline, every kind of problem, and that nothing was changed."""
+    return error_rich(plan, errors).plain
 
 
 def plan_text(plan: Plan) -> str:
     """The whole report of a plan, the summary first."""
-    lines = [*_wrapped(plan.summary(), ""), *_wrapped(f"from {_labels(plan)}", "")]
-    errors = plan.errors
-    forgiven = [finding for finding in plan.findings if finding.verdict != "error"]
-    if errors:
-        lines += ["", *_findings(errors)]
-    if forgiven:
-        lines += ["", "forgiven by the policy", *_findings(forgiven)]
-    if plan.pending:
-        shown = _list_names(plan.pending)
-        lines += ["", "to be checked by value before anything is changed", *_wrapped(shown, "  ")]
-    lines += ["", "leaves", *_entries(plan.entries)]
-    if plan.unused:
-        lines += ["", "not used", *_unused(plan)]
-    return "\n".join(lines)
+    return plan_rich(plan).plain
 
 
-def _labels(plan: Plan) -> str:
-    return " and ".join(source.label for source in plan._sources)
+def error_rich(plan: Plan, errors: Sequence[Finding]) -> Text:
+    """``error_text`` for a rich console."""
+    leaves = counted(len(plan.entries), "leaf", "leaves")
+    head = f"{counted(len(errors), 'problem', 'problems')} in loading {leaves} from"
+    return _joined(
+        [*_from(plan, head, HEAD), Text(), *_problems(plan, errors), Text(), line("Nothing was changed.")]
+    )
 
 
-# Findings.
+def plan_rich(plan: Plan) -> Text:
+    """``plan_text`` for a rich console."""
+    lines = [*sentence(plan.summary(), "", hanging=MARGIN, style=HEAD), *_from(plan, "from", "")]
+    forgiven = [finding for finding in plan.findings if finding.verdict in ("first", "ignore")]
+    rows, wrong = entry_rows(plan)
+    for head, body in (
+        ("", _problems(plan, plan.errors)),
+        # Only what no leaf below tells of: that one is kept or not used is said there.
+        ("forgiven by the policy", _problems(plan, [f for f in forgiven if f.kind != "unexpected"])),
+        ("to be checked by value before anything is changed", _table(pending_rows(plan), "plan.pending")),
+        ("leaves", _entries(rows, wrong)),
+        ("not used", _table(unused_rows(plan), "plan.unused")),
+    ):
+        if body:
+            lines += [Text(), *([line((head, HEAD))] if head else []), *body]
+    return _joined(lines)
 
 
-def _findings(findings: Sequence[Finding]) -> list[str]:
-    lines: list[str] = []
-    for kind in VERDICTS:
-        same = [finding for finding in findings if finding.kind == kind]
-        if same:
-            lines += _kind(kind, same)
+def _joined(lines: Sequence[Text]) -> Text:
+    return Text("\n").join(lines)
+
+
+def _from(plan: Plan, head: str, style: str) -> list[Text]:
+    """``head`` and what the plan's sources are, each on its own line where one line is too short."""
+    labels = [printable(source.label) for source in plan.sources]
+    text = f"{head} {' and '.join(labels)}"
+    if len(text) <= WIDTH:
+        return [line((text, style))]
+    if len(labels) > 1:
+        head = f"{head} {len(labels)} sources"
+    return [line((head, style)), *(line(MARGIN, label) for label in labels)]
+
+
+# Problems.
+
+
+def _problems(plan: Plan, findings: Sequence[Finding]) -> list[Text]:
+    lines: list[Text] = []
+    by_kind = problems(plan, findings)
+    for same in by_kind.values():
+        lines += _kind(same, _PAGE // len(by_kind))
     return lines
 
 
-def _kind(kind: str, findings: Sequence[Finding]) -> list[str]:
-    lines: list[str] = []
-    groups = _grouped(findings)
-    for shown, (found, members) in enumerate(groups):
-        if shown == _PER_KIND and len(groups) > _PER_KIND + 1:
-            rest = sum(len(others) for _, others in groups[shown:])
-            lines.append(" " * (_KIND + 2) + f"… and {rest:,} more; plan.findings and to_dict() have them all")
+def _kind(same: Sequence[Problem], most: int) -> list[Text]:
+    """The problems of one kind in about so many lines, and the ways to go on from them."""
+    column = min(max(len(problem.group.title) for problem in same), _TITLE - _KIND)
+    lines: list[Text] = []
+    for number, problem in enumerate(same):
+        if len(lines) >= most and number < len(same) - 1:
+            rest = sum(len(other.findings) for other in same[number:])
+            lines.append(
+                line(_INDENT, (f"… and {rest:,} more; plan.findings and to_dict() have them all", QUIET))
+            )
             break
-        lines += _finding(kind if shown == 0 else "", found, members)
+        lines += _problem(problem, column)
+    if same[0].findings[0].verdict == "error":
+        for remedy in remedies(same):
+            if remedy.code.whole:
+                lines += code(remedy.before, remedy.code, remedy.after, _INDENT)
+            else:
+                lines += sentence(remedy.before, _INDENT, hanging=_INDENT + MARGIN)
     return lines
 
 
-def _grouped(findings: Sequence[Finding]) -> list[tuple[Group, list[Finding]]]:
-    """Findings with equal facts as one; siblings that are only missing or unexpected, too."""
-    numbered = group([(finding.name, _facts(finding)) for finding in findings])
-    pairs = []
-    for found in numbered:
-        first = findings[found.members[0]]
-        plain = first.kind in ("missing", "unexpected") and first.found is None or first.kind == "unexpected"
-        pairs.append((found, (first.kind, first.message, bool(first.near)) if plain else found.members))
-    return [(found, [findings[member] for member in found.members]) for found, _ in siblings(pairs)]
-
-
-def _facts(finding: Finding) -> tuple[object, ...]:
-    specs = tuple(print_spec(s) if isinstance(s, Spec) else s for s in (finding.expected, finding.found))
-    message = "" if finding.kind in ("collision", "tie", "absent") else finding.message
-    own = finding.name if finding.kind in ("collision", "tie", "absent", "rule") else ()
-    rule = repr(finding.rule) if finding.rule is not None else ""
-    return (*specs, message, rule, own, finding.verdict)
-
-
-def _finding(kind: str, found: Group, findings: Sequence[Finding]) -> list[str]:
-    first = findings[0]
-    margin = " " * (_KIND + 2)
-    head = f"  {kind:<{_KIND}}" + found.title
-    specs = _specs(findings, "expected" if first.kind == "missing" else "found")
-    lines: list[str] = []
-    if first.kind in ("missing", "unexpected"):
-        inline = f"{head}   {specs}"
-        lines += [inline] if len(inline) <= WIDTH else [head, *_wrapped(specs, margin)]
-        said = [first.message] if (first.found if first.kind == "missing" else first.expected) is not None else []
+def _problem(problem: Problem, column: int) -> list[Text]:
+    style = WRONG if problem.findings[0].verdict == "error" else QUIET
+    title = printable(problem.group.title) or "the root"
+    head = (MARGIN, (f"{problem.kind:<{_KIND}}", style))
+    if problem.spec and _KIND + len(f"{title:<{column}}{problem.spec}") + 5 <= WIDTH:
+        lines = [line(*head, f"{title:<{column}}   {problem.spec}")]
     else:
-        lines.append(head)
-        if first.expected is not None:
-            lines.append(f"{margin}destination  {_side(first.expected)}")
-        if first.found is not None:
-            lines.append(f"{margin}source       {_side(first.found)}")
-        said = [first.message]
-    own = _own_names(findings)
-    if own:
-        lines += _wrapped(f"in the source: {own}", margin)
-    for text in said:
-        lines += _wrapped(text, margin)
-    if first.rule is not None and repr(first.rule) not in first.message:
-        lines += _wrapped(f"by {first.rule!r}", margin)
-    if any(finding.near for finding in findings):
-        lines += _wrapped(f"near: {_near(findings)}", margin)
-    if first.verdict == "error":
-        for way in _remedies(findings, found):
-            lines += _wrapped(way, margin)
+        lines = [line(*head, title), *sentence(problem.spec, _INDENT + MARGIN)]
+    for label, text in problem.facts:
+        lines += labelled(label, text, _INDENT, width=_LABEL, style=CODE if label == "by rule" else "")
+    if problem.said:
+        rules = {repr(finding.rule) for finding in problem.findings[:1]}
+        lines += sentence(problem.said, _INDENT, hanging=_INDENT + MARGIN, whole=rules)
+    if problem.near:
+        lines += sentence(f"near: {problem.near}", _INDENT, hanging=_INDENT + MARGIN)
     return lines
-
-
-def _side(side: Spec | str) -> str:
-    return side if isinstance(side, str) else print_spec(side)
-
-
-def _specs(findings: Sequence[Finding], side: str) -> str:
-    texts = list(dict.fromkeys(_side(s) for finding in findings if (s := getattr(finding, side)) is not None))
-    return ", ".join(texts[:4]) + (", …" if len(texts) > 4 else "")
-
-
-def _own_names(findings: Sequence[Finding]) -> str:
-    """The names in the file, where they are not the names in the destination."""
-    leaves = [finding.source for finding in findings if finding.source is not None]
-    if not leaves or all(leaf.name == finding.name for leaf, finding in zip(leaves, findings, strict=False)):
-        return ""
-    return _leaf_names(leaves)
-
-
-def _leaf_names(leaves: Sequence[SourceLeaf]) -> str:
-    groups = group([(leaf.name, None) for leaf in leaves])
-    shown = ", ".join(found.text for found in groups[:3])
-    return shown + (f", … ({len(leaves):,} leaves)" if len(groups) > 3 else "")
-
-
-def _near(findings: Sequence[Finding]) -> str:
-    names = list(dict.fromkeys(finding.near[0] for finding in findings if finding.near))
-    if len(findings) == 1:
-        names = list(findings[0].near)
-    return _list_names(names, most=3)
-
-
-def _list_names(names: Sequence[Name], most: int = 12) -> str:
-    groups = group([(name, None) for name in names])
-    shown = ", ".join(found.title for found in groups[:most])
-    return shown + (f", … ({len(names):,} in all)" if len(groups) > most else "")
-
-
-def _remedies(findings: Sequence[Finding], found: Group) -> list[str]:
-    """The ways to go on that are open to all of a group, with the pattern that matches all of it."""
-    ways: list[list[str]] = []
-    for finding in findings:
-        own = f'"{quote(finding.name)}"'
-        pattern = own if len(findings) == 1 else f'"{found.pattern}"'
-        ways.append([way.replace(own, pattern) for way in finding.remedy.split("; ") if way])
-    return [way for way in ways[0] if all(way in others for others in ways)]
 
 
 # Leaves.
 
 
-def _entries(entries: Sequence[Entry]) -> list[str]:
-    if not entries:
-        return ["  none"]
-    groups = group([(entry.name, _entry_facts(entry)) for entry in entries])
-    shown = groups[:_PER_LIST]
-    titles = [f"{entries[found.members[0]].action:<6}{found.title}" for found in shown]
-    width = min(max(map(len, titles)), 46)
-    lines: list[str] = []
-    for title, found in zip(titles, shown, strict=True):
-        members = [entries[member] for member in found.members]
-        tail = " ".join((print_spec(members[0].spec), *_details(members)))
-        line = f"  {title:<{width}}  {tail}"
-        lines += [line] if len(line) <= WIDTH else [f"  {title}", *_wrapped(tail, " " * 10)]
-    if len(groups) > _PER_LIST:
-        rest = sum(len(found.members) for found in groups[_PER_LIST:])
-        lines.append(f"  … and {rest:,} more; plan.entries has them all")
+def _entries(rows: Sequence[Row], wrong: int) -> list[Text]:
+    """Those that load first; they are the ones that a page may lack room for."""
+    load = [row for row in rows if row.action == Action.LOAD]
+    others = [row for row in rows if row.action != Action.LOAD]
+    lines = _table(load, "plan.entries", beside=rows) + _table(others, "plan.entries", beside=rows)
+    if wrong:
+        because = f"because of {'a problem' if wrong == 1 else 'problems'} above"
+        lines.append(line(MARGIN, f"{Action.KEEP:<6}{counted(wrong, 'leaf', 'leaves')} {because}"))
+    return lines or [line(MARGIN, "none")]
+
+
+def _table(rows: Sequence[Row], where: str, beside: Sequence[Row] = ()) -> list[Text]:
+    """Rows in columns; what is too long for its line goes on below it, further in. ``where`` are the rest."""
+    shown = rows[:_LIST] if len(rows) > _LIST + 1 else rows
+    aligned = [*shown, *beside[:_LIST]]
+    width = min(max((len(_title(row)) for row in aligned), default=0), _TITLE)
+    spec_width = min(max((len(row.spec) for row in aligned), default=0), _SPEC)
+    lines: list[Text] = []
+    for row in shown:
+        spec_at = f"{MARGIN}{_title(row):<{width}}  "
+        tail_at = f"{spec_at}{row.spec:<{spec_width}}  "
+        if len(tail_at.rstrip()) > WIDTH:
+            lines += [line(MARGIN, _title(row)), *sentence(f"{row.spec} {row.tail}", " " * 10)]
+        elif len(tail_at + row.tail) > WIDTH:
+            lines += [line(spec_at, row.spec), *sentence(row.tail, " " * 10)]
+        else:
+            lines.append(line((tail_at + row.tail).rstrip()))
+    if len(rows) > len(shown):
+        rest = sum(row.count for row in rows[len(shown) :])
+        lines.append(line(MARGIN, (f"… and {rest:,} more; {where} has them all", QUIET)))
     return lines
 
 
-def _entry_facts(entry: Entry) -> tuple[object, ...]:
-    renamed = bool(entry.sources) and (len(entry.sources) > 1 or entry.sources[0].name != entry.name)
-    return (
-        entry.action, print_spec(entry.spec), tuple(map(repr, entry.ops)), entry.cast, repr(entry.rule), entry.reason,
-        len(entry.sources), renamed, bool(entry.aliases), entry.needs_values,
-        tuple(print_spec(leaf.spec) for leaf in entry.sources[:1]),
-    )  # fmt: skip
-
-
-def _details(members: Sequence[Entry]) -> Iterator[str]:
-    first = members[0]
-    leaves = [leaf for entry in members for leaf in entry.sources]
-    if leaves and any(len(entry.sources) != 1 or entry.sources[0].name != entry.name for entry in members):
-        yield f"<- {_leaf_names(leaves)}"
-    for op in first.ops:
-        yield repr(op)
-    if first.cast:
-        yield f"cast from {first.sources[0].spec.dtype}"
-    if first.action != Action.LOAD or first.reason:
-        yield f"({first.reason})" if first.reason else ""
-    if first.aliases:
-        yield "= " + ", ".join(str(alias) for entry in members[:2] for alias in entry.aliases[:3])
-
-
-def _unused(plan: Plan) -> list[str]:
-    leaves = plan.unused
-    groups = group([(leaf.at, (leaf.why, print_spec(leaf.spec))) for leaf in leaves])
-    lines: list[str] = []
-    for found in groups[:_PER_LIST]:
-        members = [leaves[member] for member in found.members]
-        own = "" if all(leaf.name == leaf.at for leaf in members) else f" (in the source: {_leaf_names(members)})"
-        lines += _wrapped(f"{found.title}   {print_spec(members[0].spec)}{own}: {members[0].why}", "  ", deeper=4)
-    if len(groups) > _PER_LIST:
-        rest = sum(len(found.members) for found in groups[_PER_LIST:])
-        lines.append(f"  … and {rest:,} more; plan.unused has them all")
-    return lines
-
-
-def _wrapped(text: str, margin: str, deeper: int = 2) -> list[str]:
-    return textwrap.wrap(
-        text, WIDTH, initial_indent=margin, subsequent_indent=margin + " " * deeper, break_long_words=False,
-        break_on_hyphens=False,
-    )  # fmt: skip
-
-
-def printed(name: Name) -> str:
-    """A name as reports print it; the root has a word of its own there."""
-    return print_name(name) or "the root"
+def _title(row: Row) -> str:
+    return f"{row.action:<6}{row.title or 'the root'}" if row.action else row.title or "the root"

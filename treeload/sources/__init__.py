@@ -18,12 +18,15 @@ from treeload.sources._base import Source, fence
 FORMATS: tuple[tuple[str, str, str], ...] = (
     ("_safetensors", "SafetensorsSource", "safetensors: a file, or a directory of them with its index"),
     ("_msgpack", "MsgpackSource", "Flax msgpack: a file, or a directory of checkpoint_N files"),
+    ("_eqx", "EqxSource", "Equinox: a file of tree_serialise_leaves, loaded by position"),
     ("_orbax", "OrbaxSource", "Orbax: a checkpoint, a step directory, or a manager's root"),
 )
 """Module, class and words of each format; the first that recognises a path opens it."""
 
 
-def open_source(path: str | os.PathLike[str], *, item: str | None = None, separator: str | None = None) -> Source:
+def open_source(
+    path: str | os.PathLike[str], *, item: str | None = None, separator: str | None = None
+) -> Source:
     """The source at ``path``, whatever its format.
 
     Raises:
@@ -41,11 +44,15 @@ def open_source(path: str | os.PathLike[str], *, item: str | None = None, separa
                 options: dict[str, Any] = {}
                 if item is not None:
                     if class_name != "OrbaxSource":
-                        raise SourceError(f"{str(where)!r} is no Orbax checkpoint, so it has no item {item!r}")
+                        raise SourceError(
+                            f"{str(where)!r} is no Orbax checkpoint, so it has no item {item!r}"
+                        )
                     options["item"] = item
                 if separator is not None:
                     if class_name != "SafetensorsSource":
-                        raise SourceError(f"{str(where)!r} holds no joined names, so there is nothing to split at {separator!r}")
+                        raise SourceError(
+                            f"{str(where)!r} holds no joined names, so there is nothing to split at {separator!r}"
+                        )
                     options["separator"] = separator
                 source: Source = getattr(module, class_name)(where, **options)
                 return source

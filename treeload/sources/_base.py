@@ -28,10 +28,14 @@ class Source(abc.ABC):
     Attributes:
         label: what this source is, in a few words for reports: ``"'ckpts/vit' (Orbax, step 300)"``.
         metadata: what the checkpoint says about itself besides its arrays; JSON-like.
+        positional: its leaves have no names but their numbers, so it loads by position only.
+        counts_numbers: by position, Python numbers that are a tree's configuration have a place too.
     """
 
     label: str = "a source"
     metadata: Mapping[str, Any] = MappingProxyType({})
+    positional: bool = False
+    counts_numbers: bool = False
 
     @abc.abstractmethod
     def specs(self) -> Mapping[Name, Spec]:
@@ -63,11 +67,11 @@ class Source(abc.ABC):
         """Slots the source knows to be empty: name → ``None`` or ``False``. None is in ``specs``."""
         return {}
 
-    def statics(self) -> frozenset[Name]:
+    def statics(self) -> frozenset[tuple[str, ...]]:
         """Slots that hold something which is no array and no number. None is in ``specs``."""
         return frozenset()
 
-    def shaped(self) -> Mapping[Name, Any]:
+    def shaped(self) -> Mapping[Any, Any]:
         """``specs``, where anything with a ``shape`` and a ``dtype`` will do: what the matcher looks at."""
         return self.specs()
 

@@ -16,7 +16,7 @@ import numpy as np
 from treeload._errors import SourceError
 from treeload._names import Name, print_name
 from treeload._specs import Kind, Spec, bare, is_abstract, spec_of
-from treeload._trees import Keys, Tree, walk
+from treeload._trees import Keys, walk
 from treeload.sources._base import Absent, Source
 
 
@@ -67,26 +67,35 @@ class MemorySource(Source):
 
     def read(self, requests: Mapping[Name, Spec]) -> Iterator[tuple[Name, Any]]:
         for name, request in requests.items():
-            try:
-                value = self._values[name]
-            except KeyError:
-                raise SourceError(f"{self.label} has no leaf {print_name(name)!r}") from None
-            yield name, self._hand_out(name, value, request)
+            array = self.take(name)
+            sharding = request.sharding
+            if sharding is not None and not (
+                isinstance(array, jax.Array) and array.committed and array.sharding == sharding
+            ):
+                array = jax.device_put(array, sharding)
+            yield name, array
 
-    def _hand_out(self, name: Name, value: Any, request: Spec) -> Any:
-        if isinstance(value, Number):
-            value = value.array()
-        if is_abstract(value):
-            raise SourceError(f"{print_name(name)!r} in {self.label} is abstract: it has a shape and no values")
+    def take(self, name: Keys) -> Any:
+        """One array as it lies: a jax array itself, of anything on the host a copy.
+
+        Raises:
+            SourceError: there is none of that name, or it holds no values (any more).
+        """
+        try:
+            value = self._values[name]
+        except KeyError:
+            raise SourceError(f"{self.label} has no leaf {print_name(name)!r}") from None
         if isinstance(value, jax.Array):
             if value.is_deleted():
                 raise SourceError(f"{print_name(name)!r} in {self.label} has been deleted or donated")
-            if request.sharding is None or value.sharding == request.sharding:
-                return value
-            return jax.device_put(value, request.sharding)
-        # The user may write to their array later: what leaves here is a copy.
-        copy = np.array(value)
-        return copy if request.sharding is None else jax.device_put(copy, request.sharding)
+            return value
+        if isinstance(value, Number):
+            return value.array()
+        if is_abstract(value):
+            raise SourceError(
+                f"{print_name(name)!r} in {self.label} is abstract: it has a shape and no values"
+            )
+        return np.array(value)  # its owner may write to it later
 
     def ties(self) -> Mapping[Name, Name]:
         # Only what an NNX Variable shares was meant to be one; two keys of a dict that hold one array
@@ -125,7 +134,9 @@ class Number:
         try:
             return np.asarray(self.value, self.dtype)
         except OverflowError:
-            return np.asarray(self.value, object)  # a Python int of any size; it never meets a fixed-size leaf
+            return np.asarray(
+                self.value, object
+            )  # a Python int of any size; it never meets a fixed-size leaf
 
 
 def number_of(value: Any) -> Any:
@@ -134,7 +145,9 @@ def number_of(value: Any) -> Any:
 
 
 def _split_flat(tree: Any, separator: str) -> Any:
-    if not isinstance(tree, Mapping) or any(isinstance(value, (Mapping, list, tuple)) for value in tree.values()):
+    if not isinstance(tree, Mapping) or any(
+        isinstance(value, (Mapping, list, tuple)) for value in tree.values()
+    ):
         raise SourceError(f"From(separator={separator!r}) is for a flat dict of joined names")
     result: dict[str, Any] = {}
     seen: dict[Keys, str] = {}

@@ -1,0 +1,66 @@
+"""Flat lists of arrays, taken in the order of the destination's leaves."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import treeload
+from treeload import From, LoadError, RuleError
+
+DST = {"b": jnp.zeros(3), "a": jnp.zeros(2), "n": {"x": jnp.zeros((2, 2))}}
+
+
+def arrays(*shapes: tuple[int, ...]) -> list[np.ndarray]:
+    return [np.full(shape, number + 1, np.float32) for number, shape in enumerate(shapes)]
+
+
+def test_the_order_is_that_of_the_destinations_leaves() -> None:
+    loaded = treeload.load(DST, From(arrays((2,), (3,), (2, 2)), by_position=True))
+    assert [float(loaded["a"][0]), float(loaded["b"][0]), float(loaded["n"]["x"][0, 0])] == [1, 2, 3]
+
+
+def test_below_into_only_its_leaves_have_positions() -> None:
+    source = [From(arrays((2, 2)), into="n", by_position=True), From({"a": np.ones(2), "b": np.ones(3)})]
+    loaded = treeload.load(DST, source)
+    assert (loaded["n"]["x"] == 1).all() and (loaded["a"] == 1).all()
+
+
+@pytest.mark.parametrize("shapes", [((2,), (3,)), ((2,), (3,), (2, 2), (1,)), ()])
+def test_another_count_is_one_finding_and_nothing_loads(shapes: tuple[tuple[int, ...], ...]) -> None:
+    plan = treeload.plan(DST, From(arrays(*shapes), by_position=True))
+    (finding,) = plan.findings
+    assert finding.kind == "rule"
+    assert f"{len(shapes)} arrays" in finding.message and "3 leaves" in finding.message
+    assert {str(entry.action) for entry in plan.entries} == {"keep"}
+    with pytest.raises(LoadError):
+        plan.load()
+
+
+def test_a_shift_is_found_by_shape_at_the_leaf_it_meets() -> None:
+    plan = treeload.plan(DST, From(arrays((3,), (2,), (2, 2)), by_position=True))
+    assert {(finding.kind, str(finding.name)) for finding in plan.errors} == {("shape", "a"), ("shape", "b")}
+
+
+def test_a_tied_leaf_has_one_position() -> None:
+    shared = jnp.zeros(2)
+    loaded = treeload.load(
+        {"a": shared, "b": shared, "c": jnp.zeros(1)}, From(arrays((2,), (1,)), by_position=True)
+    )
+    assert loaded["a"] is loaded["b"] and float(loaded["c"][0]) == 2
+
+
+@pytest.mark.parametrize("more", [{"rules": [treeload.Rename("0", "a")]}, {"subtree": "x"}])
+def test_rules_and_subtrees_have_no_names_to_work_on(more: dict) -> None:
+    with pytest.raises(RuleError, match="by_position"):
+        From(arrays((2,)), by_position=True, **more)
+
+
+def test_the_plans_own_rules_see_the_destinations_names() -> None:
+    dst = {"w": jnp.zeros((3, 2))}
+    rules = [treeload.Rename("w", "w", treeload.Transpose())]
+    loaded = treeload.load(
+        dst, From([np.arange(6.0, dtype=np.float32).reshape(2, 3)], by_position=True), rules=rules
+    )
+    assert loaded["w"].shape == (3, 2) and float(loaded["w"][1, 0]) == 1

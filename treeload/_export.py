@@ -1,0 +1,313 @@
+"""A tree back in the names and the layout of the source it came from.
+
+Owns the way back: which source leaf each destination leaf belongs to, and the ops undone. Refuses to own
+ops and their inverses (``_ops``), and the files themselves (``_save``, ``sources._safetensors_write``).
+
+A plan says of each destination leaf by which expression it was made of source leaves. Going back, what a
+destination leaf holds is handed down that expression: an op that joins hands each of its inputs its part,
+an op that takes a piece out hands its input the piece, which waits there until the others have come.
+Everything that cannot be undone is said before a byte is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from treeload import _save
+from treeload._errors import RuleError, SaveError
+from treeload._joins import Chain, Index, Join, Piece
+from treeload._names import Name, print_name
+from treeload._ops import Derived, Leaf, Value, evaluate
+from treeload._place import cast
+from treeload._plan import Action, Entry, Plan
+from treeload._resizes import Pad
+from treeload._rules import Rule, apply_rules
+from treeload._specs import Kind, Spec, bare, can_cast, elements, is_abstract, is_key, spec_of
+from treeload._ties import Tie
+from treeload._trees import Keys, PyTree, walk
+from treeload._values import equal, nonzero
+from treeload.sources import _safetensors_write
+
+Array = Any
+Thunk = Callable[[], Array]
+
+
+@dataclass(frozen=True)
+class Leaving:
+    """One leaf of the file that will be written; its array is made when it is asked for."""
+
+    name: Keys
+    spec: Spec
+    array: Thunk
+
+
+def export(path: Path, tree: PyTree, *, like: Plan | None, rules: Sequence[Rule]) -> None:
+    """Writes ``tree`` back; see ``treeload.export``."""
+    held = _held(tree)
+    leaving = list(_by_plan(held, like) if like is not None else _by_rules(held, rules))
+    _check_names(leaving)
+    metadata: Mapping[str, Any] = dict(like.sources[0].metadata) if like is not None and like.sources else {}
+    if path.suffix == ".safetensors":
+        _safetensors_write.write(path, [(leaf.name, leaf.spec, leaf.array) for leaf in leaving], metadata)
+    else:
+        leaves = {Name(leaf.name): leaf.array() for leaf in leaving}
+        _save.write(path, leaves, aliases={}, absent={}, metadata=_plain_metadata(metadata))
+
+
+def _held(tree: PyTree) -> dict[Keys, Array]:
+    """The arrays of the tree by name and alias."""
+    walked = walk(tree)
+    held: dict[Keys, Array] = {}
+    abstract = []
+    for name, value, kind in zip(walked.names, walked.values, walked.kinds, strict=True):
+        if kind > Kind.SCALAR:
+            continue
+        if is_abstract(value):
+            abstract.append(print_name(name))
+        held[name] = value if hasattr(value, "shape") else np.asarray(value)
+        for alias in walked.aliases.get(name, ()):
+            held[alias] = held[name]
+    if abstract:
+        raise SaveError(
+            f"the tree is abstract: {', '.join(abstract[:5])} and the like have no values to write"
+        )
+    return held
+
+
+# By a plan.
+
+
+def _by_plan(held: Mapping[Keys, Array], plan: Plan) -> Iterator[Leaving]:
+    back = _Back()
+    problems: list[str] = []
+    own: list[Leaving] = []
+    expected = {entry.name for entry in plan.entries}
+    lacking = [str(name) for name in expected if name not in held]
+    extra = [print_name(name) for name in held if name not in plan]
+    if lacking or extra:
+        raise SaveError(
+            "the tree is not the plan's destination: "
+            + "; ".join(
+                f"{what} {', '.join(names[:5])}"
+                for what, names in (("it lacks", lacking), ("it also has", extra))
+                if names
+            )
+        )
+    for entry in plan.entries:
+        array = held[entry.name]
+        if array.shape != entry.spec.shape:
+            problems.append(
+                f"{entry.name} is {list(array.shape)} and was {list(entry.spec.shape)} in the plan"
+            )
+        elif entry.value is not None:
+            problems += back.take(entry, array)
+        elif entry.action == Action.ZERO:
+            if nonzero(array)[0]:
+                problems.append(f"{entry.name} is absent in the source, which means zero, and it is not zero")
+        else:
+            own.append(Leaving(entry.name, bare(spec_of(array)), lambda array=array: array))  # type: ignore[misc]
+    problems += back.finish()
+    if problems:
+        raise SaveError("this tree cannot be written in the source's layout:\n  " + "\n  ".join(problems))
+    order = {
+        (index, Name(name)): at
+        for index, source in enumerate(plan.sources)
+        for at, name in enumerate(source.specs())
+    }
+    for leaf, array in sorted(
+        back.leaves(), key=lambda pair: order.get((pair[0].index, pair[0].name), len(order))
+    ):
+        yield Leaving(leaf.name, leaf.spec, array)
+    yield from own
+
+
+class _Back:
+    """What comes back at each value of the plan's expressions."""
+
+    def __init__(self) -> None:
+        self._at_leaf: dict[Leaf, list[tuple[Name, Thunk]]] = {}
+        self._pieces: dict[int, tuple[Value, list[tuple[Name, tuple[Any, ...], Thunk, int]]]] = {}
+        self._leaf_pieces: dict[Leaf, list[tuple[Name, tuple[Any, ...], Thunk, int]]] = {}
+
+    def take(self, entry: Entry, array: Array) -> list[str]:
+        """Hands an entry's array down; what cannot be undone, in words."""
+        assert entry.value is not None
+        wanted = entry.value.spec.dtype
+        if not is_key(wanted) and array.dtype != wanted:
+            if not can_cast(array.dtype, wanted, "same_kind"):
+                return [f"{entry.name} is {array.dtype} and cannot become the source's {wanted}"]
+            return self._down(entry.name, entry.value, lambda: cast(array, wanted))
+        return self._down(entry.name, entry.value, lambda: array)
+
+    def _down(self, name: Name, value: Value, array: Thunk) -> list[str]:
+        if isinstance(value, Leaf):
+            self._at_leaf.setdefault(value, []).append((name, array))
+            return []
+        op = value.op
+        if isinstance(op, (Index, Piece)):
+            (whole,) = value.inputs
+            region = op.region(len(whole.spec.shape))
+            piece = (name, region, array, elements(value.spec))
+            if isinstance(whole, Leaf):
+                self._leaf_pieces.setdefault(whole, []).append(piece)
+            else:
+                self._pieces.setdefault(id(whole), (whole, []))[1].append(piece)
+            return []
+        if isinstance(op, (Join, Chain)):
+            faults: list[str] = []
+            for number, (part, region) in enumerate(zip(value.inputs, _regions(value), strict=True)):
+                del number
+                faults += self._down(
+                    name, part, lambda region=region, part=part: array()[region].reshape(part.spec.shape)
+                )  # type: ignore[misc]
+            return faults
+        if len(value.inputs) != 1:
+            return [f"{name}: {op!r} of several leaves cannot be undone"]
+        (only,) = value.inputs
+        undo = op.inverse(only.spec)
+        if undo is None:
+            return [f"{name}: {op!r} loses something, so it cannot be undone"]
+        if isinstance(op, Pad) and (op.onto_destination or not equal(op.apply(undo.apply(array())), array())):
+            return [
+                f"{name}: the rows that {op!r} added hold values now, and the source's layout has no place for them"
+            ]
+        return self._down(name, only, lambda: undo.apply(array()))
+
+    def finish(self) -> list[str]:
+        """Puts pieces together, from the outermost op to the leaves; what is incomplete, in words."""
+        problems: list[str] = []
+        while self._pieces:
+            _, (whole, pieces) = self._pieces.popitem()
+            fault = _incomplete(whole, pieces)
+            problems += [fault] if fault else self._down(pieces[0][0], whole, _assembled(whole.spec, pieces))
+        for leaf, pieces in self._leaf_pieces.items():
+            fault = _incomplete(leaf, pieces)
+            if fault:
+                problems.append(fault)
+            else:
+                self._at_leaf.setdefault(leaf, []).append((pieces[0][0], _assembled(leaf.spec, pieces)))
+        for several in self._at_leaf.values():
+            (first, array), *others = several
+            for name, other in others:
+                if not equal(array(), other()):
+                    problems.append(f"{first} and {name} come from one source leaf and differ now")
+        return problems
+
+    def leaves(self) -> Iterator[tuple[Leaf, Thunk]]:
+        """Every source leaf that something came back to."""
+        for leaf, several in self._at_leaf.items():
+            yield leaf, several[0][1]
+
+
+def _regions(value: Derived) -> Iterator[tuple[Any, ...]]:
+    """For each input of an op that joins, where it lies in the result."""
+    op, rank = value.op, len(value.spec.shape)
+    if isinstance(op, Join):
+        for flat in range(len(value.inputs)):
+            indices = tuple(int(i) for i in np.unravel_index(flat, op.counts))
+            yield Index(indices, op.axis, op.counts).region(rank)
+        return
+    assert isinstance(op, Chain)
+    start = 0
+    for part in value.inputs:
+        size = part.spec.shape[op.axis % rank]
+        yield Piece(op.axis, start, start + size, value.spec.shape[op.axis % rank]).region(rank)
+        start += size
+
+
+def _incomplete(whole: Value, pieces: Sequence[tuple[Name, tuple[Any, ...], Thunk, int]]) -> str:
+    have, need = sum(size for *_, size in pieces), elements(whole.spec)
+    if have == need:
+        return ""
+    names = ", ".join(dict.fromkeys(print_name(leaf.name) for leaf in whole.leaves()))
+    return f"{names}: only {have:,} of {need:,} elements come back, from {', '.join(str(name) for name, *_ in pieces[:5])}"
+
+
+def _assembled(spec: Spec, pieces: Sequence[tuple[Name, tuple[Any, ...], Thunk, int]]) -> Thunk:
+    def assemble() -> Array:
+        result = np.empty(spec.shape, spec.dtype)
+        for _, region, array, _ in pieces:
+            result[region] = np.asarray(array())
+        return result
+
+    return assemble
+
+
+# By rules.
+
+
+def _by_rules(held: Mapping[Keys, Array], rules: Sequence[Rule]) -> Iterator[Leaving]:
+    ties = [rule for rule in rules if isinstance(rule, Tie)]
+    others = [rule for rule in rules if not isinstance(rule, Tie)]
+    inverses = [(rule, rule.inverse()) for rule in others]
+    lost = [repr(rule) for rule, inverse in inverses if inverse is None]
+    if lost:
+        raise SaveError(
+            "rules that cannot be turned round (a plan knows more: like=plan):\n  " + "\n  ".join(lost)
+        )
+    dropped = _still_tied(held, ties)
+    values: list[tuple[Keys, Value]] = [
+        (name, Leaf(0, Name(name), bare(spec_of(array))))
+        for name, array in held.items()
+        if name not in dropped
+    ]
+    fed, faults = apply_rules(values, [inverse for _, inverse in inverses if inverse is not None])
+    if faults:
+        raise SaveError(
+            "this tree cannot be written by these rules:\n  " + "\n  ".join(f.message for f in faults)
+        )
+    for name, one in fed:
+        assert one.value is not None  # what has none is a fault
+        yield Leaving(name, one.value.spec, _made(one.value, held))
+
+
+def _made(value: Value, held: Mapping[Keys, Array]) -> Thunk:
+    return lambda: evaluate(value, {leaf: held[leaf.name] for leaf in value.leaves()})
+
+
+def _still_tied(held: Mapping[Keys, Array], ties: Sequence[Tie]) -> set[Keys]:
+    """Leaves that a ``Tie`` gives again, so that they are left out; checked to be tied still."""
+    dropped: set[Keys] = set()
+    problems = []
+    for name in held:
+        for tie in ties:
+            target = tie.target(name)
+            if target is None:
+                continue
+            if target not in held:
+                problems.append(f"{print_name(name)} is tied to {print_name(target)}, which the tree has not")
+                break
+            value: Value = Leaf(0, Name(target), bare(spec_of(held[target])))
+            try:
+                for op in tie.ops:
+                    value = Derived(op, (value,), op.infer(value.spec))
+            except RuleError as error:
+                problems.append(f"{print_name(name)}: {error}")
+                break
+            if not equal(held[name], _made(value, held)()):
+                problems.append(
+                    f"{print_name(name)} is no longer tied to {print_name(target)}: their values differ"
+                )
+            dropped.add(name)
+            break
+    if problems:
+        raise SaveError("this tree cannot be written by these rules:\n  " + "\n  ".join(problems))
+    return dropped
+
+
+def _check_names(leaving: Sequence[Leaving]) -> None:
+    seen: set[Keys] = set()
+    twice = [print_name(leaf.name) for leaf in leaving if leaf.name in seen or seen.add(leaf.name)]  # type: ignore[func-returns-value]
+    if twice:
+        raise SaveError(f"two leaves would have one name in the file: {', '.join(twice[:5])}")
+    if not leaving:
+        raise SaveError("there is nothing to write: no leaf of the tree belongs to the source")
+
+
+def _plain_metadata(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {key: value for key, value in metadata.items() if key != "treeload"}

@@ -1,0 +1,74 @@
+"""Sources without names: arrays in the order of the destination's leaves.
+
+Owns which position belongs to which leaf, and the refusal of a count that differs. Only where it is asked
+for: a leaf more or less would shift every later one, and shapes do not always tell.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from treeload._names import Name, print_name
+from treeload._offers import Graft, Offers
+from treeload._plan import Finding
+from treeload._policy import Policy
+from treeload._rules import Fed
+from treeload._specs import Kind
+from treeload._trees import Tree
+
+
+def by_position(tree: Tree, graft: Graft) -> Graft:
+    """The graft with each of its leaves named after the destination leaf at the same position.
+
+    A number that is the destination's configuration has a position too, where the source counts such;
+    it never loads. Where the counts differ no leaf has a place.
+    """
+    slots, own = _counted(tree, graft), list(graft.source.specs())
+    if len(own) != len(slots):
+        return replace(graft, positions={})
+    depth = len(graft.into)
+    positions = {
+        tuple(name): tree.names[slot][depth:]
+        for name, slot in zip(own, slots, strict=True)
+        if tree.kinds[slot] <= Kind.SCALAR
+    }
+    return replace(graft, positions=positions)
+
+
+def refuse_miscounts(tree: Tree, offers: Offers, policy: Policy) -> list[Finding]:
+    """A finding for each source whose count differs; no leaf that it was to feed is missing besides."""
+    findings = []
+    for graft in offers.grafts:
+        if not graft.by_position or graft.positions:
+            continue
+        slots, own = _counted(tree, graft), graft.source.specs()
+        if len(own) == len(slots):
+            continue
+        for slot in slots:
+            offers.fed.setdefault(tree.names[slot], Fed(None, None, ()))
+        where = f" below {print_name(graft.into)}" if graft.into else ""
+        findings.append(
+            Finding(
+                "rule",
+                Name(graft.into),
+                policy.verdict("rule", print_name(graft.into)),
+                expected=f"{len(slots):,} arrays",
+                found=f"{len(own):,} arrays",
+                message=f"by position the source has {len(own):,} arrays, and the destination "
+                f"{len(slots):,} leaves{where}: which belongs to which cannot be told",
+                remedy="give the leaves names, or a destination of the source's structure",
+            )
+        )
+    return findings
+
+
+def _counted(tree: Tree, graft: Graft) -> list[int]:
+    """The destination's slots that have a position, in order."""
+    depth, found = len(graft.into), []
+    for index, (name, value, kind) in enumerate(zip(tree.names, tree.values, tree.kinds, strict=True)):
+        # A stream that was written leaf by leaf has a position for every number, configuration or not.
+        number = graft.source.counts_numbers and isinstance(value, (bool, int, float, complex))
+        if name[:depth] == graft.into and (kind <= Kind.SCALAR or number):
+            found.append(index)
+    return found
+

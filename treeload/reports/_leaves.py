@@ -1,0 +1,150 @@
+"""What happens to each leaf, and which source leaves feed nothing: the long lists of a report, grouped.
+
+Owns which leaves are one line and what that line says. Refuses to own how it is laid out (``_text``,
+``_html``), and to repeat what a report has said as a problem before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from treeload._names import Name
+from treeload._plan import Action, Entry, EqualCheck, Finding, Plan, Unused, ZeroCheck
+from treeload._specs import Spec, print_spec
+from treeload.reports._groups import group, print_names
+
+_ORDER = list(Action)
+_ORDER.sort(key=[Action.LOAD, Action.TIE, Action.ZERO, Action.KEEP].index)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line for leaves of which the same is to be said.
+
+    Attributes:
+        action: what happens to them; empty where they are no leaves of the destination.
+        title: their names.
+        spec: their shape and dtype.
+        tail: what else there is to say.
+        count: how many they are.
+    """
+
+    action: str
+    title: str
+    spec: str
+    tail: str
+    count: int
+
+
+def entry_rows(plan: Plan) -> tuple[list[Row], int]:
+    """What happens to the leaves that have no problem, those that load first; and how many have one."""
+    wrong = {finding.name for finding in plan.errors}
+    forgiven = {f.name: f for f in plan.findings if f.verdict == "keep" and isinstance(f.found, Spec)}
+    entries = plan.entries
+    if wrong:
+        entries = tuple(entry for entry in entries if not _is_wrong(entry, wrong))
+    groups = group([(entry.name, _facts(entry, forgiven)) for entry in entries])
+    rows = []
+    for found in groups:
+        members = [entries[member] for member in found.members]
+        tail = ", ".join(_details(members, forgiven))
+        rows.append(Row(str(members[0].action), found.title, print_spec(members[0].spec), tail, len(members)))
+    return sorted(rows, key=lambda row: _ORDER.index(Action(row.action))), len(plan.entries) - len(entries)
+
+
+def _is_wrong(entry: Entry, wrong: set[Name]) -> bool:
+    """Whether the leaf is kept because of a problem of its own, or of a node above it."""
+    if entry.action != Action.KEEP or entry.optional:
+        return False
+    names = (entry.name, *entry.aliases)
+    return any(name[:depth] in wrong for name in names for depth in range(len(name) + 1))
+
+
+def _facts(entry: Entry, forgiven: Mapping[Name, Finding]) -> Hashable:
+    renamed = len(entry.sources) != 1 or entry.sources[0].name != entry.name
+    finding = forgiven.get(entry.name) if forgiven else None
+    return (
+        entry.action, print_spec(entry.spec), tuple(map(repr, entry.ops)), entry.cast, entry.reason,
+        len(entry.sources), renamed, bool(entry.aliases), entry.needs_values,
+        _cast(entry),
+        print_spec(finding.found) if finding is not None else "",
+    )  # fmt: skip
+
+
+def _details(members: Sequence[Entry], forgiven: Mapping[Name, Finding]) -> Iterator[str]:
+    first = members[0]
+    leaves = [leaf for entry in members for leaf in entry.sources]
+    if leaves and any(len(entry.sources) != 1 or entry.sources[0].name != entry.name for entry in members):
+        yield f"<- {print_names([leaf.name for leaf in leaves], most=3)}"
+    yield from map(repr, first.ops)
+    if first.cast:
+        yield _cast(first)
+    if first.aliases:
+        yield f"tied with {print_names([alias for entry in members for alias in entry.aliases], most=3)}"
+    if first.name in forgiven:
+        yield f"{first.reason}: {print_spec(forgiven[first.name].found)} in the source"
+    elif first.reason:
+        yield first.reason
+
+
+def _cast(entry: Entry) -> str:
+    """From which dtype: that of the value after its ops."""
+    return f"cast from {entry.value.spec.dtype}" if entry.cast and entry.value is not None else ""
+
+
+def unused_rows(plan: Plan) -> list[Row]:
+    """Source leaves that feed nothing, but for those that the report speaks of elsewhere."""
+    elsewhere = _told(plan)
+    leaves = [
+        leaf for leaf in plan.unused if not any(leaf.at[:n] in elsewhere for n in range(len(leaf.at) + 1))
+    ]
+    groups = group([(leaf.at, (leaf.why, print_spec(leaf.spec), leaf.name == leaf.at)) for leaf in leaves])
+    many = len(plan.sources) > 1
+    return [
+        _unused_row(found.title, [leaves[member] for member in found.members], many=many) for found in groups
+    ]
+
+
+def _told(plan: Plan) -> set[Name]:
+    """Names whose finding or pending check, printed elsewhere, says what happens to the source's leaf."""
+    kept = {f.name for f in plan.findings if f.verdict == "keep" and f.name in plan}
+    others = {f.name for f in plan.findings if f.verdict in ("error", "first")}
+    return kept | others | set(plan.pending)
+
+
+def _unused_row(title: str, leaves: Sequence[Unused], *, many: bool) -> Row:
+    said = [leaves[0].why]
+    if any(leaf.name != leaf.at for leaf in leaves):
+        said.append(f"called {print_names([leaf.name for leaf in leaves], most=3)} in the source")
+    if many:
+        said.append("from " + " and ".join(dict.fromkeys(leaf.source for leaf in leaves)))
+    return Row("", title, print_spec(leaves[0].spec), ", ".join(said), len(leaves))
+
+
+def pending_rows(plan: Plan) -> list[Row]:
+    """Leaves whose values are looked at before anything is changed, and what they must be."""
+    checks = list({(check.name, check.finding.kind): check for check in plan.checks}.values())
+    groups = group([(check.name, _must(check, ())) for check in checks])
+    rows = []
+    for found in groups:
+        members = [checks[member] for member in found.members]
+        others = [
+            leaf.name
+            for check in members if isinstance(check, EqualCheck)
+            for _, value in check.values
+            for leaf in value.leaves() if leaf.name != check.name
+        ]  # fmt: skip
+        spec, must = _must(members[0], others)
+        rows.append(Row("", found.title, spec, must, len(members)))
+    return rows
+
+
+def _must(check: ZeroCheck | EqualCheck, others: Sequence[Name]) -> tuple[str, str]:
+    """The spec of what is looked at, and what it must be."""
+    if isinstance(check, EqualCheck):
+        return print_spec(check.values[0][1].spec), f"must equal {print_names(others, most=3)} in the source"
+    here = "the destination has nothing here"
+    if check.finding.kind == "tie":
+        here = "it is tied, and absent in the source under another name"
+    return print_spec(check.value.spec), f"must be all zero: {here}"

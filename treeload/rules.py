@@ -1,0 +1,83 @@
+"""Ready-made rules between Flax's two APIs.
+
+Owns the difference that is the same for every model: Linen keeps parameters and batch statistics in
+collections (``params/...``, ``batch_stats/...``), NNX keeps every variable at its module. Names of modules
+(``Dense_0``) are each model's own and left to the user's ``Rename``s: rules are not chained, so give these
+in a ``From(..., rules=linen_to_nnx())``, and your own to the plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from treeload._errors import RuleError
+from treeload._patterns import Pattern, PatternLike, Template, compile_pattern, compile_template
+from treeload._rules import Given, Rule, Taken
+
+COLLECTIONS = ("params", "batch_stats", "cache")
+"""The collections of Linen whose variables NNX modules have too."""
+
+
+def linen_to_nnx(collections: Iterable[str] = COLLECTIONS) -> tuple[Rule, ...]:
+    """Rules from Linen's variables to an NNX module's names: the collection's own segment goes.
+
+    A model may lack any of the collections; leaves outside them keep their names.
+
+    >>> import jax.numpy as jnp, treeload
+    >>> variables = {"params": {"bn": {"scale": jnp.ones(1)}}, "batch_stats": {"bn": {"mean": jnp.zeros(1)}}}
+    >>> dst = {"bn": {"scale": jnp.zeros(1), "mean": jnp.ones(1)}}
+    >>> treeload.load(dst, variables, rules=linen_to_nnx())
+    {'bn': {'scale': Array([1.], dtype=float32), 'mean': Array([0.], dtype=float32)}}
+    """
+    collections = _names(collections, "linen_to_nnx")
+    pairs = [((collection, "{*rest}"), "{*rest}") for collection in collections]
+    return (_AnyOf(pairs, f"linen_to_nnx({_unless(COLLECTIONS, collections)})"),)
+
+
+def nnx_to_linen(batch_stats: Iterable[str] = ("mean", "var")) -> tuple[Rule, ...]:
+    """Rules from an NNX module's names to Linen's variables: running statistics go to ``batch_stats``.
+
+    Args:
+        batch_stats: last segments of the names that are batch statistics; all else is ``params``.
+
+    >>> import jax.numpy as jnp, treeload
+    >>> dst = {"params": {"bn": {"scale": jnp.ones(1)}}, "batch_stats": {"bn": {"mean": jnp.zeros(1)}}}
+    >>> src = {"bn": {"scale": jnp.full(1, 2.0), "mean": jnp.full(1, 3.0)}}
+    >>> print(treeload.plan(dst, src, rules=nnx_to_linen()).summary())
+    2 of 2 leaves load (100 % of 2 elements); no problems
+    """
+    pairs = [(f"{{*path}}/{last}", f"batch_stats/{{*path}}/{last}") for last in batch_stats]
+    return (_AnyOf([*pairs, ("{*rest}", "params/{*rest}")], "nnx_to_linen()"),)
+
+
+@dataclass(frozen=True, init=False)
+class _AnyOf(Rule):
+    """Several renames as one rule, which has done its work when any of them matched."""
+
+    pairs: tuple[tuple[Pattern, Template], ...]
+    name: str
+
+    def __init__(self, pairs: Sequence[tuple[PatternLike, PatternLike]], name: str) -> None:
+        compiled = []
+        for source, destination in pairs:
+            pattern = compile_pattern(source)
+            compiled.append((pattern, compile_template(destination, pattern)))
+        if not compiled:
+            raise RuleError(f"{name} was given no collection")
+        object.__setattr__(self, "pairs", tuple(compiled))
+        object.__setattr__(self, "name", name)
+
+    @property
+    def patterns(self) -> tuple[Pattern, ...]:
+        return tuple(pattern for pattern, _ in self.pairs)
+
+    def give(self, taken: Sequence[Taken]) -> Iterator[Given]:
+        for leaf in taken:
+            yield Given(self.pairs[leaf.pattern][1].expand(leaf.match), leaf.value, (leaf.name,))
+
+    def inverse(self) -> Rule | None:
+        return None  # which collection a leaf came from cannot be told from its name alone
+
+    def __repr__(self) -> str:
+        return self.name
