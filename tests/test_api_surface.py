@@ -1,4 +1,4 @@
-"""What users see: the names that the design lists, their signatures, and an import that is quiet and light."""
+"""What users see: the names that the design lists, their signatures, and a quiet and light import."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ CORE = ERRORS | {
     "Policy", "BIAS", "Plan", "Entry", "Finding", "Name", "Source", "SourceLeaf", "Inventory",
 }  # fmt: skip
 
-MODULES = {"cli", "demo", "finetune", "reports", "rules", "sources", "testing"}
+MODULES = {"cli", "demo", "finetune", "inference", "reports", "rules", "sources", "testing"}
 
 
 def _run(code: str) -> str:
@@ -97,7 +97,8 @@ def _names_of_parameters(function: object) -> str:
         if parameter.kind is parameter.KEYWORD_ONLY and not starred:
             parameters.append("*")
             starred = True
-        parameters.append(f"**{parameter.name}" if parameter.kind is parameter.VAR_KEYWORD else parameter.name)
+        stars = "**" if parameter.kind is parameter.VAR_KEYWORD else ""
+        parameters.append(stars + parameter.name)
     return ", ".join(parameters)
 
 

@@ -19,7 +19,8 @@ def test_every_error_is_a_treeload_error(error: type[Exception]) -> None:
 
 def test_only_a_rule_error_is_a_value_error() -> None:
     assert issubclass(RuleError, ValueError)
-    assert not any(issubclass(each, ValueError) for each in (LoadError, SourceError, NameCollision, SaveError))
+    others = (TreeloadError, LoadError, SourceError, NameCollision, SaveError)
+    assert not any(issubclass(other, ValueError) for other in others)
 
 
 def test_errors_are_called_as_users_write_them() -> None:

@@ -108,6 +108,7 @@ def test_names_print_as_documented(keys: tuple[str, ...], printed: str) -> None:
         (r"\u12", "hexadecimal"),
         (r"\U0001", "hexadecimal"),
         (r"\Uffffffff", "no character"),
+        (r"\U00110000", "no character"),
     ],
 )
 def test_text_that_no_name_prints_as_is_a_rule_error(text: str, says: str) -> None:

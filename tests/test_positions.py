@@ -32,7 +32,7 @@ def test_another_count_is_one_finding_and_nothing_loads(shapes: tuple[tuple[int,
     plan = treeload.plan(DST, From(arrays(*shapes), by_position=True))
     (finding,) = plan.findings
     assert finding.kind == "rule"
-    assert f"{len(shapes)} arrays" in finding.message and "3 leaves" in finding.message
+    assert f"{len(shapes)} array" in finding.message and "3 leaves" in finding.message
     assert {str(entry.action) for entry in plan.entries} == {"keep"}
     with pytest.raises(LoadError):
         plan.load()

@@ -123,9 +123,11 @@ def test_a_rule_whose_leaves_an_earlier_rule_took_says_so() -> None:
 
 
 def test_the_same_rule_given_twice_does_nothing_the_second_time() -> None:
-    pairs, (message,) = applied(leaves("a"), Rename("a", "b"), Rename("a", "b"))
-    assert pairs == [("b", "a")]
-    assert "an earlier rule had taken" in message
+    rule = Rename("a", "b")
+    for again in (rule, Rename("a", "b")):
+        pairs, (message,) = applied(leaves("a"), rule, again)
+        assert pairs == [("b", "a")]
+        assert "an earlier rule had taken" in message
 
 
 class Sum(Rule):

@@ -34,9 +34,9 @@ def test_a_python_number_stays_one_of_the_destinations_type(old, given, new):
 @pytest.mark.parametrize(
     ("old", "given"),
     [
-        (0, 0.5), (0, 1.0), (0, True), (0, np.float32(1)), (0, False), (0, 2**70), (0.0, 1), (0.0, 1j), (0.0, True),
-        (0j, 0.5), (True, 1), (False, 1), (False, 0.0), (np.int8(0), 128), (np.float16(0), 1e6), (np.int32(0), 2.0),
-        (np.float32(0), 1j), (np.bool_(0), 1),
+        (0, 0.5), (0, 1.0), (0, True), (0, np.float32(1)), (0, False), (0, 2**70), (0.0, 1), (0.0, 1j),
+        (0.0, True), (0j, 0.5), (True, 1), (False, 1), (False, 0.0), (np.int8(0), 128), (np.float16(0), 1e6),
+        (np.int32(0), 2.0), (np.int64(0), 2**70), (np.float32(0), 1j), (np.bool_(0), 1),
     ],
 )  # fmt: skip
 def test_a_change_of_kind_or_an_overflow_is_a_dtype_finding(old, given):

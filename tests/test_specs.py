@@ -123,7 +123,7 @@ def test_a_kind_is_lost_downwards_and_between_booleans_and_numbers() -> None:
         assert cast_loses_kind(dtype_of(source), dtype_of(destination), exact=True) == (a != b)
 
 
-@pytest.mark.skipif(not hasattr(ml_dtypes, "complex32"), reason="ml_dtypes has small complex dtypes since 0.6")
+@pytest.mark.skipif(not hasattr(ml_dtypes, "complex32"), reason="new in ml_dtypes 0.6")
 def test_small_complex_dtypes_are_complex() -> None:
     for name in ("complex32", "bcomplex32"):
         assert is_numeric(dtype_of(name))
@@ -222,7 +222,8 @@ def test_the_spec_of_an_array_is_its_shape_and_dtype(name: str, shape: tuple[int
 
 
 @pytest.mark.parametrize(
-    ("number", "dtype"), [(True, "bool"), (3, "int64"), (2**70, "int64"), (0.5, "float64"), (1j, "complex128")]
+    ("number", "dtype"),
+    [(True, "bool"), (3, "int64"), (2**70, "int64"), (0.5, "float64"), (1j, "complex128")],
 )
 def test_a_python_number_has_numpys_dtype_for_it(number: complex, dtype: str) -> None:
     assert spec_of(number) == jax.ShapeDtypeStruct((), np.dtype(dtype))

@@ -97,10 +97,10 @@ def test_an_alias_that_the_source_lacks_is_fine_and_an_explicit_none_must_be_zer
 
 
 def test_all_aliases_absent_is_zero_where_the_policy_says_so_of_any():
-    plan = treeload.plan(tied("w", "bias"), {"w": None}, policy=Policy(absent_is_zero=BIAS))
-    assert plan["w"].action == "zero"
+    plan = treeload.plan(tied("a", "bias"), {"a": None}, policy=Policy(absent_is_zero=BIAS))
+    assert plan["a"].action == "zero"
     loaded = plan.load()
-    assert loaded["w"] is loaded["bias"]
+    assert loaded["a"] is loaded["bias"]
 
 
 def test_a_key_beside_an_absence_is_not_tested_for_zero():

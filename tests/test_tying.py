@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 
 import treeload
-from treeload import LoadError, Policy, Rename, RuleError, Tie, Transpose
+from treeload import Apply, LoadError, Policy, Rename, RuleError, Tie, Transpose
 
 TABLE = np.arange(12, dtype=np.float32).reshape(4, 3)
 HEAD = Tie("head/kernel", "embed/table", Transpose())
@@ -150,3 +150,31 @@ def test_an_nnx_head_is_updated_by_a_tie() -> None:
     rule = Tie("head/kernel", "embed/embedding", Transpose())
     treeload.update(model, {"embed": {"embedding": TABLE}}, rules=rule)
     assert (model.head.kernel[...] == TABLE.T).all()
+
+
+def test_a_missing_leaf_is_computed_from_others_that_load_themselves() -> None:
+    dst = {"a": jnp.zeros(2), "b": jnp.zeros(2), "sum": jnp.zeros(2)}
+    src = {"a": np.ones(2, np.float32), "b": np.full(2, 2, np.float32)}
+    plan = treeload.plan(dst, src, rules=Tie("sum", ["a", "b"], Apply(lambda a, b: a + b)))
+    assert plan.ok and [str(leaf) for leaf in plan["sum"].sources] == ["a", "b"]
+    assert (plan.load()["sum"] == 3).all()
+
+
+def test_what_only_feeds_a_tie_is_not_unexpected() -> None:
+    dst = {"sum": jnp.zeros(2)}
+    src = {"a": np.ones(2, np.float32), "b": np.full(2, 2, np.float32)}
+    rule = Tie("sum", ["a", "b"], Apply(lambda a, b: a + b))
+    assert (treeload.load(dst, src, rules=rule)["sum"] == 3).all()
+    (finding,) = treeload.plan(dst, {**src, "c": np.ones(2)}, rules=rule).errors
+    assert (finding.kind, str(finding.name)) == ("unexpected", "c")
+
+
+def test_several_leaves_need_a_function_of_several_arrays() -> None:
+    with pytest.raises(RuleError, match="Apply"):
+        Tie("sum", ["a", "b"])
+    (finding,) = treeload.plan(
+        {"sum": jnp.zeros(2)},
+        {"a": np.ones(2), "b": np.ones(2)},
+        rules=Tie("sum", ["a", "b"], Apply(jnp.sum)),
+    ).errors
+    assert (finding.kind, str(finding.name)) == ("rule", "sum")

@@ -6,7 +6,21 @@ model = plan.load()                           # does exactly that, or changes no
 """
 
 from treeload import rules as rules  # the module of ready-made rules: treeload.rules.linen_to_nnx
-from treeload._api import export, inspect, load, names, open, plan, save, state, update
+from treeload._api import (
+    average,
+    diff,
+    export,
+    initializer,
+    inspect,
+    load,
+    names,
+    open,
+    plan,
+    resume,
+    save,
+    state,
+    update,
+)
 from treeload._errors import LoadError, NameCollision, RuleError, SaveError, SourceError, TreeloadError
 from treeload._names import Name
 from treeload._offers import From
@@ -18,6 +32,7 @@ from treeload._rules import Rename
 from treeload._splits import Concat, Split
 from treeload._stacks import Stack, Unstack
 from treeload._ties import Tie
+from treeload.reports._diff import Diff
 from treeload.reports._inventory import Inventory
 from treeload.sources._base import Source
 
@@ -26,6 +41,7 @@ __all__ = [
     "Apply",
     "Cast",
     "Concat",
+    "Diff",
     "Entry",
     "Finding",
     "From",
@@ -51,12 +67,16 @@ __all__ = [
     "Transpose",
     "TreeloadError",
     "Unstack",
+    "average",
+    "diff",
     "export",
+    "initializer",
     "inspect",
     "load",
     "names",
     "open",
     "plan",
+    "resume",
     "save",
     "state",
     "update",

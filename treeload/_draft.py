@@ -7,7 +7,8 @@ done, the source leaves that feed nothing. Refuses to own the decisions (``_sett
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -82,12 +83,13 @@ class Draft:
     @cached_property
     def slot_prefixes(self) -> set[Keys]:
         """Names of destination nodes above a leaf that may load."""
-        return _prefixes(name for name, index in self.slots.items() if self.tree.kinds[index] <= Kind.SCALAR)
+        leaves = (name for name, index in self.slots.items() if self.tree.kinds[index] <= Kind.SCALAR)
+        return {prefix for name in leaves for prefix in prefixes_of(name)}
 
     @cached_property
-    def offer_prefixes(self) -> set[Keys]:
-        """Names of source nodes above a leaf."""
-        return _prefixes(self.offers.shaped)
+    def offer_prefixes(self) -> Counter[Keys]:
+        """Names of source nodes above a leaf, each with how many leaves lie below it."""
+        return Counter(prefix for name in self.offers.shaped for prefix in prefixes_of(name))
 
     # Questions.
 
@@ -189,10 +191,6 @@ class Draft:
         finding = self.finding(kind, name, **facts)
         self.findings.append(finding)
         return finding.verdict
-
-
-def _prefixes(names: Iterable[Keys]) -> set[Keys]:
-    return {prefix for name in names for prefix in prefixes_of(name)}
 
 
 def prefixes_of(name: Keys) -> list[Keys]:

@@ -95,7 +95,8 @@ def _failures(plan: Plan) -> Iterator[tuple[int, Finding]]:
 
 def _not_zero(check: ZeroCheck, count: int, largest: str) -> Finding:
     total = elements(check.value.spec)
-    said = f"{count:,} of {total:,} {'element is' if total == 1 else 'elements are'} not zero, the largest {largest}"
+    are = "element is" if total == 1 else "elements are"
+    said = f"{count:,} of {total:,} {are} not zero, the largest {largest}"
     before = check.finding.message
     return replace(
         check.finding, message=f"{before}: {said}" if before else f"{said}; absent means zero here"

@@ -16,15 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from treeload import _save
 from treeload._errors import RuleError, SaveError
 from treeload._joins import Chain, Index, Join, Piece
 from treeload._names import Name, print_name
-from treeload._ops import Derived, Leaf, Value, evaluate
+from treeload._ops import Derived, Leaf, Op, Value, chain, derive, evaluate
 from treeload._place import cast
-from treeload._plan import Action, Entry, Plan
+from treeload._plan import Action, EqualCheck, Plan
 from treeload._resizes import Pad
 from treeload._rules import Rule, apply_rules
 from treeload._specs import Kind, Spec, bare, can_cast, elements, is_abstract, is_key, spec_of
@@ -32,9 +33,14 @@ from treeload._ties import Tie
 from treeload._trees import Keys, PyTree, walk
 from treeload._values import equal, nonzero
 from treeload.sources import _safetensors_write
+from treeload.sources._base import Absent
+from treeload.sources._orbax_record import RECORD
 
 Array = Any
-Thunk = Callable[[], Array]
+Part = Callable[[Any], Array]
+"""What gives a region of an array that goes back; nothing is made before it is asked for."""
+
+_WHOLE = ...
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,7 @@ class Leaving:
 
     name: Keys
     spec: Spec
-    array: Thunk
+    array: Callable[[], Array]
 
 
 def export(path: Path, tree: PyTree, *, like: Plan | None, rules: Sequence[Rule]) -> None:
@@ -51,12 +57,22 @@ def export(path: Path, tree: PyTree, *, like: Plan | None, rules: Sequence[Rule]
     held = _held(tree)
     leaving = list(_by_plan(held, like) if like is not None else _by_rules(held, rules))
     _check_names(leaving)
-    metadata: Mapping[str, Any] = dict(like.sources[0].metadata) if like is not None and like.sources else {}
+    metadata = _metadata(like.sources[0].metadata) if like is not None and like.sources else {}
     if path.suffix == ".safetensors":
         _safetensors_write.write(path, [(leaf.name, leaf.spec, leaf.array) for leaf in leaving], metadata)
     else:
         leaves = {Name(leaf.name): leaf.array() for leaf in leaving}
-        _save.write(path, leaves, aliases={}, absent={}, metadata=_plain_metadata(metadata))
+        aliases, absent = _besides(leaves, like)
+        _save.write(path, leaves, aliases=aliases, absent=absent, metadata=metadata)
+
+
+def _besides(leaves: Mapping[Name, Array], plan: Plan | None) -> tuple[dict[Name, Name], dict[Name, Absent]]:
+    """What a checkpoint of ours records beside its arrays, as far as the source knew it."""
+    if plan is None or len(plan.sources) != 1:
+        return {}, {}
+    (source,) = plan.sources
+    aliases = {a: of for a, of in source.ties().items() if of in leaves and a not in leaves}
+    return aliases, {n: v for n, v in source.absent().items() if n not in leaves and n not in aliases}
 
 
 def _held(tree: PyTree) -> dict[Keys, Array]:
@@ -69,7 +85,7 @@ def _held(tree: PyTree) -> dict[Keys, Array]:
             continue
         if is_abstract(value):
             abstract.append(print_name(name))
-        held[name] = value if hasattr(value, "shape") else np.asarray(value)
+        held[name] = _host_view(value)
         for alias in walked.aliases.get(name, ()):
             held[alias] = held[name]
     if abstract:
@@ -77,6 +93,15 @@ def _held(tree: PyTree) -> dict[Keys, Array]:
             f"the tree is abstract: {', '.join(abstract[:5])} and the like have no values to write"
         )
     return held
+
+
+def _host_view(value: Any) -> Array:
+    """The array on the host where that takes no copy, so that its parts are views and no copies either."""
+    if isinstance(value, jax.Array):
+        single = value.is_fully_addressable and len(value.devices()) == 1 and not is_key(value.dtype)
+        on_host = single and next(iter(value.devices())).platform == "cpu"
+        return np.asarray(value) if on_host else value
+    return np.asarray(value)
 
 
 # By a plan.
@@ -105,12 +130,20 @@ def _by_plan(held: Mapping[Keys, Array], plan: Plan) -> Iterator[Leaving]:
                 f"{entry.name} is {list(array.shape)} and was {list(entry.spec.shape)} in the plan"
             )
         elif entry.value is not None:
-            problems += back.take(entry, array)
+            problems += back.take(entry.name, entry.value, array)
         elif entry.action == Action.ZERO:
             if nonzero(array)[0]:
                 problems.append(f"{entry.name} is absent in the source, which means zero, and it is not zero")
         else:
             own.append(Leaving(entry.name, bare(spec_of(array)), lambda array=array: array))  # type: ignore[misc]
+    for check in plan.checks:
+        if isinstance(check, EqualCheck):  # the source's other leaves of what is one in the destination
+            array = held[plan[check.name].name]
+            for name, value in check.values[1:]:
+                problems += back.take(Name(name), value, array)
+        elif check.name not in plan:  # absent in the destination, which the load proved to mean zero
+            zeros = np.broadcast_to(np.zeros((), check.value.spec.dtype), check.value.spec.shape)
+            problems += back.take(Name(check.name), check.value, zeros)
     problems += back.finish()
     if problems:
         raise SaveError("this tree cannot be written in the source's layout:\n  " + "\n  ".join(problems))
@@ -119,40 +152,49 @@ def _by_plan(held: Mapping[Keys, Array], plan: Plan) -> Iterator[Leaving]:
         for index, source in enumerate(plan.sources)
         for at, name in enumerate(source.specs())
     }
-    for leaf, array in sorted(
+    for leaf, part in sorted(
         back.leaves(), key=lambda pair: order.get((pair[0].index, pair[0].name), len(order))
     ):
-        yield Leaving(leaf.name, leaf.spec, array)
+        yield Leaving(leaf.name, leaf.spec, lambda part=part: part(_WHOLE))  # type: ignore[misc]
     yield from own
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A region of an array that comes back by itself, and waits for the others."""
+
+    name: Name
+    region: tuple[Any, ...]
+    part: Part
+    size: int
 
 
 class _Back:
     """What comes back at each value of the plan's expressions."""
 
     def __init__(self) -> None:
-        self._at_leaf: dict[Leaf, list[tuple[Name, Thunk]]] = {}
-        self._pieces: dict[int, tuple[Value, list[tuple[Name, tuple[Any, ...], Thunk, int]]]] = {}
-        self._leaf_pieces: dict[Leaf, list[tuple[Name, tuple[Any, ...], Thunk, int]]] = {}
+        self._at_leaf: dict[Leaf, list[tuple[Name, Part]]] = {}
+        self._pieces: dict[int, tuple[Derived, list[_Piece]]] = {}
+        self._leaf_pieces: dict[Leaf, list[_Piece]] = {}
 
-    def take(self, entry: Entry, array: Array) -> list[str]:
-        """Hands an entry's array down; what cannot be undone, in words."""
-        assert entry.value is not None
-        wanted = entry.value.spec.dtype
-        if not is_key(wanted) and array.dtype != wanted:
-            if not can_cast(array.dtype, wanted, "same_kind"):
-                return [f"{entry.name} is {array.dtype} and cannot become the source's {wanted}"]
-            return self._down(entry.name, entry.value, lambda: cast(array, wanted))
-        return self._down(entry.name, entry.value, lambda: array)
+    def take(self, name: Name, value: Value, array: Array) -> list[str]:
+        """Hands down the array that ``value`` gave; what cannot be undone, in words."""
+        wanted = value.spec.dtype
+        if is_key(wanted) or array.dtype == wanted:
+            return self._down(name, value, lambda region: array[region])
+        if not can_cast(array.dtype, wanted, "same_kind"):
+            return [f"{name} is {array.dtype} and cannot become the source's {wanted}"]
+        # Region by region: a stack of a hundred layers is not cast a hundred times.
+        return self._down(name, value, lambda region: cast(array[region], wanted))
 
-    def _down(self, name: Name, value: Value, array: Thunk) -> list[str]:
+    def _down(self, name: Name, value: Value, part: Part) -> list[str]:
         if isinstance(value, Leaf):
-            self._at_leaf.setdefault(value, []).append((name, array))
+            self._at_leaf.setdefault(value, []).append((name, part))
             return []
         op = value.op
         if isinstance(op, (Index, Piece)):
             (whole,) = value.inputs
-            region = op.region(len(whole.spec.shape))
-            piece = (name, region, array, elements(value.spec))
+            piece = _Piece(name, op.region(len(whole.spec.shape)), part, elements(value.spec))
             if isinstance(whole, Leaf):
                 self._leaf_pieces.setdefault(whole, []).append(piece)
             else:
@@ -160,11 +202,8 @@ class _Back:
             return []
         if isinstance(op, (Join, Chain)):
             faults: list[str] = []
-            for number, (part, region) in enumerate(zip(value.inputs, _regions(value), strict=True)):
-                del number
-                faults += self._down(
-                    name, part, lambda region=region, part=part: array()[region].reshape(part.spec.shape)
-                )  # type: ignore[misc]
+            for one, region in zip(value.inputs, _regions(value), strict=True):
+                faults += self._down(name, one, _within(part, region))
             return faults
         if len(value.inputs) != 1:
             return [f"{name}: {op!r} of several leaves cannot be undone"]
@@ -172,11 +211,12 @@ class _Back:
         undo = op.inverse(only.spec)
         if undo is None:
             return [f"{name}: {op!r} loses something, so it cannot be undone"]
-        if isinstance(op, Pad) and (op.onto_destination or not equal(op.apply(undo.apply(array())), array())):
+        if isinstance(op, Pad) and (op.onto_destination or not _refilled(op, undo, part(_WHOLE))):
             return [
-                f"{name}: the rows that {op!r} added hold values now, and the source's layout has no place for them"
+                f"{name}: the rows that {op!r} added hold values now, "
+                "and the source's layout has no place for them"
             ]
-        return self._down(name, only, lambda: undo.apply(array()))
+        return self._down(name, only, lambda region: undo.apply(part(_WHOLE))[region])
 
     def finish(self) -> list[str]:
         """Puts pieces together, from the outermost op to the leaves; what is incomplete, in words."""
@@ -184,21 +224,23 @@ class _Back:
         while self._pieces:
             _, (whole, pieces) = self._pieces.popitem()
             fault = _incomplete(whole, pieces)
-            problems += [fault] if fault else self._down(pieces[0][0], whole, _assembled(whole.spec, pieces))
+            problems += (
+                [fault] if fault else self._down(pieces[0].name, whole, _assembled(whole.spec, pieces))
+            )
         for leaf, pieces in self._leaf_pieces.items():
             fault = _incomplete(leaf, pieces)
             if fault:
                 problems.append(fault)
             else:
-                self._at_leaf.setdefault(leaf, []).append((pieces[0][0], _assembled(leaf.spec, pieces)))
+                self._at_leaf.setdefault(leaf, []).append((pieces[0].name, _assembled(leaf.spec, pieces)))
         for several in self._at_leaf.values():
             (first, array), *others = several
             for name, other in others:
-                if not equal(array(), other()):
+                if not equal(array(_WHOLE), other(_WHOLE)):
                     problems.append(f"{first} and {name} come from one source leaf and differ now")
         return problems
 
-    def leaves(self) -> Iterator[tuple[Leaf, Thunk]]:
+    def leaves(self) -> Iterator[tuple[Leaf, Part]]:
         """Every source leaf that something came back to."""
         for leaf, several in self._at_leaf.items():
             yield leaf, several[0][1]
@@ -220,20 +262,31 @@ def _regions(value: Derived) -> Iterator[tuple[Any, ...]]:
         start += size
 
 
-def _incomplete(whole: Value, pieces: Sequence[tuple[Name, tuple[Any, ...], Thunk, int]]) -> str:
-    have, need = sum(size for *_, size in pieces), elements(whole.spec)
+def _within(part: Part, outer: tuple[Any, ...]) -> Part:
+    """A region as a whole of its own."""
+    return lambda region: part(outer)[region]
+
+
+def _refilled(op: Pad, undo: Op, array: Array) -> bool:
+    """Whether what ``op`` would add is what the array has there."""
+    return equal(op.apply(undo.apply(array)), array)
+
+
+def _incomplete(whole: Value, pieces: Sequence[_Piece]) -> str:
+    have, need = sum(piece.size for piece in pieces), elements(whole.spec)
     if have == need:
         return ""
     names = ", ".join(dict.fromkeys(print_name(leaf.name) for leaf in whole.leaves()))
-    return f"{names}: only {have:,} of {need:,} elements come back, from {', '.join(str(name) for name, *_ in pieces[:5])}"
+    given = ", ".join(str(piece.name) for piece in pieces[:5])
+    return f"{names}: only {have:,} of {need:,} elements come back, from {given}"
 
 
-def _assembled(spec: Spec, pieces: Sequence[tuple[Name, tuple[Any, ...], Thunk, int]]) -> Thunk:
-    def assemble() -> Array:
+def _assembled(spec: Spec, pieces: Sequence[_Piece]) -> Part:
+    def assemble(region: Any) -> Array:
         result = np.empty(spec.shape, spec.dtype)
-        for _, region, array, _ in pieces:
-            result[region] = np.asarray(array())
-        return result
+        for piece in pieces:
+            result[piece.region] = np.asarray(piece.part(_WHOLE))
+        return result[region]
 
     return assemble
 
@@ -261,12 +314,19 @@ def _by_rules(held: Mapping[Keys, Array], rules: Sequence[Rule]) -> Iterator[Lea
         raise SaveError(
             "this tree cannot be written by these rules:\n  " + "\n  ".join(f.message for f in faults)
         )
+    again, _ = apply_rules([(name, one.value) for name, one in fed if one.value is not None], others)
+    now = {name for name, _ in again}
+    astray = [print_name(name) for name, _ in values if name not in now]
+    if astray:
+        raise SaveError(
+            f"these rules do not lead back: loading by them would not give {', '.join(astray[:5])} again"
+        )
     for name, one in fed:
         assert one.value is not None  # what has none is a fault
         yield Leaving(name, one.value.spec, _made(one.value, held))
 
 
-def _made(value: Value, held: Mapping[Keys, Array]) -> Thunk:
+def _made(value: Value, held: Mapping[Keys, Array]) -> Callable[[], Array]:
     return lambda: evaluate(value, {leaf: held[leaf.name] for leaf in value.leaves()})
 
 
@@ -276,23 +336,24 @@ def _still_tied(held: Mapping[Keys, Array], ties: Sequence[Tie]) -> set[Keys]:
     problems = []
     for name in held:
         for tie in ties:
-            target = tie.target(name)
-            if target is None:
+            targets = tie.targets(name)
+            if not targets:
                 continue
-            if target not in held:
-                problems.append(f"{print_name(name)} is tied to {print_name(target)}, which the tree has not")
+            lacking = [print_name(target) for target in targets if target not in held]
+            if lacking:
+                problems.append(f"{print_name(name)} is tied to {lacking[0]}, which the tree has not")
                 break
-            value: Value = Leaf(0, Name(target), bare(spec_of(held[target])))
+            leaves = [Leaf(0, Name(target), bare(spec_of(held[target]))) for target in targets]
             try:
-                for op in tie.ops:
-                    value = Derived(op, (value,), op.infer(value.spec))
+                several = len(leaves) > 1
+                value: Value = derive(tie.ops[0], *leaves) if several else leaves[0]
+                value = chain(value, tie.ops[several:])
             except RuleError as error:
                 problems.append(f"{print_name(name)}: {error}")
                 break
             if not equal(held[name], _made(value, held)()):
-                problems.append(
-                    f"{print_name(name)} is no longer tied to {print_name(target)}: their values differ"
-                )
+                of = " and ".join(map(print_name, targets))
+                problems.append(f"{print_name(name)} is no longer tied to {of}: their values differ")
             dropped.add(name)
             break
     if problems:
@@ -309,5 +370,6 @@ def _check_names(leaving: Sequence[Leaving]) -> None:
         raise SaveError("there is nothing to write: no leaf of the tree belongs to the source")
 
 
-def _plain_metadata(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
-    return {key: value for key, value in metadata.items() if key != "treeload"}
+def _metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """The source's own metadata, without the record that treeload keeps beside it."""
+    return {key: value for key, value in metadata.items() if key != RECORD}

@@ -139,6 +139,7 @@ class Offers:
         fed: otherwise, each name → what feeds it, and how it came there.
         extra: further leaves for names that are taken (collisions), in the order in which they lose.
         empty: names of slots that the sources know to be empty → None or False.
+        hollow: those names before the plan's rules.
         statics: names of slots that hold what never loads.
         ties: of each source, alias → the leaf it shares its array with, under the source's own names.
         failures: rules that did not do their work.
@@ -150,6 +151,7 @@ class Offers:
         self.fed: dict[Keys, Fed] = {}
         self.extra: dict[Keys, list[Fed]] = {}
         self.empty: dict[Keys, None | bool] = {}
+        self.hollow: list[Keys] = []
         self.statics: set[Keys] = set()
         self.ties: list[Mapping[Name, Name]] = []
         self.failures: list[Failure] = []
@@ -208,20 +210,26 @@ class Offers:
             for name, spec in self.tables[index].items()
             if tuple(name[:depth]) == graft.subtree and (graft.positions is None or name in graft.positions)
         }
-        hollow = [
-            (tuple(name[depth:]), value) for name, value in absent.items() if name[:depth] == graft.subtree
-        ]
 
-        def landed(name: Keys) -> Keys:
-            return rename_empty((*graft.into, *rename_empty(tuple(name), graft.rules)), rules)
+        def below_into(name: Keys) -> Keys:
+            return (*graft.into, *rename_empty(tuple(name[depth:]), graft.rules))
 
-        self.empty.update((landed(name), value) for name, value in hollow)
-        self.statics.update(landed(name[depth:]) for name in statics if name[:depth] == graft.subtree)
+        hollow = [tuple(name[depth:]) for name in absent if name[:depth] == graft.subtree]
+        for name, value in absent.items():
+            if name[:depth] == graft.subtree:
+                self.hollow.append(below_into(name))
+                self.empty[rename_empty(self.hollow[-1], rules)] = value
+        self.statics.update(
+            rename_empty(below_into(name), rules) for name in statics if name[:depth] == graft.subtree
+        )
         fed, faults = apply_rules(list(inside.items()), graft.rules)
         for fault in faults:
-            if fault.name is not None or not _renames_any(fault.rule, (name for name, _ in hollow)):
+            if fault.name is not None or not _renames_any(fault.rule, hollow):
                 name = None if fault.name is None else rename_empty((*graft.into, *fault.name), rules)
                 self.fail(fault, name, [inside[taken] for taken in fault.taken], into=graft.into)
+        for name, one in fed:
+            if one.value is None:  # its rule failed, which was said here or at another of its names
+                self.fed.setdefault(rename_empty((*graft.into, *name), rules), one)
         return [((*graft.into, *name), one) for name, one in fed if one.value is not None]
 
     def apply(self, rules: tuple[Rule, ...], grafted: Sequence[tuple[Keys, Fed]]) -> None:
@@ -230,7 +238,7 @@ class Offers:
         earlier = {id(one.value): one.rule for _, one in grafted}  # the rule of its own From
         fed, faults = apply_rules(values, rules)
         for fault in faults:
-            if fault.name is not None or not _renames_any(fault.rule, self.empty):
+            if fault.name is not None or not _renames_any(fault.rule, self.hollow):
                 taken = set(fault.taken)
                 self.fail(
                     fault,
@@ -244,8 +252,11 @@ class Offers:
             if one.value is not None:
                 rule = one.rule or earlier[id(one.value)]
                 groups.setdefault(name, []).append(Fed(one.value, rule, one.taken))
+            else:
+                self.fed.setdefault(name, one)  # as in ``graft``
         for name, several in groups.items():
-            several.sort(key=lambda one: _precedence(one, rank))
+            if len(several) > 1:
+                several.sort(key=lambda one: _precedence(one, rank))
             self.fed[name] = several[0]
             self.shaped[name] = self.as_stored(several[0].value)
             if len(several) > 1:
@@ -340,7 +351,7 @@ def _placed(graft: Graft, name: Keys) -> Keys:
 
 def _renames_any(rule: Rule, names: Iterable[Keys]) -> bool:
     """Whether a rule that took no leaf took an empty slot, so that it is of use all the same."""
-    return any(rule.rename(tuple(name)) is not None for name in names)
+    return any(rule.rename(name) is not None for name in names)
 
 
 def _precedence(one: Fed, rank: Mapping[int, int]) -> tuple[Any, ...]:

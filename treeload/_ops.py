@@ -10,6 +10,7 @@ Ops compute with NumPy on NumPy arrays and with JAX on JAX arrays, so that a lea
 from __future__ import annotations
 
 import abc
+import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -63,7 +64,7 @@ class Op(abc.ABC):
         return None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # there are as many as source leaves: a dict less for each
 class Leaf:
     """A leaf of a source, as part of an expression.
 
@@ -82,7 +83,7 @@ class Leaf:
         yield self
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # there are as many as source leaves: a dict less for each
 class Derived:
     """The result of an op on other values.
 
@@ -172,7 +173,7 @@ def as_ops(ops: tuple[Any, ...], where: str) -> tuple[Op, ...]:
 
 @lru_cache(maxsize=4096)
 def make_spec(shape: tuple[int, ...], dtype: Any) -> Spec:
-    """A spec; one object for thousands of equal leaves, since making one costs more than most ops' ``infer``."""
+    """A spec; one object for all equal leaves, since making one costs more than what most ops infer."""
     return jax.ShapeDtypeStruct(shape, dtype)
 
 
@@ -371,7 +372,7 @@ class Apply(Op):
 
     def infer(self, *specs: Spec) -> Spec:
         try:
-            with jax.enable_x64(_is_wide(*specs) or jax.config.jax_enable_x64):
+            with jax.enable_x64(True) if _is_wide(*specs) else contextlib.nullcontext():
                 result = jax.eval_shape(self.fn, *(make_spec(spec.shape, spec.dtype) for spec in specs))
         except Exception as error:
             given = ", ".join(map(print_spec, specs))

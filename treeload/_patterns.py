@@ -49,6 +49,7 @@ class Pattern:
         regex: the expression, over a printed name with a ``/`` after its last segment.
         opaque: it was given as ``re.Pattern``, is matched against the name alone, and cannot be
             turned round.
+        wild: it holds a ``*`` or ``**``, what they match is not captured, and cannot be turned round.
     """
 
     text: str
@@ -56,6 +57,7 @@ class Pattern:
     many: frozenset[str]
     regex: re.Pattern[str]
     opaque: bool = False
+    wild: bool = False
 
     def match(self, printed: str) -> re.Match[str] | None:
         """The match of a whole printed name, or None."""
@@ -175,7 +177,8 @@ def _compile(text: str) -> Pattern:
         if kind in ("capture", "many") and many.setdefault(value, kind == "many") != (kind == "many"):
             raise RuleError(f"{text!r} captures {{{value}}} both as one segment and as many")
     regex = re.compile(_expression(tokens), re.DOTALL)
-    return Pattern(text, tuple(many), frozenset(name for name in many if many[name]), regex)
+    wild = any(kind in ("*", "**") for kind, _ in tokens)
+    return Pattern(text, tuple(many), frozenset(name for name in many if many[name]), regex, wild=wild)
 
 
 def _expression(tokens: Sequence[Token]) -> str:
@@ -231,7 +234,8 @@ def _rest(tokens: Sequence[Token]) -> str:
 
 
 def _tokens(text: str) -> Iterator[Token]:
-    """The parts of a pattern, in order: ("text", printed), ("*", ""), ("**", ""), ("capture", name), ("many", name).
+    """The parts of a pattern, in order: ("text", printed), ("*", ""), ("**", ""), ("capture", name), or
+    ("many", name).
 
     A segment's text ends in its ``/``, and ``**`` and ``{*many}`` hold their own: what is left is
     plain concatenation.

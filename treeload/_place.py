@@ -51,7 +51,9 @@ def cast(array: Any, dtype: Any) -> Any:
     host = np.asarray(array)
     if host.dtype.kind == "c" and np.dtype(dtype).kind != "c":
         host = host.real  # which NumPy would warn of
-    with np.errstate(over="ignore", invalid="ignore"):  # whether the cast may lose anything was decided before
+    with np.errstate(
+        over="ignore", invalid="ignore"
+    ):  # whether the cast may lose anything was decided before
         return host.astype(dtype)
 
 

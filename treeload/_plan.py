@@ -18,7 +18,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Final
 
-from treeload._errors import LoadError
+from treeload._errors import LoadError, RuleError
+from treeload._marks import marked
 from treeload._names import Name, NameLike, as_name, print_name
 from treeload._ops import Leaf, Op, Value, fills_up
 from treeload._policy import VERDICTS
@@ -251,7 +252,10 @@ class Plan:
             raise KeyError(f"the destination has no leaf {print_name(as_name(name))!r}") from None
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, (str, tuple)) and as_name(name) in self._by_name
+        try:
+            return isinstance(name, (str, tuple)) and as_name(name) in self._by_name
+        except (RuleError, TypeError):  # no name of anything
+            return False
 
     @property
     def errors(self) -> tuple[Finding, ...]:
@@ -361,9 +365,7 @@ class Plan:
         """
         return self.hands.verify(self) if self.checks else self
 
-    def require(
-        self, *, coverage: float | None = None, kept: Patterns | None = None
-    ) -> Plan:
+    def require(self, *, coverage: float | None = None, kept: Patterns | None = None) -> Plan:
         """This plan, where it loads at least as much as asked.
 
         Args:
@@ -397,6 +399,41 @@ class Plan:
         return self
 
     # What it gives on.
+
+    def mask(self, wrt: Any = None) -> PyTree:
+        """A tree of bool in the destination's structure: True where a leaf is loaded, zeroed or tied.
+
+        It is a mask for ``optax.masked``. For NNX objects it is a ``nnx.State``, as optax is given them.
+
+        Args:
+            wrt: for NNX objects, the filter of those variables that the optimizer is for, such as
+                ``nnx.Param``; None: all of them.
+
+        >>> import jax.numpy as jnp, treeload
+        >>> dst = {"trunk": jnp.zeros(2), "head": jnp.zeros(3)}
+        >>> policy = treeload.Policy(missing={"head": "keep"})
+        >>> treeload.plan(dst, {"trunk": jnp.ones(2)}, policy=policy).mask()
+        {'head': False, 'trunk': True}
+
+        Raises:
+            TypeError: ``wrt`` was given, and the destination holds no NNX variables.
+        """
+        return self.labels(loaded=True, kept=False, wrt=wrt)
+
+    def labels(self, *, loaded: Any = "loaded", kept: Any = "kept", wrt: Any = None) -> PyTree:
+        """As ``mask``, with two labels of your own instead: the ``param_labels`` of ``optax.partition``.
+
+        What is no array of the destination (a static) counts as kept, and so does a leaf with a problem.
+
+        Raises:
+            TypeError: as ``mask``.
+        """
+        changed = {
+            name for entry in self.entries if entry.action != Action.KEEP for name in (entry.name, *entry.aliases)
+        }  # fmt: skip
+        return marked(
+            self.tree.root, lambda names: loaded if names and changed.issuperset(names) else kept, wrt
+        )
 
     def load(
         self, *, init: Callable[[], PyTree] | None = None, donate: bool = False, progress: bool | None = None

@@ -128,7 +128,7 @@ class _FrozenMapping(dict[PatternLike, str]):
     def _refuse(self, *_: object, **__: object) -> None:
         raise TypeError("a Policy does not change; make a new one")
 
-    __setitem__ = __delitem__ = _refuse  # type: ignore[assignment]  # refusing is the point
+    __setitem__ = __delitem__ = _refuse  # refusing is the point
     clear = pop = popitem = setdefault = update = _refuse  # type: ignore[assignment]
     __ior__ = _refuse  # type: ignore[assignment]
 

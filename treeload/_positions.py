@@ -53,8 +53,8 @@ def refuse_miscounts(tree: Tree, offers: Offers, policy: Policy) -> list[Finding
                 Name(graft.into),
                 policy.verdict("rule", print_name(graft.into)),
                 expected=f"{len(slots):,} arrays",
-                found=f"{len(own):,} arrays",
-                message=f"by position the source has {len(own):,} arrays, and the destination "
+                found=f"{len(own):,} array{'' if len(own) == 1 else 's'}",
+                message=f"by position the source has {len(own):,} array{'' if len(own) == 1 else 's'}, and the destination "
                 f"{len(slots):,} leaves{where}: which belongs to which cannot be told",
                 remedy="give the leaves names, or a destination of the source's structure",
             )
@@ -71,4 +71,3 @@ def _counted(tree: Tree, graft: Graft) -> list[int]:
         if name[:depth] == graft.into and (kind <= Kind.SCALAR or number):
             found.append(index)
     return found
-

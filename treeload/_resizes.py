@@ -62,10 +62,8 @@ class Pad(Op):
             )
         if is_key(spec.dtype):
             raise RuleError(f"{self!r} cannot be applied to PRNG keys, {print_spec(spec)}")
-        if not isinstance(self.fill, str):
-            given = np.asarray(self.fill)
-            if cast_loses_kind(given.dtype, spec.dtype) or overflows(given.item(), spec.dtype):
-                raise RuleError(f"{self!r}: {print_spec(spec)} cannot hold {self.fill!r}")
+        if not isinstance(self.fill, str) and not _can_hold(spec.dtype, self.fill):
+            raise RuleError(f"{self!r}: {print_spec(spec)} cannot hold {self.fill!r}")
         return make_spec((*spec.shape[:axis], self.size, *spec.shape[axis + 1 :]), spec.dtype)
 
     def apply(self, *arrays: Array) -> Array:
@@ -90,6 +88,14 @@ class Pad(Op):
         axis = "" if self.axis == 0 else f", axis={self.axis}"
         fill = "" if self.fill == 0 else f", fill={self.fill!r}"
         return f"Pad({self.size}{axis}{fill})"
+
+
+def _can_hold(dtype: Any, fill: float) -> bool:
+    given = np.asarray(fill)
+    if jnp.issubdtype(dtype, jnp.inexact):
+        return not cast_loses_kind(given.dtype, dtype) and not overflows(given.item(), dtype)
+    with np.errstate(invalid="ignore"):
+        return given.dtype.kind != "c" and bool(given.astype(dtype) == given)
 
 
 @dataclass(frozen=True, init=False)
@@ -123,9 +129,7 @@ class Slice(Op):
         axis = axis_of(self.axis, spec)
         if spec.shape[axis] < self.stop:
             raise RuleError(f"{self!r} asks for more than {print_spec(spec)} has")
-        return make_spec(
-            (*spec.shape[:axis], self.stop - self.start, *spec.shape[axis + 1 :]), spec.dtype
-        )
+        return make_spec((*spec.shape[:axis], self.stop - self.start, *spec.shape[axis + 1 :]), spec.dtype)
 
     def apply(self, *arrays: Array) -> Array:
         (array,) = arrays

@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 
 from treeload._errors import RuleError
 from treeload._names import print_name
-from treeload._ops import Op, Value, as_ops, chain, inverse_ops
+from treeload._ops import Apply, Op, Value, as_ops, chain, derive, inverse_ops
 from treeload._patterns import Pattern, PatternLike, Template, compile_pattern, compile_template
 
 Keys: TypeAlias = tuple[str, ...]
@@ -84,8 +84,11 @@ class Rule(abc.ABC):
 class Rename(Rule):
     """Leaves of one name become leaves of another, changed by ``ops`` on the way.
 
+    Several leaves become one where ``source`` is a list and the first op is an ``Apply`` of a function
+    of as many arrays: a low-rank update merged into its kernel, say.
+
     Args:
-        source: a pattern over the source's names.
+        source: a pattern over the source's names, or a list of them with the same captures.
         destination: the new name, with the pattern's captures filled in.
         ops: applied to each leaf, left to right.
 
@@ -97,21 +100,35 @@ class Rename(Rule):
         RuleError: a pattern or a template that cannot mean anything, or something that is no op.
     """
 
-    source: Pattern
+    sources: tuple[Pattern, ...]
     destination: Template
     ops: tuple[Op, ...]
 
-    def __init__(self, source: PatternLike, destination: PatternLike, *ops: Op) -> None:
-        pattern = compile_pattern(source)
-        object.__setattr__(self, "source", pattern)
-        object.__setattr__(self, "destination", compile_template(destination, pattern))
-        object.__setattr__(self, "ops", as_ops(ops, "Rename"))
+    def __init__(
+        self, source: PatternLike | Sequence[PatternLike], destination: PatternLike, *ops: Op
+    ) -> None:
+        several = isinstance(source, list)
+        patterns = same_captures(source, "Rename") if isinstance(source, list) else (compile_pattern(source),)
+        if several and not (ops and isinstance(ops[0], Apply)):
+            raise RuleError("Rename([...]) of several leaves needs an Apply that makes one array of them")
+        set_fields(
+            self, sources=patterns, destination=compile_template(destination, patterns[0]),
+            ops=as_ops(ops, "Rename"),
+        )  # fmt: skip
+
+    @property
+    def source(self) -> Pattern:
+        """The pattern over the source's names; of several, the first."""
+        return self.sources[0]
 
     @property
     def patterns(self) -> tuple[Pattern, ...]:
-        return (self.source,)
+        return self.sources
 
     def give(self, taken: Sequence[Taken]) -> Iterator[Given]:
+        if len(self.sources) > 1:
+            yield from self._join(taken)
+            return
         for leaf in taken:
             name = self.destination.expand(leaf.match)
             try:
@@ -119,14 +136,23 @@ class Rename(Rule):
             except RuleError as error:
                 yield Given(name, None, (leaf.name,), str(error))
 
+    def _join(self, taken: Sequence[Taken]) -> Iterator[Given]:
+        for name, parts, fault in parts_by_name(taken, self.sources, self.destination):
+            names = tuple(leaf.name for leaf in parts)
+            try:
+                value = None if fault else derive(self.ops[0], *(leaf.value for leaf in parts))
+                yield Given(name, value if value is None else chain(value, self.ops[1:]), names, fault or None)
+            except RuleError as error:
+                yield Given(name, None, names, str(error))
+
     def inverse(self) -> Rule | None:
         undone = inverse_ops(self.ops)
-        if undone is None or not turns_round(self.source, self.destination):
+        if undone is None or len(self.sources) > 1 or not turns_round(self.source, self.destination):
             return None
         return Rename(self.destination.text, self.source.text, *undone)
 
     def rename(self, name: Keys) -> Keys | None:
-        match = self.source.match(print_name(name))
+        match = self.source.match(print_name(name)) if len(self.sources) == 1 else None
         return None if match is None else self.destination.expand(match)
 
     def landing(self) -> str:
@@ -134,6 +160,8 @@ class Rename(Rule):
 
     def __repr__(self) -> str:
         source = f"re.compile({self.source.text!r})" if self.source.opaque else repr(self.source.text)
+        if len(self.sources) > 1:
+            source = repr([pattern.text for pattern in self.sources])
         parts = [source, repr(self.destination.text), *map(repr, self.ops)]
         return f"Rename({', '.join(parts)})"
 
@@ -144,8 +172,7 @@ def turns_round(source: Pattern, destination: Template, *, but: Sequence[str] = 
     ``but``: captures that only one of the two has, since they are an index.
     """
     filled = {part for capture, part in destination.parts if capture}
-    wild = re.search(r"(?<!\\)\*(?![^{}]*\})", source.text)
-    return not source.opaque and not wild and filled.difference(but) == set(source.captures).difference(but)
+    return not source.opaque and not source.wild and filled.difference(but) == set(source.captures).difference(but)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +228,7 @@ def apply_rules(
     faults: list[Fault] = []
     for rule, leaves in zip(rules, taken, strict=True):
         if not leaves and rule.patterns:
-            faults.append(Fault(rule, None, (), _why_nothing(rule, [name for name, _ in values], rules)))
+            faults.append(Fault(rule, None, (), _why_nothing(rule, [name for name, _ in values])))
             continue
         for given in rule.give(leaves):
             if given.fault is not None:
@@ -210,12 +237,9 @@ def apply_rules(
     return fed + kept, faults
 
 
-def _why_nothing(rule: Rule, names: Iterable[Keys], rules: Sequence[Rule]) -> str:
-    for earlier in rules:
-        if earlier is rule:
-            break
-        if any(pattern.matches(print_name(name)) for pattern in rule.patterns for name in names):
-            return f"{rule!r} matched only leaves that an earlier rule had taken"
+def _why_nothing(rule: Rule, names: Iterable[Keys]) -> str:
+    if any(pattern.matches(print_name(name)) for name in names for pattern in rule.patterns):
+        return f"{rule!r} matched only leaves that an earlier rule had taken"
     patterns = " or ".join(f"'{pattern}'" for pattern in rule.patterns)
     return f"{rule!r} matched nothing: no leaf of the source is called {patterns}"
 
@@ -230,6 +254,46 @@ def rename_empty(name: Keys, rules: Sequence[Rule]) -> Keys:
 
 
 # What the rules have in common.
+
+
+def same_captures(patterns: Sequence[PatternLike], rule: str) -> tuple[Pattern, ...]:
+    """Compiled patterns of the leaves that belong together.
+
+    Raises:
+        RuleError: none, or their captures differ, so that it cannot be told which belong together.
+    """
+    compiled = tuple(plain_pattern(pattern, rule) for pattern in patterns)
+    if not compiled:
+        raise RuleError(f"{rule} takes at least one part")
+    for pattern in compiled:
+        if set(pattern.captures) != set(compiled[0].captures):
+            raise RuleError(
+                f"{rule}: {compiled[0].text!r} and {pattern.text!r} have different captures, so it cannot be "
+                "told which leaves belong together"
+            )
+    return compiled
+
+
+def parts_by_name(
+    taken: Sequence[Taken], sources: Sequence[Pattern], destination: Template
+) -> Iterator[tuple[Keys, list[Taken], str]]:
+    """For each new name its parts, in the order of ``sources``; or all that there are, and what is wrong."""
+    groups: dict[Keys, dict[int, list[Taken]]] = {}
+    for leaf in taken:
+        groups.setdefault(destination.expand(leaf.match), {}).setdefault(leaf.pattern, []).append(leaf)
+    for name, parts in groups.items():
+        everything = [leaf for leaves in parts.values() for leaf in leaves]
+        lacking = [pattern.text for which, pattern in enumerate(sources) if which not in parts]
+        double = [leaves for leaves in parts.values() if len(leaves) > 1]
+        if lacking:
+            what = " or ".join(map(repr, lacking))
+            beside = print_name(everything[0].name)
+            yield name, everything, f"{print_name(name)} lacks a part: nothing is called {what} beside {beside}"
+        elif double:
+            two = " and ".join(print_name(leaf.name) for leaf in double[0][:2])
+            yield name, everything, f"{two} are the same part of {print_name(name)}"
+        else:
+            yield name, [parts[which][0] for which in range(len(sources))], ""
 
 
 def set_fields(rule: Rule, **fields: Any) -> None:

@@ -233,7 +233,7 @@ def subtree_against_leaf(draft: Draft, name: Keys, wanted: Spec | str) -> None:
     if name in draft.structures:
         return
     draft.structures.add(name)
-    below = sum(1 for each in draft.offers.shaped if each[: len(name)] == name)
+    below = draft.offer_prefixes[name]
     draft.find(
         "structure",
         name,

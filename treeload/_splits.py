@@ -1,7 +1,7 @@
 """Rules between several leaves and one leaf that holds them along an axis.
 
-Owns ``Concat`` (separate q, k, v → fused) and ``Split`` (fused → separate). Sizes are exact: an axis that cannot
-be cut evenly, or sizes that do not add up, are findings.
+Owns ``Concat`` (separate q, k, v → fused) and ``Split`` (fused → separate). Sizes are exact: an axis that
+cannot be cut evenly, or sizes that do not add up, are findings.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from treeload._rules import (
     Rule,
     Taken,
     checked_axis,
+    parts_by_name,
     plain_pattern,
     print_rule,
     set_fields,
@@ -58,8 +59,8 @@ class Concat(Rule):
         for pattern in patterns:
             if set(pattern.captures) != set(patterns[0].captures):
                 raise RuleError(
-                    f"Concat: {patterns[0].text!r} and {pattern.text!r} have different captures, so it cannot be told "
-                    "which leaves belong together"
+                    f"Concat: {patterns[0].text!r} and {pattern.text!r} have different captures, so it "
+                    "cannot be told which leaves belong together"
                 )
         if len({pattern.text for pattern in patterns}) < len(patterns):
             raise RuleError("Concat: two parts have one pattern, and a leaf is taken once")
@@ -73,28 +74,16 @@ class Concat(Rule):
         return self.sources
 
     def give(self, taken: Sequence[Taken]) -> Iterator[Given]:
-        groups: dict[Keys, dict[int, list[Taken]]] = {}
-        for leaf in taken:
-            name = self.destination.expand(leaf.match)
-            groups.setdefault(name, {}).setdefault(leaf.pattern, []).append(leaf)
-        for name, parts in groups.items():
-            names = tuple(leaf.name for leaves in parts.values() for leaf in leaves)
-            lacking = [pattern.text for which, pattern in enumerate(self.sources) if which not in parts]
-            double = [leaves for leaves in parts.values() if len(leaves) > 1]
-            if lacking:
-                fault = (
-                    f"{print_name(name)} lacks a part: nothing is called {' or '.join(map(repr, lacking))}"
-                )
-                yield Given(name, None, names, fault + f" beside {print_name(names[0])}")
-            elif double:
-                two = " and ".join(print_name(leaf.name) for leaf in double[0][:2])
-                yield Given(name, None, names, f"{two} are the same part of {print_name(name)}")
-            else:
-                try:
-                    values = [chain(parts[which][0].value, self.ops) for which in range(len(self.sources))]
-                    yield Given(name, derive(Chain(self.axis, self.sizes), *values), names)
-                except RuleError as error:
-                    yield Given(name, None, names, f"{print_name(name)}: {error}")
+        for name, parts, fault in parts_by_name(taken, self.sources, self.destination):
+            names = tuple(leaf.name for leaf in parts)
+            if fault:
+                yield Given(name, None, names, fault)
+                continue
+            try:
+                values = [chain(leaf.value, self.ops) for leaf in parts]
+                yield Given(name, derive(Chain(self.axis, self.sizes), *values), names)
+            except RuleError as error:
+                yield Given(name, None, names, f"{print_name(name)}: {error}")
 
     def inverse(self) -> Rule | None:
         ops = inverse_ops(self.ops)
@@ -185,7 +174,8 @@ class Split(Rule):
             sizes = self.sizes
             if sum(sizes) != total:
                 raise RuleError(
-                    f"sizes {sizes} add up to {sum(sizes)}, axis {self.axis} of {print_spec(value.spec)} is {total}"
+                    f"sizes {sizes} add up to {sum(sizes)}, "
+                    f"axis {self.axis} of {print_spec(value.spec)} is {total}"
                 )
         start = 0
         for size in sizes:

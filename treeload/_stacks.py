@@ -65,8 +65,8 @@ class Stack(Rule):
         template = compile_template(destination, pattern)
         if not _lacking(pattern, template):
             raise RuleError(
-                f"Stack({pattern.text!r}, {template.text!r}): the destination has every capture of the source, "
-                "so there is no index to stack over; leave out the one that is the index"
+                f"Stack({pattern.text!r}, {template.text!r}): the destination has every capture of the "
+                "source, so there is no index to stack over; leave out the one that is the index"
             )
         many = [name for name in _lacking(pattern, template) if name in pattern.many]
         if many:
@@ -167,8 +167,8 @@ class Unstack(Rule):
         over = tuple(name for name in target.captures if name not in pattern.captures)
         if not over:
             raise RuleError(
-                f"Unstack({pattern.text!r}, {target.text!r}): the destination needs a capture that the source lacks, "
-                "for the index"
+                f"Unstack({pattern.text!r}, {target.text!r}): the destination needs a capture that the "
+                "source lacks, for the index"
             )
         if any(name in target.many for name in over):
             raise RuleError("Unstack: the index is one segment or a part of one, not {*many}")
@@ -189,10 +189,12 @@ class Unstack(Rule):
             counts = () if at is None else spec.shape[at : at + len(self.over)]
             if not math.prod(counts or (0,)):
                 name = self._name(leaf, (0,) * len(self.over))
-                fault = f"{print_name(leaf.name)} is {print_spec(spec)}: nothing to unstack on axis {self.axis}"
+                fault = (
+                    f"{print_name(leaf.name)} is {print_spec(spec)}: nothing to unstack on axis {self.axis}"
+                )
                 yield Given(name, None, (leaf.name,), fault)
                 continue
-            fault = None
+            said = False
             for indices in product(*map(range, counts)):
                 name = self._name(leaf, indices)
                 try:
@@ -200,8 +202,8 @@ class Unstack(Rule):
                     yield Given(name, chain(value, self.ops), (leaf.name,))
                 except RuleError as error:
                     # All have one shape, so what is wrong with one is wrong with all: said once.
-                    yield Given(name, None, (leaf.name,), None if fault else str(error))
-                    fault = str(error)
+                    yield Given(name, None, (leaf.name,), None if said else str(error))
+                    said = True
 
     def _name(self, leaf: Taken, indices: tuple[int, ...]) -> Keys:
         numbers = {name: str(index + self.first) for name, index in zip(self.over, indices, strict=True)}

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from treeload._errors import RuleError
 from treeload._names import print_name
-from treeload._ops import Op, as_ops
+from treeload._ops import Apply, Op, as_ops
 from treeload._patterns import Pattern, PatternLike, Template, compile_pattern, compile_template
 from treeload._rules import Given, Keys, Rule, Taken, print_rule, set_fields
 
@@ -23,7 +24,8 @@ class Tie(Rule):
 
     Args:
         destination: a pattern over the destination's names.
-        of: the name of the other destination leaf.
+        of: the name of the other destination leaf; or a list of names, where the first op is an
+            ``Apply`` of a function of as many arrays: a leaf that the source lacks, computed from others.
         ops: applied to the other's value.
 
     >>> from treeload._ops import Transpose
@@ -35,12 +37,16 @@ class Tie(Rule):
     """
 
     destination: Pattern
-    of: Template
+    of: tuple[Template, ...]
     ops: tuple[Op, ...]
 
-    def __init__(self, destination: PatternLike, of: PatternLike, *ops: Op) -> None:
+    def __init__(self, destination: PatternLike, of: PatternLike | Sequence[PatternLike], *ops: Op) -> None:
         pattern = compile_pattern(destination)
-        set_fields(self, destination=pattern, of=compile_template(of, pattern), ops=as_ops(ops, "Tie"))
+        several = of if isinstance(of, list) else [of]
+        if isinstance(of, list) and not (of and ops and isinstance(ops[0], Apply)):
+            raise RuleError("Tie(..., [...]) to several leaves needs an Apply that makes one array of them")
+        targets = tuple(compile_template(each, pattern) for each in several)
+        set_fields(self, destination=pattern, of=targets, ops=as_ops(ops, "Tie"))
 
     @property
     def patterns(self) -> tuple[Pattern, ...]:
@@ -49,10 +55,10 @@ class Tie(Rule):
     def give(self, taken: Sequence[Taken]) -> Iterator[Given]:
         yield from ()
 
-    def target(self, name: Keys) -> Keys | None:
-        """The other destination leaf, where this rule ties ``name``."""
+    def targets(self, name: Keys) -> tuple[Keys, ...]:
+        """The other destination leaves, where this rule ties ``name``; none where it does not."""
         match = self.destination.match(print_name(name))
-        return None if match is None else self.of.expand(match)
+        return () if match is None else tuple(template.expand(match) for template in self.of)
 
     def inverse(self) -> Rule | None:
         return None  # a tied leaf is left out of an export, after a check that it is still tied
@@ -61,4 +67,5 @@ class Tie(Rule):
         return self.destination.text
 
     def __repr__(self) -> str:
-        return print_rule(self, repr(self.destination.text), repr(self.of.text))
+        names = [template.text for template in self.of]
+        return print_rule(self, repr(self.destination.text), repr(names if len(names) > 1 else names[0]))

@@ -17,7 +17,7 @@ from __future__ import annotations
 import functools
 import operator
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -420,7 +420,9 @@ def graph_children(node: Any) -> list[tuple[str, Any]]:
         return [(key, child) for key, child in children if not key.startswith(_INTERNAL)]
     children = []
     for key, child in vars(node).items():  # three times faster than by JAX's flattening
-        if (key in is_data and is_data[key] and not key.startswith(_INTERNAL)) or isinstance(child, _UNMARKED):
+        if (key in is_data and is_data[key] and not key.startswith(_INTERNAL)) or isinstance(
+            child, _UNMARKED
+        ):
             children.append((key, child))
     children.sort(key=_by_number if getattr(node, "_pytree__has_int_keys", False) else _by_key)
     return children
@@ -492,7 +494,7 @@ def _open_one_level(node: Any, name: Keys) -> list[tuple[str, Any]]:
     flat, _ = jax.tree_util.tree_flatten_with_path(node, is_leaf=lambda child: child is not node)
     if len(flat) == 1 and not flat[0][0]:
         return _LEAF
-    children = [(_key_string(path[0]), child) for path, child in flat]
+    children = [(key_string(path[0]), child) for path, child in flat]
     if len({key for key, _ in children}) < len(children):
         raise NameCollision(
             f"two children of the {type(node).__name__} at {print_name(name) or 'the root'} have one name: "
@@ -505,7 +507,7 @@ def _is_leaf(node: Any, children: list[Any]) -> bool:
     return len(children) == 1 and children[0] is node
 
 
-def _key_string(key: Any) -> str:
+def key_string(key: Any) -> str:
     for attribute in ("key", "idx", "name"):
         if hasattr(key, attribute):
             return str(getattr(key, attribute))

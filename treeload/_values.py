@@ -91,13 +91,16 @@ def _nonzero_on_device(array: jax.Array) -> tuple[int, str]:
 
 @jax.jit
 def _equal_on_device(first: jax.Array, second: jax.Array) -> jax.Array:
-    if first.dtype != second.dtype:
-        return jnp.all((first == second) | ((first != first) & (second != second)))
+    return jnp.all(_same(first, second))
+
+
+def _same(first: jax.Array, second: jax.Array) -> jax.Array:
+    """Element by element, whether two arrays have one value."""
+    nan = (first != first) & (second != second)
+    if first.dtype != second.dtype or not jnp.issubdtype(first.dtype, jnp.inexact):
+        return (first == second) | nan
     if jnp.issubdtype(first.dtype, jnp.complexfloating):
-        return _equal_on_device(first.real, second.real) & _equal_on_device(first.imag, second.imag)
-    if not jnp.issubdtype(first.dtype, jnp.floating):
-        return jnp.all(first == second)
+        return (_same(first.real, second.real) & _same(first.imag, second.imag)) | nan
     # By bits, since a comparison of values may flush denormals; 0 and −0.0 are one value all the same.
     x, y = _magnitude_bits(first), _magnitude_bits(second)
-    same = (x == y) & ((jnp.signbit(first) == jnp.signbit(second)) | (x == 0))
-    return jnp.all(same | (jnp.isnan(first) & jnp.isnan(second)))
+    return ((x == y) & ((jnp.signbit(first) == jnp.signbit(second)) | (x == 0))) | nan

@@ -12,11 +12,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from treeload._errors import RuleError
+from treeload._names import print_name
 from treeload._patterns import Pattern, PatternLike, Template, compile_pattern, compile_template
-from treeload._rules import Given, Rule, Taken
+from treeload._rules import Given, Keys, Rule, Taken
 
 COLLECTIONS = ("params", "batch_stats", "cache")
 """The collections of Linen whose variables NNX modules have too."""
+
+STATISTICS = ("mean", "var")
+"""The last segments of the names of NNX's batch statistics."""
 
 
 def linen_to_nnx(collections: Iterable[str] = COLLECTIONS) -> tuple[Rule, ...]:
@@ -30,12 +34,12 @@ def linen_to_nnx(collections: Iterable[str] = COLLECTIONS) -> tuple[Rule, ...]:
     >>> treeload.load(dst, variables, rules=linen_to_nnx())
     {'bn': {'scale': Array([1.], dtype=float32), 'mean': Array([0.], dtype=float32)}}
     """
-    collections = _names(collections, "linen_to_nnx")
-    pairs = [((collection, "{*rest}"), "{*rest}") for collection in collections]
-    return (_AnyOf(pairs, f"linen_to_nnx({_unless(COLLECTIONS, collections)})"),)
+    given = _several(collections, "linen_to_nnx")
+    pairs = [(f"{collection}/{{*rest}}", "{*rest}") for collection in given]
+    return (_AnyOf(pairs, f"linen_to_nnx({given if given != COLLECTIONS else ''})"),)
 
 
-def nnx_to_linen(batch_stats: Iterable[str] = ("mean", "var")) -> tuple[Rule, ...]:
+def nnx_to_linen(batch_stats: Iterable[str] = STATISTICS) -> tuple[Rule, ...]:
     """Rules from an NNX module's names to Linen's variables: running statistics go to ``batch_stats``.
 
     Args:
@@ -47,8 +51,17 @@ def nnx_to_linen(batch_stats: Iterable[str] = ("mean", "var")) -> tuple[Rule, ..
     >>> print(treeload.plan(dst, src, rules=nnx_to_linen()).summary())
     2 of 2 leaves load (100 % of 2 elements); no problems
     """
-    pairs = [(f"{{*path}}/{last}", f"batch_stats/{{*path}}/{last}") for last in batch_stats]
-    return (_AnyOf([*pairs, ("{*rest}", "params/{*rest}")], "nnx_to_linen()"),)
+    given = _several(batch_stats, "nnx_to_linen")
+    pairs = [(f"{{*path}}/{last}", f"batch_stats/{{*path}}/{last}") for last in given]
+    name = f"nnx_to_linen({given if given != STATISTICS else ''})"
+    back = ("batch_stats", "params")
+    return (_AnyOf([*pairs, ("{*rest}", "params/{*rest}")], name, back),)
+
+
+def _several(names: Iterable[str], function: str) -> tuple[str, ...]:
+    if isinstance(names, str):
+        raise RuleError(f"{function} takes several names, such as ({names!r},), not one string")
+    return tuple(names)
 
 
 @dataclass(frozen=True, init=False)
@@ -57,8 +70,11 @@ class _AnyOf(Rule):
 
     pairs: tuple[tuple[Pattern, Template], ...]
     name: str
+    back: tuple[str, ...]
 
-    def __init__(self, pairs: Sequence[tuple[PatternLike, PatternLike]], name: str) -> None:
+    def __init__(
+        self, pairs: Sequence[tuple[PatternLike, PatternLike]], name: str, back: tuple[str, ...] = ()
+    ) -> None:
         compiled = []
         for source, destination in pairs:
             pattern = compile_pattern(source)
@@ -67,6 +83,7 @@ class _AnyOf(Rule):
             raise RuleError(f"{name} was given no collection")
         object.__setattr__(self, "pairs", tuple(compiled))
         object.__setattr__(self, "name", name)
+        object.__setattr__(self, "back", back)
 
     @property
     def patterns(self) -> tuple[Pattern, ...]:
@@ -76,8 +93,14 @@ class _AnyOf(Rule):
         for leaf in taken:
             yield Given(self.pairs[leaf.pattern][1].expand(leaf.match), leaf.value, (leaf.name,))
 
+    def rename(self, name: Keys) -> Keys | None:
+        printed = print_name(name)
+        matches = ((pattern.match(printed), template) for pattern, template in self.pairs)
+        return next((template.expand(match) for match, template in matches if match), None)
+
     def inverse(self) -> Rule | None:
-        return None  # which collection a leaf came from cannot be told from its name alone
+        # Which collection a leaf came from cannot be told from its name alone; that it is in one can.
+        return linen_to_nnx(self.back)[0] if self.back else None
 
     def __repr__(self) -> str:
         return self.name

@@ -91,7 +91,9 @@ def main() -> int:
     if options.json:
         print(json.dumps(results, indent=2))
     else:
-        print(f"{PARAMS:,} Params, medians of {2 * options.samples}, jax {jax.__version__}; at most {TARGET}x")
+        print(
+            f"{PARAMS:,} Params, medians of {2 * options.samples}, jax {jax.__version__}; at most {TARGET}x"
+        )
         for case, result in results.items():
             print(
                 f"  {case:<22} treeload {result['treeload.update'] * 1e3:6.1f} ms   "

@@ -13,7 +13,7 @@ that tests compare values and not names. Refuses to own rules: those are what th
     layout.expected     {"pooler/kernel": array, ...}: every leaf of the destination
 
 A change is a NumPy function of one tensor. Where a destination's name lacks an index ``{i}`` that the source
-has, the tensors are stacked over it on axis 0, as ``nnx.scan`` and ``nn.scan`` keep layers.
+has, the tensors are stacked over it on axis 0 (over two: on axes 0 and 1), as ``nnx.scan`` keeps layers.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def tensors(model: str) -> dict[str, tuple[int, ...]]:
     }
 
 
-# Scaled sizes: a size of the model for each of the real one, distinct for distinct, and as divisible as needed.
+# For each size of the real model a small one: distinct for distinct, and as divisible as heads need.
 
 _SIZES: dict[str, dict[int, int]] = {
     "bart-base": {50265: 67, 1026: 18, 768: 24, 3072: 96},
@@ -349,7 +349,8 @@ def _made(model: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dic
     }
     expected = converted(_TABLES[model](), source)
     described = json.loads((DATA / f"{model}.json").read_text())
-    tied = {name: (described["tied"] or {}).get(name, "model.shared.weight") for name in described["not_stored"]}
+    ties = described["tied"] or {}
+    tied = {name: ties.get(name, "model.shared.weight") for name in described["not_stored"]}
     return source, expected, tied
 
 
@@ -367,11 +368,13 @@ def converted(rows: list[Row], source: dict[str, np.ndarray]) -> dict[str, np.nd
             found = pattern.fullmatch(name)
             if found:
                 used.append(name)
-                index = tuple(int(value) for key, value in found.groupdict().items() if f"{{{key}}}" not in destination)
-                groups.setdefault(destination.format(**found.groupdict()), []).append((index, change(array)))
+                captures = found.groupdict()
+                index = tuple(int(captures[key]) for key in captures if f"{{{key}}}" not in destination)
+                groups.setdefault(destination.format(**captures), []).append((index, change(array)))
         assert groups, template
         for name, members in groups.items():
             arrays = [array for _, array in sorted(members, key=lambda member: member[0])]
-            expected[name] = np.stack(arrays) if members[0][0] else arrays[0]
+            counts = [len(set(run)) for run in zip(*(index for index, _ in members), strict=True)]
+            expected[name] = np.stack(arrays).reshape((*counts, *arrays[0].shape))
     assert sorted(used) == sorted(source), set(source) ^ set(used)
-    return {name: np.ascontiguousarray(array) for name, array in expected.items()}
+    return {name: np.array(array, order="C") for name, array in expected.items()}

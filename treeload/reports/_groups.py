@@ -128,7 +128,7 @@ def _cut(key: str) -> tuple[tuple[str | None, ...], tuple[int, ...]]:
 
 
 def _boxes(
-    points: Iterable[tuple[int, tuple[int, ...]]],
+    points: Sequence[tuple[int, tuple[int, ...]]],
 ) -> list[tuple[tuple[tuple[int, ...], ...], tuple[int, ...]]]:
     """Points as boxes (the values on each axis) that hold exactly these points, few rather than fewest.
 
@@ -136,6 +136,8 @@ def _boxes(
     within a layer, then layers that have the same experts.
     """
     boxes: dict[tuple[tuple[int, ...], ...], list[int]] = {}
+    if len(points) == 1:
+        return [(tuple([(value,) for value in points[0][1]]), (points[0][0],))]
     for number, point in points:
         boxes.setdefault(tuple([(value,) for value in point]), []).append(number)
     for axis in reversed(range(len(next(iter(boxes))))):

@@ -10,11 +10,11 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from treeload._plan import Finding, Plan
-from treeload.reports._leaves import Row, entry_rows, pending_rows, unused_rows
+from treeload.reports._leaves import Rows, entry_rows, pending_rows, unused_rows
 from treeload.reports._page import counted, printable
 from treeload.reports._problems import Problem, Remedy, problems, remedies
 
-_MOST = 200  # rows of one table
+_MOST = 200  # rows of one list
 _CELL = "style='text-align:left;vertical-align:top'"
 
 
@@ -27,29 +27,23 @@ def plan_html(plan: Plan) -> str:
     if forgiven:
         parts += ["<p>forgiven by the policy</p>", *_problems(plan, forgiven)]
     if plan.pending:
-        parts += [
-            "<p>to be checked by value before anything is changed</p>",
-            _rows(pending_rows(plan), "plan.pending"),
-        ]
-    rows, wrong = entry_rows(plan)
+        parts.append("<p>to be checked by value before anything is changed</p>")
+        parts.append(_rows("plan.pending", pending_rows(plan, _MOST)))
+    load, others, wrong = entry_rows(plan, _MOST)
     because = f", {wrong:,} of them kept because of problems above" if wrong else ""
     head = f"{counted(len(plan.entries), 'leaf', 'leaves')}{because}"
-    parts.append(_fold(head, _rows(rows, "plan.entries")))
-    unused = unused_rows(plan)
-    if unused:
-        count = sum(row.count for row in unused)
-        head = f"{counted(count, 'source leaf', 'source leaves')} not used"
-        parts.append(_fold(head, _rows(unused, "plan.unused")))
+    parts.append(_fold(head, _rows("plan.entries", load, others)))
+    unused = unused_rows(plan, _MOST)
+    if unused.shown:
+        parts.append(_fold("source leaves not used", _rows("plan.unused", unused)))
     return "".join((*parts, "</div>"))
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], where: str) -> str:
-    """A table of texts that are HTML already, cut where it is very long; ``where`` has the rest."""
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], rest: int, where: str) -> str:
+    """A table of texts that are HTML already; ``rest`` is what it does not hold, and ``where`` does."""
     header = "".join(f"<th {_CELL}>{_text(cell)}</th>" for cell in head)
-    body = "".join(
-        "<tr>" + "".join(f"<td {_CELL}>{cell}</td>" for cell in row) + "</tr>" for row in rows[:_MOST]
-    )
-    more = f"<p>… and {len(rows) - _MOST:,} more rows; {where} has them all</p>" if len(rows) > _MOST else ""
+    body = "".join("<tr>" + "".join(f"<td {_CELL}>{cell}</td>" for cell in row) + "</tr>" for row in rows)
+    more = f"<p>… and {rest:,} more; {_text(where)} has them all</p>" if rest else ""
     return f"<table><thead><tr>{header}</tr></thead><tbody>{body}</tbody></table>{more}"
 
 
@@ -72,13 +66,18 @@ def _problems(plan: Plan, findings: Sequence[Finding]) -> list[str]:
         return []
     by_kind = problems(plan, findings)
     head = ("kind", "name", "destination", "source", "what is wrong")
-    rows = [_problem(problem) for same in by_kind.values() for problem in same]
+    listed = [problem for same in by_kind.values() for problem in same]
+    rest = sum(len(problem.findings) for problem in listed[_MOST:])
     ways = [
         f"<li>{_text(kind)}: {_remedy(remedy)}</li>"
         for kind, same in by_kind.items() if same[0].findings[0].verdict == "error"
         for remedy in remedies(same)
     ]  # fmt: skip
-    return [table(head, rows, "plan.findings"), *(["<p>to go on</p><ul>", *ways, "</ul>"] if ways else [])]
+    rows = map(_problem, listed[:_MOST])
+    return [
+        table(head, rows, rest, "plan.findings"),
+        *(["<p>to go on</p><ul>", *ways, "</ul>"] if ways else []),
+    ]
 
 
 def _problem(problem: Problem) -> tuple[str, ...]:
@@ -98,8 +97,9 @@ def _remedy(remedy: Remedy) -> str:
     return f"{_text(remedy.before)} {html_code(remedy.code.whole)}{_text(remedy.after)}".strip()
 
 
-def _rows(rows: Iterable[Row], where: str) -> str:
+def _rows(where: str, *lists: Rows) -> str:
     cells = [
-        (_text(r.action), html_code(r.title or "the root"), html_code(r.spec), _text(r.tail)) for r in rows
-    ]
-    return table(("", "name", "spec", ""), cells, where)
+        (_text(row.action), html_code(row.title or "the root"), html_code(row.spec), _text(row.tail))
+        for rows in lists for row in rows.shown
+    ]  # fmt: skip
+    return table(("", "name", "spec", ""), cells, sum(rows.rest for rows in lists), where)

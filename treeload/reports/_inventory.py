@@ -106,13 +106,14 @@ class Inventory:
     def _repr_html_(self) -> str:
         """The leaves as a table, for notebooks."""
         rows = [tuple(map(html_code, (row.title, row.spec, row.size, row.tied_with))) for row in self._rows()]
-        body = table(("name", "spec", "bytes", "tied with"), rows, ".leaves")
+        body = table(("name", "spec", "bytes", "tied with"), rows, 0, ".leaves")
         head = f"<b>{escape(self._summary())}</b><br>in {escape(printable(self.label))}"
         return f"<div class='treeload'><p>{head}</p>{body}</div>"
 
     def _summary(self) -> str:
         leaves = counted(len(self.leaves) - len(self.ties), "leaf", "leaves")
-        return f"{leaves}, {quantity(self.elements)} elements, {_bytes(self.nbytes)}"
+        size = f"{quantity(self.elements)} element{'' if self.elements == 1 else 's'}"
+        return f"{leaves}, {size}, {_bytes(self.nbytes)}"
 
     def _head(self) -> list[Text]:
         whole = f"{self._summary()} in {printable(self.label)}"
@@ -144,13 +145,14 @@ class Inventory:
         size_width = max((len(row.size) for row in shown), default=0)
         lines = [Text()] if shown else []
         for row in shown:
-            tail = f"{row.spec:<{spec_width}}  {row.size:>{size_width}}"
-            tail += f"  tied with {row.tied_with}" if row.tied_with else ""
-            whole = f"{MARGIN}{row.title:<{width}}  {tail}".rstrip()
-            if len(whole) <= WIDTH:
-                lines.append(line(whole))
+            head = f"{MARGIN}{row.title:<{width}}  {row.spec:<{spec_width}}  {row.size:>{size_width}}"
+            tied = f"tied with {row.tied_with}" if row.tied_with else ""
+            if len(head.rstrip()) > WIDTH:
+                lines += [line(MARGIN, row.title), *sentence(f"{row.spec} {row.size} {tied}", _DEEP)]
+            elif tied and len(f"{head}  {tied}") > WIDTH:
+                lines += [line(head.rstrip()), *sentence(tied, _DEEP)]
             else:
-                lines += [line(MARGIN, row.title), *sentence(" ".join(tail.split()), " " * 10)]
+                lines.append(line(f"{head}  {tied}".rstrip()))
         if len(rows) > len(shown):
             rest = sum(row.count for row in rows[len(shown) :])
             lines.append(line(MARGIN, (f"… and {rest:,} more; .leaves and to_dict() have them all", QUIET)))
@@ -185,6 +187,7 @@ _MOST = 60  # lines of leaves
 _MOST_METADATA = 12
 _TITLE = 46  # the widest columns that something is aligned behind
 _SPEC = 18
+_DEEP = " " * 10  # what goes on below a line
 
 _SHORT = reprlib.Repr()  # metadata is whatever a file says it is: of any size, of any depth
 _SHORT.maxstring = _SHORT.maxother = WIDTH

@@ -6,13 +6,13 @@ Owns which leaves are one line and what that line says. Refuses to own how it is
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from treeload._names import Name
 from treeload._plan import Action, Entry, EqualCheck, Finding, Plan, Unused, ZeroCheck
 from treeload._specs import Spec, print_spec
-from treeload.reports._groups import group, print_names
+from treeload.reports._groups import Group, group, print_names
 
 _ORDER = list(Action)
 _ORDER.sort(key=[Action.LOAD, Action.TIE, Action.ZERO, Action.KEEP].index)
@@ -27,30 +27,49 @@ class Row:
         title: their names.
         spec: their shape and dtype.
         tail: what else there is to say.
-        count: how many they are.
     """
 
     action: str
     title: str
     spec: str
     tail: str
-    count: int
 
 
-def entry_rows(plan: Plan) -> tuple[list[Row], int]:
-    """What happens to the leaves that have no problem, those that load first; and how many have one."""
+@dataclass(frozen=True)
+class Rows:
+    """The first rows of a list, and how many leaves are in the others."""
+
+    shown: list[Row]
+    rest: int
+
+
+def entry_rows(plan: Plan, most: int) -> tuple[Rows, Rows, int]:
+    """What happens to leaves: to those that load, to all others, and how many have a problem of their own.
+
+    The third are in no row: a report has said of them what there is to say. At most ``most`` rows each.
+    """
     wrong = {finding.name for finding in plan.errors}
     forgiven = {f.name: f for f in plan.findings if f.verdict == "keep" and isinstance(f.found, Spec)}
     entries = plan.entries
     if wrong:
         entries = tuple(entry for entry in entries if not _is_wrong(entry, wrong))
     groups = group([(entry.name, _facts(entry, forgiven)) for entry in entries])
-    rows = []
-    for found in groups:
+    groups.sort(key=lambda found: _ORDER.index(entries[found.members[0]].action))
+
+    def row(found: Group) -> Row:
         members = [entries[member] for member in found.members]
         tail = ", ".join(_details(members, forgiven))
-        rows.append(Row(str(members[0].action), found.title, print_spec(members[0].spec), tail, len(members)))
-    return sorted(rows, key=lambda row: _ORDER.index(Action(row.action))), len(plan.entries) - len(entries)
+        return Row(str(members[0].action), found.title, print_spec(members[0].spec), tail)
+
+    load = [found for found in groups if entries[found.members[0]].action == Action.LOAD]
+    others = groups[len(load) :]
+    return _rows(load, row, most), _rows(others, row, most), len(plan.entries) - len(entries)
+
+
+def _rows(groups: Sequence[Group], row: Callable[[Group], Row], most: int) -> Rows:
+    """The first rows; texts are made for these alone. One row more is no longer than to say that it lacks."""
+    most = most if len(groups) > most + 1 else most + 1
+    return Rows(list(map(row, groups[:most])), sum(len(found.members) for found in groups[most:]))
 
 
 def _is_wrong(entry: Entry, wrong: set[Name]) -> bool:
@@ -65,9 +84,8 @@ def _facts(entry: Entry, forgiven: Mapping[Name, Finding]) -> Hashable:
     renamed = len(entry.sources) != 1 or entry.sources[0].name != entry.name
     finding = forgiven.get(entry.name) if forgiven else None
     return (
-        entry.action, print_spec(entry.spec), tuple(map(repr, entry.ops)), entry.cast, entry.reason,
-        len(entry.sources), renamed, bool(entry.aliases), entry.needs_values,
-        _cast(entry),
+        entry.action, entry.spec.shape, entry.spec.dtype, tuple(map(repr, entry.ops)), _cast(entry),
+        entry.reason, len(entry.sources), renamed, bool(entry.aliases), entry.needs_values,
         print_spec(finding.found) if finding is not None else "",
     )  # fmt: skip
 
@@ -93,7 +111,7 @@ def _cast(entry: Entry) -> str:
     return f"cast from {entry.value.spec.dtype}" if entry.cast and entry.value is not None else ""
 
 
-def unused_rows(plan: Plan) -> list[Row]:
+def unused_rows(plan: Plan, most: int) -> Rows:
     """Source leaves that feed nothing, but for those that the report speaks of elsewhere."""
     elsewhere = _told(plan)
     leaves = [
@@ -101,9 +119,9 @@ def unused_rows(plan: Plan) -> list[Row]:
     ]
     groups = group([(leaf.at, (leaf.why, print_spec(leaf.spec), leaf.name == leaf.at)) for leaf in leaves])
     many = len(plan.sources) > 1
-    return [
-        _unused_row(found.title, [leaves[member] for member in found.members], many=many) for found in groups
-    ]
+    return _rows(
+        groups, lambda found: _unused_row(found.title, [leaves[m] for m in found.members], many=many), most
+    )
 
 
 def _told(plan: Plan) -> set[Name]:
@@ -119,15 +137,14 @@ def _unused_row(title: str, leaves: Sequence[Unused], *, many: bool) -> Row:
         said.append(f"called {print_names([leaf.name for leaf in leaves], most=3)} in the source")
     if many:
         said.append("from " + " and ".join(dict.fromkeys(leaf.source for leaf in leaves)))
-    return Row("", title, print_spec(leaves[0].spec), ", ".join(said), len(leaves))
+    return Row("", title, print_spec(leaves[0].spec), ", ".join(said))
 
 
-def pending_rows(plan: Plan) -> list[Row]:
+def pending_rows(plan: Plan, most: int) -> Rows:
     """Leaves whose values are looked at before anything is changed, and what they must be."""
     checks = list({(check.name, check.finding.kind): check for check in plan.checks}.values())
-    groups = group([(check.name, _must(check, ())) for check in checks])
-    rows = []
-    for found in groups:
+
+    def row(found: Group) -> Row:
         members = [checks[member] for member in found.members]
         others = [
             leaf.name
@@ -135,16 +152,16 @@ def pending_rows(plan: Plan) -> list[Row]:
             for _, value in check.values
             for leaf in value.leaves() if leaf.name != check.name
         ]  # fmt: skip
-        spec, must = _must(members[0], others)
-        rows.append(Row("", found.title, spec, must, len(members)))
-    return rows
+        return Row("", found.title, *_must(members[0], others))
+
+    return _rows(group([(check.name, _must(check, ())) for check in checks]), row, most)
 
 
 def _must(check: ZeroCheck | EqualCheck, others: Sequence[Name]) -> tuple[str, str]:
     """The spec of what is looked at, and what it must be."""
     if isinstance(check, EqualCheck):
         return print_spec(check.values[0][1].spec), f"must equal {print_names(others, most=3)} in the source"
-    here = "the destination has nothing here"
-    if check.finding.kind == "tie":
-        here = "it is tied, and absent in the source under another name"
-    return print_spec(check.value.spec), f"must be all zero: {here}"
+    where = (
+        "in the destination" if check.finding.kind == "absent" else "in the source under another of its names"
+    )
+    return print_spec(check.value.spec), f"must be zero: absent {where}"

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from treeload._names import Name
 from treeload._patterns import quote
@@ -106,7 +107,7 @@ def _grouped(findings: Sequence[Finding]) -> list[Group]:
 def _facts(finding: Finding) -> tuple[Hashable, ...]:
     if finding.kind in _SAID_IN_WORDS:
         return _family(finding)
-    return (_side(finding.expected), _side(finding.found), *_family(finding))
+    return (_key(finding.expected), _key(finding.found), *_family(finding))
 
 
 def _family(finding: Finding) -> tuple[Hashable, ...]:
@@ -125,13 +126,14 @@ def _problem(
     inline = kind in _INLINE
     leaves = [finding.source for finding in findings if finding.source is not None]
     in_words = inline or kind in _SAID_IN_WORDS
+    several = many and kind not in _SAID_IN_WORDS
     return Problem(
         kind, found, tuple(findings),
         spec=_specs_in_line(kind, findings) if inline else "",
         expected="" if in_words or kind == "absent" else _side(first.expected),
         found="" if in_words else _side(first.found),
         source_name="" if kind in _SAID_IN_WORDS else _source_names(findings, leaves),
-        source=" and ".join(dict.fromkeys(leaf.source for leaf in leaves)) if many else "",
+        source=" and ".join(dict.fromkeys(leaf.source for leaf in leaves)) if several else "",
         rule=repr(first.rule) if first.rule is not None and repr(first.rule) not in first.message else "",
         said=_said(kind, findings),
         near=_near(kind, findings, specs, most),
@@ -142,6 +144,11 @@ def _side(side: Spec | str | None) -> str:
     return print_spec(side) if isinstance(side, Spec) else side or ""
 
 
+def _key(side: Spec | str | None) -> Hashable:
+    """What tells one side from another: to print a dtype takes ten times as long."""
+    return (side.shape, side.dtype) if isinstance(side, Spec) else side
+
+
 def _spec(finding: Finding) -> Spec | None:
     side = finding.expected if finding.kind == "missing" else finding.found
     return None if isinstance(side, str) else side
@@ -150,7 +157,8 @@ def _spec(finding: Finding) -> Spec | None:
 def _specs_in_line(kind: str, findings: Sequence[Finding]) -> str:
     """``float32[10], float32[768,10]``: one for each sibling, or one for all."""
     sides = [finding.found if kind == "unexpected" else finding.expected for finding in findings]
-    return ", ".join(dict.fromkeys(filter(None, map(_side, sides))))
+    distinct = {_key(side): side for side in sides if side is not None}
+    return ", ".join(map(_side, distinct.values()))
 
 
 def _source_names(findings: Sequence[Finding], leaves: Sequence[SourceLeaf]) -> str:
@@ -204,27 +212,32 @@ def remedies(same: Sequence[Problem]) -> list[Remedy]:
     for problem in same:
         for way in _common_ways(problem.findings):
             ways.setdefault(way, []).append(problem)
-    return [_remedy(way, open_to) for way, open_to in ways.items()]
+    return [_remedy(way, open_to, to_all=len(open_to) == len(same)) for way, open_to in ways.items()]
 
 
 def _common_ways(findings: Sequence[Finding]) -> list[tuple[str, str, str]]:
     """The ways that are open to all of these; to fill a bias with zeros is none without its kernel."""
-    first, *others = [{way[1] or way[0]: way for way in _ways(finding)} for finding in findings]
-    same = [key for key in first if all(key in each for each in others)]
-    return [
-        first[key] if all(each[key] == first[key] for each in others) else ("to go on:", key, "")
-        for key in same
+    distinct = dict.fromkeys(_ways(f.remedy.replace(_literal(quote(f.name)), _OWN)) for f in findings)
+    first, *others = [
+        {policy or before: (before, policy, after) for before, policy, after in ways} for ways in distinct
     ]
+    return [
+        way if all(each[key] == way for each in others) else ("to go on:", key, "")
+        for key, way in first.items() if all(key in each for each in others)
+    ]  # fmt: skip
 
 
-def _ways(finding: Finding) -> Iterator[tuple[str, str, str]]:
-    """Each way as words, code and words, with ``_OWN`` in place of the finding's own name in code."""
-    for way in finding.remedy.replace(_literal(quote(finding.name)), _OWN).split("; "):
+@lru_cache(maxsize=1024)
+def _ways(remedy: str) -> tuple[tuple[str, str, str], ...]:
+    """Each way as words, code and words; the code may be empty."""
+    ways = []
+    for way in filter(None, remedy.split("; ")):
         found = _POLICY.search(way)
-        if found is not None:
-            yield way[: found.start()].strip(), found[0], way[found.end() :]
-        elif way:
-            yield way, "", ""
+        if found is None:
+            ways.append((way, "", ""))
+        else:
+            ways.append((way[: found.start()].strip(), found[0], way[found.end() :]))
+    return tuple(ways)
 
 
 def _literal(pattern: str) -> str:
@@ -232,10 +245,12 @@ def _literal(pattern: str) -> str:
     return json.dumps(pattern, ensure_ascii=False)
 
 
-def _remedy(way: tuple[str, str, str], open_to: Sequence[Problem]) -> Remedy:
+def _remedy(way: tuple[str, str, str], open_to: Sequence[Problem], *, to_all: bool) -> Remedy:
     before, policy, after = way
     place = _PLACE.search(policy)
     if place is None:
+        if not to_all:  # the code does not say whom it is for
+            before = f"for {', '.join(problem.group.title for problem in open_to)}: {before}"
         return Remedy(before, Code(policy, (policy,)), after)
     start, end = policy[: place.start()], policy[place.end() :]
     mapping = place["mapping"] is not None

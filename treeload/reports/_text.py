@@ -14,7 +14,7 @@ from rich.text import Text
 
 from treeload._plan import Action, Finding, Plan
 from treeload._policy import VERDICTS
-from treeload.reports._leaves import Row, entry_rows, pending_rows, unused_rows
+from treeload.reports._leaves import Row, Rows, entry_rows, pending_rows, unused_rows
 from treeload.reports._page import (
     CODE,
     HEAD,
@@ -37,6 +37,7 @@ _LABEL = len("destination") + 2
 _TITLE = 46  # the widest column of names that something is aligned behind
 _SPEC = 18  # likewise of specs
 _PAGE = 44  # lines that the problems of a plan take, about
+_DEEP = " " * 10  # what goes on below a line of a list
 _LIST = 24  # lines of leaves, or of groups of them
 
 
@@ -63,14 +64,16 @@ def plan_rich(plan: Plan) -> Text:
     """``plan_text`` for a rich console."""
     lines = [*sentence(plan.summary(), "", hanging=MARGIN, style=HEAD), *_from(plan, "from", "")]
     forgiven = [finding for finding in plan.findings if finding.verdict in ("first", "ignore")]
-    rows, wrong = entry_rows(plan)
     for head, body in (
         ("", _problems(plan, plan.errors)),
         # Only what no leaf below tells of: that one is kept or not used is said there.
         ("forgiven by the policy", _problems(plan, [f for f in forgiven if f.kind != "unexpected"])),
-        ("to be checked by value before anything is changed", _table(pending_rows(plan), "plan.pending")),
-        ("leaves", _entries(rows, wrong)),
-        ("not used", _table(unused_rows(plan), "plan.unused")),
+        (
+            "to be checked by value before anything is changed",
+            _table(pending_rows(plan, _LIST), "plan.pending"),
+        ),
+        ("leaves", _entries(plan)),
+        ("not used", _table(unused_rows(plan, _LIST), "plan.unused")),
     ):
         if body:
             lines += [Text(), *([line((head, HEAD))] if head else []), *body]
@@ -145,36 +148,34 @@ def _problem(problem: Problem, column: int) -> list[Text]:
 # Leaves.
 
 
-def _entries(rows: Sequence[Row], wrong: int) -> list[Text]:
-    """Those that load first; they are the ones that a page may lack room for."""
-    load = [row for row in rows if row.action == Action.LOAD]
-    others = [row for row in rows if row.action != Action.LOAD]
-    lines = _table(load, "plan.entries", beside=rows) + _table(others, "plan.entries", beside=rows)
+def _entries(plan: Plan) -> list[Text]:
+    """Those that load first: they are the ones that a page may lack room for."""
+    load, others, wrong = entry_rows(plan, _LIST)
+    aligned = [*load.shown, *others.shown]
+    lines = _table(load, "plan.entries", aligned) + _table(others, "plan.entries", aligned)
     if wrong:
         because = f"because of {'a problem' if wrong == 1 else 'problems'} above"
         lines.append(line(MARGIN, f"{Action.KEEP:<6}{counted(wrong, 'leaf', 'leaves')} {because}"))
     return lines or [line(MARGIN, "none")]
 
 
-def _table(rows: Sequence[Row], where: str, beside: Sequence[Row] = ()) -> list[Text]:
-    """Rows in columns; what is too long for its line goes on below it, further in. ``where`` are the rest."""
-    shown = rows[:_LIST] if len(rows) > _LIST + 1 else rows
-    aligned = [*shown, *beside[:_LIST]]
+def _table(rows: Rows, where: str, aligned: Sequence[Row] = ()) -> list[Text]:
+    """Rows in columns; what is too long for its line goes on below it, further in. ``where`` has the rest."""
+    aligned = aligned or rows.shown
     width = min(max((len(_title(row)) for row in aligned), default=0), _TITLE)
     spec_width = min(max((len(row.spec) for row in aligned), default=0), _SPEC)
     lines: list[Text] = []
-    for row in shown:
+    for row in rows.shown:
         spec_at = f"{MARGIN}{_title(row):<{width}}  "
         tail_at = f"{spec_at}{row.spec:<{spec_width}}  "
-        if len(tail_at.rstrip()) > WIDTH:
-            lines += [line(MARGIN, _title(row)), *sentence(f"{row.spec} {row.tail}", " " * 10)]
-        elif len(tail_at + row.tail) > WIDTH:
-            lines += [line(spec_at, row.spec), *sentence(row.tail, " " * 10)]
+        if len(spec_at + row.spec) > WIDTH:
+            lines += [line(MARGIN, _title(row)), *sentence(f"{row.spec} {row.tail}", _DEEP)]
+        elif len(tail_at + row.tail) > WIDTH and row.tail:
+            lines += [line(spec_at, row.spec), *sentence(row.tail, _DEEP)]
         else:
             lines.append(line((tail_at + row.tail).rstrip()))
-    if len(rows) > len(shown):
-        rest = sum(row.count for row in rows[len(shown) :])
-        lines.append(line(MARGIN, (f"… and {rest:,} more; {where} has them all", QUIET)))
+    if rows.rest:
+        lines.append(line(MARGIN, (f"… and {rows.rest:,} more; {where} has them all", QUIET)))
     return lines
 
 

@@ -92,7 +92,11 @@ def _header(leaves: Sequence[Leaving], metadata: Mapping[str, Any]) -> bytes:
         if spec.dtype not in _NAMES:
             raise SaveError(f"{joined!r} is {print_spec(spec)}, and safetensors has no such dtype")
         stop = start + nbytes(spec)
-        table[joined] = {"dtype": _NAMES[spec.dtype], "shape": list(spec.shape), "data_offsets": [start, stop]}
+        table[joined] = {
+            "dtype": _NAMES[spec.dtype],
+            "shape": list(spec.shape),
+            "data_offsets": [start, stop],
+        }
         start = stop
     if not metadata:
         del table[_METADATA]

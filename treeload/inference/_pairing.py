@@ -17,9 +17,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from treeload._relayouts import Fit, fit
-from treeload._templates import Module
-from treeload._tokens import HARD, WEIGHT, conflict
+from treeload.inference._relayouts import Fit, fit
+from treeload.inference._templates import Module
+from treeload.inference._tokens import HARD, WEIGHT, concepts, conflict
 
 _GENERIC = frozenset({"norm", "layer", "dense", "conv", "proj", "first", "second"})
 _MARGINS = (1.0, 0.6, 0.3, 0.15)
@@ -34,9 +34,11 @@ class Pair:
         source, destination: the two.
         fits: for each kind of leaf that both have, how it would go.
         words: how well the names agree; higher is better, around 0 is no evidence.
-        sure: the same, from evidence that cannot mislead.
+        sure: what they share, of what cannot mislead; words that one side lacks do not count here.
         shared: the words in common, weightiest first.
-        against: the names exclude each other.
+        against: the names exclude each other, or seem to.
+        excluded: they do, whatever numbers are taken to mean.
+        custom: they agree by a custom of numbering, not by words.
     """
 
     source: Module
@@ -46,6 +48,8 @@ class Pair:
     sure: float
     shared: tuple[str, ...]
     against: bool
+    excluded: bool = False
+    custom: bool = False
 
 
 @dataclass(frozen=True)
@@ -120,22 +124,31 @@ class _Words:
     """What names say, weighed by how rare a word is on either side."""
 
     def __init__(self, destination: Sequence[Module], source: Sequence[Module]) -> None:
-        sides = [Counter(word for module in side for word in module.context) for side in (destination, source)]
+        sides = [
+            Counter(word for module in side for word in module.context) for side in (destination, source)
+        ]
         self.same = _spellings(sides[0].keys() - sides[1].keys(), sides[1].keys() - sides[0].keys())
         for word, other in self.same.items():
             sides[1][other] += sides[1].pop(word)
         self.known = [side.keys() for side in sides]
         self.rarity = {
-            word: 1 - 0.4 * sum(side[word] / max(1, len(all_)) for side, all_ in zip(sides, (destination, source), strict=True))
+            word: 1
+            - 0.4
+            * sum(
+                side[word] / max(1, len(all_))
+                for side, all_ in zip(sides, (destination, source), strict=True)
+            )
             for word in sides[0].keys() | sides[1].keys()
         }
         numbered = [_by_stem(side) for side in sides]
-        self.soft = {"first", "second"} | {
+        # Numbers that count otherwise on the other side (norm0, norm1 and norm1, norm2) say nothing.
+        self.numbers = {"by_number"} | {
             word
             for stem in numbered[0].keys() | numbered[1].keys()
             if numbered[0].get(stem) != numbered[1].get(stem) or not stem
             for word in numbered[0].get(stem, frozenset()) | numbered[1].get(stem, frozenset())
         }
+        self.soft = {"first", "second"} | self.numbers
         self._cache: dict[Module, frozenset[str]] = {}
 
     def of(self, module: Module) -> frozenset[str]:
@@ -150,25 +163,36 @@ class _Words:
     def weigh(self, here: Module, there: Module, fits: Mapping[str, Fit]) -> Pair:
         ours, theirs = self.of(here), self.of(there)
         shared = sorted(ours & theirs, key=lambda word: (-self.weight(word), word))
-        against = conflict(ours, theirs)
         same_end = 0
         for one, other in zip(reversed(here.path), reversed(there.path), strict=False):
-            if one != other:
+            if one != other or self.numbers & set(concepts(one)):
                 break
             same_end += 1
-        shape = 0.3 * min(same_end, 4) + (0.6 if here.path == there.path else 0.0)
-        shape -= 0.5 * len(here.leaves.keys() ^ there.leaves.keys()) + (3.0 if against else 0.0)
-        total = sure = shape
-        for word in shared:
-            total += self.weight(word)
-            sure += 0.0 if word in self.soft else self.weight(word)
+        form = 0.3 * min(same_end, 4) + (0.6 if here.path == there.path else 0.0)
+        form -= 0.5 * len(here.leaves.keys() ^ there.leaves.keys())
+        against = conflict(ours, theirs)
+        # w1 for gate is a custom, not a word: where one side only counts, that is no certainty.
+        counted = ("by_number" in ours) != ("by_number" in theirs)
+        soft = self.soft | {"gate", "up"} if counted else self.soft
+        words = form + self._agreement(ours - self.numbers, theirs - self.numbers)
+        return Pair(
+            here,
+            there,
+            fits,
+            words=words - (3.0 if against else 0.0),
+            sure=form + sum(map(self.weight, (ours & theirs) - soft)),
+            shared=tuple(word for word in shared if word not in self.soft),
+            against=against,
+            excluded=conflict(ours - soft, theirs - soft),
+            custom=counted and bool(ours & theirs & {"gate", "up"}),
+        )
+
+    def _agreement(self, ours: frozenset[str], theirs: frozenset[str]) -> float:
+        score = sum(self.weight(word) for word in ours & theirs)
         for words, known in ((ours - theirs, self.known[0]), (theirs - ours, self.known[1])):
-            for word in words:
-                # A word that the other side uses elsewhere speaks against; one that it never uses says little.
-                lack = (0.5 if word in known else 0.1) * self.weight(word)
-                total -= lack
-                sure -= 0.0 if word in self.soft else lack
-        return Pair(here, there, fits, total, sure, tuple(word for word in shared if word not in self.soft), against)
+            # A word that the other side uses elsewhere speaks against; one that it never uses says little.
+            score -= sum((0.5 if word in known else 0.1) * self.weight(word) for word in words)
+        return score
 
 
 def _spellings(theirs: Iterable[str], ours: Iterable[str]) -> dict[str, str]:
@@ -177,8 +201,13 @@ def _spellings(theirs: Iterable[str], ours: Iterable[str]) -> dict[str, str]:
     candidates = sorted(word for word in theirs if len(word) >= 5 and "#" not in word)[:500]
     for word in sorted(word for word in ours if len(word) >= 5 and "#" not in word)[:500]:
         for other in candidates:
-            if word.startswith(other) or other.startswith(word) or (
-                abs(len(word) - len(other)) <= 2 and difflib.SequenceMatcher(None, word, other).ratio() >= 0.85
+            if (
+                word.startswith(other)
+                or other.startswith(word)
+                or (
+                    abs(len(word) - len(other)) <= 2
+                    and difflib.SequenceMatcher(None, word, other).ratio() >= 0.85
+                )
             ):
                 found.setdefault(word, other)
     return found
@@ -235,7 +264,10 @@ class _Chooser:
 
     def take(self, margin: float) -> bool:
         scores = {id(one): one.words + self.neighbours(one) for one in self.field()}
-        best: list[dict[int, tuple[float, float]]] = [{}, {}]  # by row, by column: the best score and the next
+        best: list[dict[int, tuple[float, float]]] = [
+            {},
+            {},
+        ]  # by row, by column: the best score and the next
         for one in self.field():
             for side, order in zip(best, (one.destination.order, one.source.order), strict=True):
                 top, second = side.get(order, (-math.inf, -math.inf))
@@ -245,7 +277,9 @@ class _Chooser:
         for one in self.field():
             score = scores[id(one)]
             rivals = [best[0][one.destination.order], best[1][one.source.order]]
-            if score < self.floor(one) or any(score < top or score - second < margin for top, second in rivals):
+            if score < self.floor(one) or any(
+                score < top or score - second < margin for top, second in rivals
+            ):
                 continue
             self.accept(one)
             found = True
@@ -253,16 +287,24 @@ class _Chooser:
 
     def accept(self, one: Pair) -> None:
         rivals = [
-            other for other in (*self.rows[one.destination.order], *self.columns[one.source.order]) if other is not one
+            other
+            for other in (*self.rows[one.destination.order], *self.columns[one.source.order])
+            if other is not one
         ]
         standing = [other for other in rivals if not self._settled(other)]
         words = set(one.shared) - _GENERIC
         ending = one.source.path[-2:] == one.destination.path[-2:] and len(one.destination.path) > 1
         certain = (
             not one.against
+            and not (one.custom and rivals)
             and all(fit.whole and not fit.open for fit in one.fits.values())
-            and all(one.sure - other.sure >= _CERTAIN for other in standing)
-            and (bool(words) or ending or one.source.path == one.destination.path or (not rivals and bool(one.shared)))
+            and all(other.excluded or one.sure - other.sure >= _CERTAIN for other in standing)
+            and (
+                bool(words)
+                or ending
+                or one.source.path == one.destination.path
+                or (not rivals and bool(one.shared))
+            )
             and one.sure > 0.3
         )
         decision = Decision(one, certain, alone=not rivals)
@@ -292,7 +334,7 @@ class _Chooser:
 
     def left(self) -> Iterator[tuple[Pair, ...]]:
         """The pairs that are as good as one another, by what hangs together."""
-        open_ = [one for one in self.field() if not one.against and one.words + self.neighbours(one) >= self.floor(one)]
+        open_ = [one for one in self.field() if not one.against and one.words >= min(-0.1, self.floor(one))]
         top: dict[int, float] = defaultdict(lambda: -math.inf)
         for one in open_:
             top[one.destination.order] = max(top[one.destination.order], one.words)

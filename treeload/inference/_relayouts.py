@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Literal, TypeAlias
 
 from treeload._ops import Op, Reshape, Transpose
-from treeload._templates import Index, Leaves, Shape
+from treeload.inference._templates import Index, Leaves, Shape
 
 Turn: TypeAlias = Literal["as it is", "transposed"]
 
@@ -105,7 +105,9 @@ def _changes(source: Shape, destination: Shape) -> Iterator[Change]:
         turned = _permuted(source, axes)
         if _aligned(turned, destination) and not _aligned(source, destination):
             pointwise = set(source[2:]) == {1}
-            yield Change("transposed", (_transpose(axes), Reshape(destination, source=turned)), plain=pointwise)
+            yield Change(
+                "transposed", (_transpose(axes), Reshape(destination, source=turned)), plain=pointwise
+            )
 
 
 def _to_channels_last(rank: int) -> tuple[int, ...]:
@@ -170,7 +172,9 @@ def _moved(source: Leaves, destination: Leaves) -> Fit | None:
     if shapes.keys() != destination.shapes.keys():
         return None
     options = _common({(shape, destination.shapes[index]) for index, shape in shapes.items()})
-    return Fit("rename", tuple(range(len(source.ranges))), options, whole=False, moved=True) if options else None
+    return (
+        Fit("rename", tuple(range(len(source.ranges))), options, whole=False, moved=True) if options else None
+    )
 
 
 def moved_index(source: Leaves, destination: Leaves, index: Index) -> Index:

@@ -11,17 +11,18 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
 from treeload._patterns import quote
 from treeload._rules import Keys
 from treeload._specs import Spec
-from treeload._tokens import concepts, kind
+from treeload.inference._tokens import concepts, kind
 
 Index = tuple[int, ...]
 Shape = tuple[int, ...]
+IsIndex = Callable[[Keys, str], bool]
 
 HOLE = "\0"  # stands for an index within a key of a template
 CAPTURES = "ijklmnop"
@@ -60,6 +61,14 @@ class Leaves:
     def key(self) -> str:
         """The last key."""
         return self.template[-1] if self.template else ""
+
+    def names(self) -> Iterator[Keys]:
+        """The names of its leaves."""
+        for index in self.shapes:
+            numbers = iter(index)
+            yield tuple(
+                key.replace(HOLE, str(next(numbers))) if HOLE in key else key for key in self.template
+            )
 
     def text(self, captures: Iterable[str] | None = None) -> str:
         """The template as a pattern: ``layers/{i}/kernel``."""
@@ -122,10 +131,10 @@ def modules(specs: Mapping[Keys, Spec], *, literal: bool = False) -> list[Module
         Module(path, leaves, _context(path, leaves), order)
         for order, ((path, _), leaves) in enumerate(gathered.items())
     ]
-    return _with_order_of_norms(_with_gates(made))
+    return _with_order_of_norms(_with_neighbours(_with_gates(made)))
 
 
-def _indices(specs: Mapping[Keys, Spec]):  # type: ignore[no-untyped-def]
+def _indices(specs: Mapping[Keys, Spec]) -> IsIndex:
     """Decides for (naive prefix, stem) whether the digits that follow are an index.
 
     They are where the subtrees under different digits look alike: the same leaves, of the same rank. Digits
@@ -164,7 +173,7 @@ def _naive(key: str) -> tuple[str, str | None]:
     return numbered[1] + HOLE, numbered[2]
 
 
-def _abstract(name: Keys, is_index) -> tuple[Keys, Index]:  # type: ignore[no-untyped-def]
+def _abstract(name: Keys, is_index: IsIndex) -> tuple[Keys, Index]:
     naive = tuple([_naive(key)[0] for key in name])
     keys: list[str] = []
     index: list[int] = []
@@ -186,7 +195,10 @@ _AFTER = {"proj", "dense", "output", "wo", "c", "linear"}
 def _context(path: Keys, leaves: Mapping[str, Leaves]) -> frozenset[str]:
     found: list[str] = []
     for key in path:
-        found += concepts(key.replace(HOLE, ""))
+        if key.isdigit() and found:
+            found.append(f"{found[-1].split('#')[0]}#{int(key)}")
+        else:
+            found += concepts(key.replace(HOLE, ""))
     here = set(found)
     last = path[-1] if path else ""
     if not here & {"query", "key", "value", "qkv", "kv", "out", "norm", "up", "down", "gate"} and (
@@ -194,7 +206,7 @@ def _context(path: Keys, leaves: Mapping[str, Leaves]) -> frozenset[str]:
     ):
         if "attention" in here:
             here = (here - _AFTER) | {"out"}
-        elif last in ("wo", "c_proj") or "output" in here and here & {"layer", "mlp"}:
+        elif last in ("wo", "c_proj") or ("output" in here and here & {"layer", "mlp"}):
             here = (here - _AFTER) | {"down"}
     keys = {one.key.lower(): one for one in leaves.values()}
     if "embedding" in keys:
@@ -217,20 +229,43 @@ def _with_gates(made: list[Module]) -> list[Module]:
     ]
 
 
+def _with_neighbours(made: list[Module]) -> list[Module]:
+    """A norm that stands alone with an attention or an MLP, as in ``layer/0``, is the norm of that."""
+    below: dict[Keys, list[Module]] = defaultdict(list)
+    for module in made:
+        for at in range(1, len(module.path)):
+            below[module.path[:at]].append(module)
+    found = []
+    for module in made:
+        others = [other for other in below.get(module.path[:-1], ()) if other is not module]
+        alone = "norm" in module.context and not any("norm" in other.context for other in others)
+        if alone and module.path[:-1] and HOLE not in module.path[-2]:
+            said = frozenset().union(*(other.context for other in others))
+            words = said & {"attention", "self", "cross"}
+            if not words and said & {"up", "down", "gate"}:
+                words = frozenset({"mlp"})
+            module = _replace(module, module.context | words)
+        found.append(module)
+    return found
+
+
 def _with_order_of_norms(made: list[Module]) -> list[Module]:
     """Where a layer has exactly two norms, which comes first and which second, as far as words say it."""
     layers: dict[Keys, list[Module]] = defaultdict(list)
     for module in made:
         at = max((number for number, key in enumerate(module.path) if HOLE in key), default=None)
         if at is None:
-            at = max((number for number, key in enumerate(module.path) if "layer" in concepts(key)), default=None)
+            at = max(
+                (number for number, key in enumerate(module.path) if "layer" in concepts(key)), default=None
+            )
         if "norm" in module.context and at is not None and at < len(module.path) - 1:
             layers[module.path[: at + 1]].append(module)
     order: dict[int, frozenset[str]] = {}
     for layer, norms in layers.items():
         if len(norms) != 2:
             continue
-        said = [_turn("_".join(norm.path[len(layer) :]).lower()) for norm in norms]
+        words = ["_".join(norm.path[len(layer) :]).lower() for norm in norms]
+        said = _counted(words) or [_turn(text) for text in words]
         if said[0] != said[1]:
             for norm, other, turn in zip(norms, norms[::-1], said, strict=True):
                 if turn is None:
@@ -241,15 +276,24 @@ def _with_order_of_norms(made: list[Module]) -> list[Module]:
     return [_replace(module, order.get(module.order, module.context)) for module in made]
 
 
+def _counted(words: list[str]) -> list[str | None] | None:
+    """The order of two norms that differ only in a number."""
+    numbered = [_NUMBERED.match(text) for text in words]
+    if None in numbered or len({match[1] for match in numbered if match}) > 1:
+        return None
+    one, other = (int(match[2]) for match in numbered if match)
+    return ["first", "second"] if one < other else ["second", "first"]
+
+
 def _turn(text: str) -> str | None:
     """Whether the words of a norm's path put it first or second in its layer."""
     if re.search(r"mlp|ffn|ffw|feed_?forward|ff_", text):
         return "second"
     if re.search(r"post_(self_)?att", text):
         return "second"
-    if re.search(r"att|^input|^pre|sa_|^ln_?0|_0$", text):
+    if re.search(r"att|^input|^pre|before|^sa_", text):
         return "first"
-    if re.search(r"^final|^output|^post|2$", text):
+    if re.search(r"^final|^output|^post|after|2$", text):
         return "second"
     if re.search(r"1$", text):
         return "first"

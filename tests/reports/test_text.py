@@ -1,0 +1,383 @@
+"""What a plan and a ``LoadError`` say, to the letter.
+
+The texts are in ``tests/golden``; ``TREELOAD_UPDATE_GOLDEN=1 pytest tests/reports`` writes them anew.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from rich.console import Console
+
+import treeload
+from treeload import BIAS, Cast, From, LoadError, Name, Plan, Policy, Rename, Source, Transpose
+from treeload._policy import VERDICTS
+from treeload.reports._text import error_rich, plan_rich
+from treeload.sources._memory import MemorySource
+
+Tree = Any
+Check = Callable[[str, str], None]
+
+
+def f32(*shape: int) -> np.ndarray:
+    return np.zeros(shape, np.float32)
+
+
+def encoder(layers: int = 12, size: int = 384) -> Tree:
+    return {
+        "layers": [
+            {"attn": {"q": {"kernel": f32(size, size), "bias": f32(size)}}, "norm": {"scale": f32(size)}}
+            for _ in range(layers)
+        ]
+    }
+
+
+def memory(tree: Tree, label: str) -> Source:
+    source = MemorySource(tree)
+    source.label = label
+    return source
+
+
+def error_of(plan: Plan) -> str:
+    with pytest.raises(LoadError) as raised:
+        plan.raise_for_errors()
+    return str(raised.value)
+
+
+# One for each kind of finding; a plan, for which the error is checked as well where there is one.
+
+
+def missing() -> Plan:
+    return treeload.plan(
+        {"trunk": encoder(3), "head": {"kernel": f32(9, 2), "bias": f32(2)}}, {"trunk": encoder(3)}
+    )
+
+
+def missing_biases() -> Plan:
+    """A bias has a way of its own, and layers that lack theirs are one problem."""
+    dst = {"layers": [{"kernel": f32(2, 2), "bias": f32(2)} for _ in range(4)], "head": {"bias": f32(1)}}
+    return treeload.plan(dst, {"layers": [{"kernel": f32(2, 2), "bias": None} for _ in range(4)]})
+
+
+def unexpected() -> Plan:
+    src = {"trunk": encoder(3), "old_head": {"kernel": f32(9, 2), "bias": f32(2)}, "step": f32()}
+    return treeload.plan({"trunk": encoder(3)}, src)
+
+
+def shape() -> Plan:
+    dst = {"pos": f32(1, 577, 768), "layers": [{"kernel": f32(3, 4)} for _ in range(3)]}
+    src = {"pos": f32(1, 197, 768), "layers": [{"kernel": f32(4, 3)} for _ in range(3)]}
+    return treeload.plan(dst, src)
+
+
+def dtype() -> Plan:
+    dst = {"ids": np.zeros(4, np.int32), "mask": np.zeros(4, np.float32)}
+    return treeload.plan(dst, {"ids": f32(4), "mask": np.zeros(4, bool)})
+
+
+def structure() -> Plan:
+    dst = {"a": f32(3), "b": {"c": f32(3), "d": f32(2)}, "act": "relu", "rng": jax.random.key(0)}
+    src = {
+        "a": {"x": f32(1), "y": f32(2)},
+        "b": f32(9),
+        "act": f32(1),
+        "rng": jax.random.key_data(jax.random.key(0)),
+    }
+    return treeload.plan(dst, src)
+
+
+def absent() -> Plan:
+    src = {"layers": [{"w": f32(2), "bias": np.array([0, 0.5 + i], np.float32)} for i in range(3)]}
+    dst = {"layers": [{"w": f32(2)} for _ in range(3)]}
+    return treeload.plan(dst, src, policy=Policy(absent_is_zero=BIAS)).verify()
+
+
+def tie() -> Plan:
+    shared = f32(2)
+    return treeload.plan({"embed": shared, "head": shared}, {"embed": f32(2), "head": f32(2) + 1}).verify()
+
+
+def collision() -> Plan:
+    sources = [memory({"w": f32(3)}, "'a.npz' (npz)"), memory({"old": {"w": f32(3)}}, "'b.npz' (npz)")]
+    return treeload.plan({"w": f32(3)}, sources, rules=[Rename("old/{x}", "{x}")])
+
+
+def rule() -> Plan:
+    rules = [
+        Rename("bert/encoder/layer/{i}/attention/query/weight", "layers/{i}/attn/q/kernel", Transpose()),
+        Rename("w", "w", Transpose(1, 0)),
+    ]
+    return treeload.plan({"w": f32(3)}, {"w": f32(3)}, rules=rules)
+
+
+def abstract() -> Plan:
+    dst = {"w": f32(3), "head": {k: jax.ShapeDtypeStruct((3,), np.float32) for k in ("bias", "kernel")}}
+    return treeload.plan(dst, {"w": f32(3)}, policy=Policy(missing={"head/**": "keep"}))
+
+
+# Whole situations.
+
+
+def section_8() -> Plan:
+    """The example of the design: a position embedding of another size, and a head of another name."""
+    dst = {
+        "encoder": {**encoder(), "pos_embed": f32(1, 577, 768)},
+        "head": {"kernel": f32(768, 10), "bias": f32(10)},
+    }
+    src = {
+        "encoder": {**encoder(), "pos_embed": f32(1, 197, 768)},
+        "classifier": {"kernel": f32(768, 1000), "bias": f32(1000)},
+    }
+    plan = treeload.plan(dst, memory(src, "'ckpts/vit' (Orbax, step 300)"))
+    near = {"unexpected": "head"}
+    return plan.with_findings(
+        findings=[
+            replace(f, near=(Name((near[f.kind], f.name[-1])),) if f.kind in near else ())
+            for f in plan.findings
+        ]
+    )
+
+
+def clean() -> Plan:
+    return treeload.plan(
+        {"encoder": encoder()}, memory({"encoder": encoder()}, "'ckpts/vit' (Orbax, step 300)")
+    )
+
+
+def fine_tune() -> Plan:
+    """Forgiven is said once: what is kept among the leaves, what is left out among what is not used."""
+    head, old = {"kernel": f32(768, 10), "bias": f32(10)}, {"kernel": f32(768, 1000), "bias": f32(1000)}
+    src = {"encoder": encoder(), "head": old, "decoder": {"w": f32(3)}}
+    dst = {"encoder": encoder(), "head": head, "adapter": f32(4)}
+    policy = Policy(
+        shape={"head/**": "keep"}, missing={"adapter": "keep"}, unexpected={"decoder/**": "ignore"}
+    )
+    return treeload.plan(dst, memory(src, "'ckpts/vit' (Orbax, step 300)"), policy=policy)
+
+
+def renamed() -> Plan:
+    rules = [
+        Rename("bert/layer/{i}/query/weight", "layers/{i}/attn/q/kernel", Transpose(), Cast("bfloat16")),
+        Rename("bert/layer/{i}/query/bias", "layers/{i}/attn/q/bias"),
+        Rename("bert/layer/{i}/ln/weight", "layers/{i}/norm/scale"),
+    ]
+    src = {
+        "bert": {
+            "layer": [
+                {"query": {"weight": f32(4, 4), "bias": f32(4)}, "ln": {"weight": f32(4).astype(np.float16)}}
+                for _ in range(6)
+            ]
+        }
+    }
+    return treeload.plan(encoder(6, 4), src, rules=rules)
+
+
+def several_sources() -> Plan:
+    """Which source it is about, and what the leaf is called there."""
+    sources = [
+        From(memory(encoder(2, 4), "'ckpts/encoder' (Orbax, step 300)"), into="encoder"),
+        From(
+            memory({"lm": {"w": f32(3), "v": f32(2)}}, "'lm.safetensors' (safetensors)"),
+            subtree="lm",
+            into="decoder",
+        ),
+    ]
+    return treeload.plan({"encoder": encoder(2, 4), "decoder": {"w": f32(4)}}, sources)
+
+
+def pending() -> Plan:
+    shared = f32(2)
+    dst = {"embed": shared, "head": shared, "layers": [{"w": f32(2)} for _ in range(3)]}
+    src = {"embed": f32(2), "head": f32(2), "layers": [{"w": f32(2), "bias": f32(2)} for _ in range(3)]}
+    return treeload.plan(dst, src, policy=Policy(absent_is_zero=BIAS))
+
+
+def forgiven_elsewhere() -> Plan:
+    rules = [Rename("b", "a"), Rename("nothing", "here")]
+    return treeload.plan(
+        {"a": f32(3)},
+        {"a": f32(3), "b": f32(3)},
+        rules=rules,
+        policy=Policy(collision="first", rule="ignore"),
+    )
+
+
+def thousand() -> Plan:
+    def words(first: str) -> list[str]:
+        return [f"{first}_{a}{b}" for a in "abcdefghijklmnopqrstuvwxy" for b in "abcdefghijklmnopqrst"]
+
+    return treeload.plan(
+        {w: {"kernel": f32(2)} for w in words("new")}, {w: {"kernel": f32(3)} for w in words("x")}
+    )
+
+
+SITUATIONS = [
+    missing, missing_biases, unexpected, shape, dtype, structure, absent, tie, collision, rule, abstract,
+    section_8, clean, fine_tune, renamed, several_sources, pending, forgiven_elsewhere, thousand,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("situation", SITUATIONS)
+def test_a_plan_reads_as_it_is_meant_to(situation: Callable[[], Plan], check: Check) -> None:
+    check(f"plan_{situation.__name__}", str(situation()))
+
+
+@pytest.mark.parametrize("situation", [each for each in SITUATIONS if not each().ok])
+def test_an_error_reads_as_it_is_meant_to(situation: Callable[[], Plan], check: Check) -> None:
+    check(f"error_{situation.__name__}", error_of(situation()))
+
+
+def test_every_kind_of_finding_has_a_golden_text() -> None:
+    told = {finding.kind for situation in SITUATIONS for finding in situation().findings}
+    assert told == VERDICTS.keys() - {"version"}
+
+
+# What holds for all of them.
+
+
+@pytest.mark.parametrize("situation", SITUATIONS)
+def test_the_summary_comes_first(situation: Callable[[], Plan]) -> None:
+    plan = situation()
+    assert " ".join(str(plan).split()).startswith(plan.summary())
+
+
+@pytest.mark.parametrize("situation", [each for each in SITUATIONS if not each().ok])
+def test_the_last_line_of_an_error_says_that_nothing_was_changed(situation: Callable[[], Plan]) -> None:
+    assert error_of(situation()).splitlines()[-1] == "Nothing was changed."
+
+
+def pasted(text: str) -> list[Policy]:
+    """Every policy in a text, as somebody would paste it."""
+    found = re.findall(r"Policy\((?:[^()]|\([^()]*\))*\)", text)
+    return [eval(code, {"Policy": Policy}) for code in found if "..." not in code]
+
+
+@pytest.mark.parametrize("situation", [missing, missing_biases, unexpected, shape, dtype, tie, structure])
+def test_the_code_in_an_error_can_be_pasted_whole_and_mends_it(situation: Callable[[], Plan]) -> None:
+    plan = situation()
+    for kind in {finding.kind for finding in plan.errors}:
+        policies = [policy for policy in pasted(error_of(plan)) if getattr(policy, kind) != "error"]
+        left = [
+            f
+            for f in plan.errors
+            if f.kind == kind and not any(p.verdict(kind, str(f.name)) != "error" for p in policies)
+        ]
+        assert policies and not left
+
+
+def test_code_that_fits_on_a_line_is_not_broken() -> None:
+    for situation in SITUATIONS:
+        for start in re.finditer(r"^ *(Policy\(.*)$", str(situation()), re.MULTILINE):
+            assert start[1].endswith((")", "),")) or start[1].endswith(("{", "("))
+
+
+def test_names_that_hold_quotes_and_backslashes_come_out_as_code_that_means_them() -> None:
+    name = ('a"b', "c\\d", "e/f", "{g}", "h*", "\x1b[31m", "; ")
+    tree: Tree = f32(2)
+    for key in reversed(name):
+        tree = {key: tree}
+    plan = treeload.plan(tree, {})
+    (policy,) = pasted(error_of(plan))
+    assert policy.verdict("missing", str(Name(name))) == "keep"
+
+
+def test_no_text_holds_an_escape_sequence_whatever_the_source_says(
+    acted_upon: Callable[[str], list[str]],
+) -> None:
+    evil = "\x1b]0;owned\x07\x1b[31m\r\n\u202e"
+
+    class Evil(Source):
+        label = evil
+        metadata = MappingProxyType({evil: evil})
+
+        def specs(self):
+            return {Name((evil, "w")): jax.ShapeDtypeStruct((2,), np.float32)}
+
+        def read(self, requests):
+            return iter(())
+
+    class Fails(treeload.Apply):
+        def __repr__(self) -> str:
+            return evil
+
+    for rules in ([], [Rename(f"{evil}/w", "w", Fails(lambda x: x[evil]))]):
+        plan = treeload.plan({"w": f32(2)}, Evil(), rules=rules)
+        for text in (
+            str(plan),
+            error_of(plan),
+            str(treeload.inspect(Evil())),
+            repr(treeload.inspect(Evil())),
+        ):
+            assert not acted_upon(text)
+
+
+def test_a_label_that_is_too_long_for_a_line_has_one_of_its_own_and_stays_whole() -> None:
+    label = f"'/data/{'very/' * 20}long path' (Orbax, step 300)"
+    assert f"from\n  {label}\n" in str(treeload.plan({}, memory({}, label)))
+    two = [memory({"a": f32(1)}, label), memory({"b": f32(1)}, "'b'")]
+    assert f"in loading 1 leaf from 2 sources\n  {label}\n  'b'\n" in error_of(
+        treeload.plan({"a": f32(2)}, two)
+    )
+
+
+def test_colours_are_for_terminals_alone() -> None:
+    plan = section_8()
+    for text in (plan_rich(plan), error_rich(plan, plan.errors)):
+        plain, coloured = io.StringIO(), io.StringIO()
+        Console(file=plain, width=200).print(text)
+        Console(file=coloured, width=200, force_terminal=True, color_system="standard", no_color=False).print(
+            text
+        )
+        assert plain.getvalue().rstrip() == text.plain.rstrip()
+        assert "\x1b[31mshape" in coloured.getvalue() and "\x1b[36mPolicy" in coloured.getvalue()
+
+
+def test_a_thousand_problems_are_a_page_and_the_plan_has_them_all() -> None:
+    plan = thousand()
+    assert len(plan.errors) == len(plan.to_dict()["findings"]) == 1000
+    assert len(error_of(plan).splitlines()) < 70 and len(str(plan).splitlines()) < 70
+
+
+def test_a_root_that_is_a_leaf_has_a_word() -> None:
+    assert "shape       the root\n" in error_of(treeload.plan(f32(2), f32(3)))
+
+
+def experts(layers: int, count: int) -> Tree:
+    return {
+        "layers": {
+            str(i): {"experts": {str(e): {k: f32(1) for k in ("up", "down", "gate")} for e in range(count)}}
+            for i in range(layers)
+        }
+    }
+
+
+def test_a_mixture_of_experts_is_a_few_lines() -> None:
+    text = str(treeload.plan(experts(64, 208), experts(64, 208)))
+    assert "load  layers/{0..63}/experts/{0..207}/up ×13,312" in text
+    assert len(text.splitlines()) < 10
+
+
+def test_an_expert_that_is_missing_is_named() -> None:
+    source = experts(4, 8)
+    del source["layers"]["2"]["experts"]["5"]
+    text = str(treeload.plan(experts(4, 8), source))
+    assert "missing     layers/2/experts/5/{down,gate,up}   float32[1]" in text
+    assert len(text.splitlines()) < 16
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_leaves_print_in_three_seconds() -> None:
+    tree = {f"block_{i}": {f"leaf_{j}": f32(1) for j in "abcdefghij"} for i in range(10_000)}
+    plan = treeload.plan(tree, dict(tree))
+    start = time.process_time()
+    str(plan)
+    assert time.process_time() - start < 3

@@ -1,0 +1,297 @@
+"""An optimizer's state from a checkpoint, by parameter name: through edits of the chain and renames.
+
+Owns ``plan_optimizer`` and ``restore_optimizer``: what is asked for, where in a checkpoint the state is, and
+whose verdict counts. The match, the report and the load are those of every other plan: what ``_correspond`` decided
+goes in as one rule, and the user's policy is asked by a parameter's name too.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal, TypeAlias
+
+import jax
+import optax
+from flax import nnx
+
+from treeload import _api
+from treeload._errors import RuleError
+from treeload._marks import holds_nnx
+from treeload._names import Name, NameLike, as_name, print_name
+from treeload._offers import From
+from treeload._ops import Leaf
+from treeload._patterns import Pattern, compile_pattern
+from treeload._place import sharding_of
+from treeload._plan import Plan
+from treeload._policy import Policy
+from treeload._rules import Given, Rule, Taken
+from treeload._specs import Kind, bare
+from treeload._ties import Tie
+from treeload._trees import Keys, PyTree, rebuild, walk
+from treeload.finetune._anatomy import of_destination
+from treeload.finetune._correspond import Correspondence, correspond, is_hyperparameter
+from treeload.sources import open_source
+from treeload.sources._base import Source
+from treeload.sources._memory import MemorySource
+
+Choice: TypeAlias = Literal["restore", "reset"]
+
+
+def restore_optimizer(
+    tx: optax.GradientTransformation | nnx.Optimizer[Any],
+    params: PyTree,
+    source: Any,
+    *,
+    rules: Rule | Iterable[Rule] = (),
+    policy: Policy = Policy(),  # noqa: B008  # a Policy never changes
+    count: Choice = "restore",
+    hyperparams: Choice = "reset",
+    subtree: NameLike | None = None,
+    **how: Any,
+) -> PyTree:
+    """The optimizer's state for ``params``, with everything in it that ``source`` has of it.
+
+    The same as ``plan_optimizer(...).load(**how)``.
+
+    Returns:
+        The state that ``tx.init(params)`` would make; for an ``nnx.Optimizer``, a new one.
+
+    >>> import jax, jax.numpy as jnp, optax
+    >>> from treeload import finetune
+    >>> params = {"w": jnp.ones(2)}
+    >>> _, old = optax.adam(0.1).update(params, optax.adam(0.1).init(params))
+    >>> tx = optax.chain(optax.clip(1.0), optax.adamw(0.1))
+    >>> new = finetune.restore_optimizer(tx, params, {"params": params, "opt_state": old})
+    >>> int(new[1][0].count), bool((new[1][0].mu["w"] == old[0].mu["w"]).all())
+    (1, True)
+
+    Raises:
+        LoadError: anything is wrong, all of it said at once.
+        SourceError, RuleError, NameCollision, TypeError: as ``plan_optimizer``.
+    """
+    planned = plan_optimizer(
+        tx, params, source, rules=rules, policy=policy, count=count, hyperparams=hyperparams, subtree=subtree
+    )
+    return planned.load(**how)
+
+
+def plan_optimizer(
+    tx: optax.GradientTransformation | nnx.Optimizer[Any],
+    params: PyTree,
+    source: Any,
+    *,
+    rules: Rule | Iterable[Rule] = (),
+    policy: Policy = Policy(),  # noqa: B008
+    count: Choice = "restore",
+    hyperparams: Choice = "reset",
+    subtree: NameLike | None = None,
+) -> Plan:
+    """What ``restore_optimizer`` would do, leaf by leaf: a ``Plan`` whose destination is the new state.
+
+    A moment follows its parameter's name and its own kind (``mu``, ``nu``, ``trace``, ``ema`` ...), wherever in
+    the chain it was and is. What the chain did not have before, and parameters that had no state, start
+    fresh; what the chain has no longer is left behind; both are in the findings, forgiven. Moments of a
+    parameter that is gone are ``unexpected``: a rename may have been forgotten. Where two stored moments of
+    one kind could be a parameter's, that is a ``collision``; where one could be two, a ``rule`` finding.
+
+    Args:
+        tx: the optimizer; or an ``nnx.Optimizer``, whose ``opt_state`` and ``step`` are then the destination.
+        params: the parameters it is for, as ``tx.init`` takes them; concrete, since what starts fresh may
+            start from them. For an ``nnx.Optimizer``, the model.
+        source: a checkpoint, or a tree: of an optimizer's state, or with one ``opt_state`` somewhere in it.
+        rules: those by which the parameters themselves were loaded, over parameter names. Layouts change
+            with them; a rule that computes (``Apply``, ``Resize``) is a ``rule`` finding.
+        policy: what is forgiven. Patterns are over parameter names, or over the names in the new state.
+        count: ``"restore"`` or ``"reset"`` the step counts, and whatever else belongs to no parameter.
+        hyperparams: the same for the values that ``optax.inject_hyperparams`` keeps: ``"reset"`` is what
+            your code says.
+        subtree: where in the source the state is, if not at its only ``opt_state``.
+
+    Raises:
+        SourceError: the source is missing, malformed, or does not say what it holds.
+        RuleError: an unknown choice; several ``opt_state`` in the source and no ``subtree``.
+        TypeError: ``params`` is an NNX module for a ``tx``.
+        NameCollision: two leaves have one name.
+    """
+    for option, choice in (("count", count), ("hyperparams", hyperparams)):
+        if choice not in ("restore", "reset"):
+            raise RuleError(f"{option} is 'restore' or 'reset', not {choice!r}")
+    if isinstance(tx, nnx.Optimizer):
+        params = nnx.state(params, tx.wrt)
+        destination, init = tx, None
+    else:
+        if holds_nnx(params):
+            raise TypeError("params are what tx.init takes: for an NNX model, nnx.state(model, nnx.Param)")
+        destination, init = _placed(jax.eval_shape(tx.init, params), params), partial(tx.init, params)
+    wanted, parameters = _leaves(destination), _leaves(params)
+    opened, where = _located(source, subtree, with_step=("step",) in wanted)
+    stored = _stored(opened, where)
+    found = correspond(wanted, parameters, stored, _of_parameters(rules))
+    reset = {
+        name for name in found.numbers if (hyperparams if is_hyperparameter(name) else count) == "reset"
+    }
+    made = _api.plan(
+        destination,
+        From(opened, subtree=where) if wanted else [],
+        rules=[_ByParameter(found)] if wanted else [],
+        policy=_Verdicts(policy, found),
+        scope=(lambda name, spec: name not in reset) if reset else None,
+    )
+    return made if init is None else _with_init(made, init)
+
+
+# The new state.
+
+
+def _leaves(tree: PyTree) -> dict[Keys, Any]:
+    walked = walk(tree)
+    leaves = dict(walked.leaves())
+    for name, aliases in walked.aliases.items():
+        leaves.update(dict.fromkeys(aliases, leaves[name]))
+    return leaves
+
+
+def _placed(state: PyTree, params: PyTree) -> PyTree:
+    """An abstract state whose moments lie where their parameters do."""
+    tree, parameters = walk(state), _leaves(params)
+    values = list(tree.values)
+    own = {}
+    for node, names in of_destination(tree.names, parameters).nodes.items():
+        own.update((name, parameters[name[len(node) :]]) for name in names)
+    for index, (name, spec) in enumerate(zip(tree.names, tree.values, strict=True)):
+        parameter = own.get(name)
+        if isinstance(parameter, (jax.Array, jax.ShapeDtypeStruct)) and parameter.shape == spec.shape:
+            values[index] = jax.ShapeDtypeStruct(spec.shape, spec.dtype, sharding=sharding_of(parameter))
+    return rebuild(tree, values)
+
+
+def _with_init(made: Plan, fresh: Callable[[], PyTree]) -> Plan:
+    """The plan with what makes its fresh leaves: so none of them is ``abstract``."""
+
+    def load(plan: Plan, *, init: Callable[[], PyTree] | None = None, **how: Any) -> PyTree:
+        return made.hands.load(plan, init=init or fresh, **how)
+
+    return Plan(
+        tree=made.tree, sources=made.sources, rows=made.rows, unused=made.unused, checks=made.checks,
+        findings=[finding for finding in made.findings if finding.kind != "abstract"],
+        hands=replace(made.hands, load=load),
+    )  # fmt: skip
+
+
+# The stored one.
+
+
+def _located(src: Any, subtree: NameLike | None, *, with_step: bool) -> tuple[Source, Name]:
+    """The source, and the name of the part of it that is an optimizer's state (with its ``step``)."""
+    if isinstance(src, From):
+        if src.rules or src.into or subtree is not None and src.subtree:
+            raise RuleError("the From of an optimizer's state takes subtree, item and separator alone")
+        opened = _opened(src.src, item=src.item, separator=src.separator)
+        within = src.subtree or as_name(subtree or ())
+    else:
+        opened, within = _opened(src), as_name(subtree or ())
+    names = [tuple(name) for name in opened.shaped() if tuple(name[: len(within)]) == within]
+    found = dict.fromkeys(
+        name[: name.index("opt_state", len(within)) + 1] for name in names if "opt_state" in name[len(within) :]
+    )
+    if len(found) > 1:
+        raise RuleError(
+            f"{opened.label} holds several optimizer states, {', '.join(map(print_name, found))}: say which, subtree="
+        )
+    for name in found:
+        return opened, Name(name[:-1] if with_step else name)
+    return opened, within
+
+
+def _opened(src: Any, *, item: str | None = None, separator: str | None = None) -> Source:
+    if isinstance(src, (str, os.PathLike)):
+        return open_source(src, item=item, separator=separator)
+    return src if isinstance(src, Source) else MemorySource(src, separator=separator)
+
+
+def _stored(source: Source, where: Name) -> dict[Keys, Leaf]:
+    """The leaves of the stored state under the names they have in it; of a whole train state, its own only."""
+    depth = len(where)
+    leaves = {
+        tuple(name[depth:]): Leaf(0, Name(name), bare(spec))
+        for name, spec in source.shaped().items()
+        if name[:depth] == where
+    }
+    if any(name[:1] == ("opt_state",) for name in leaves):
+        leaves = {
+            name: leaf for name, leaf in leaves.items() if name[0] == "opt_state" or name == ("step",)
+        }
+    return leaves
+
+
+def _of_parameters(rules: Rule | Iterable[Rule]) -> Sequence[Rule]:
+    """The rules without ``Tie``: a parameter that is fed by another's source has no moments of its own."""
+    given = [rules] if isinstance(rules, Rule) else list(rules)
+    for rule in given:
+        if not isinstance(rule, Rule):
+            raise RuleError(f"rules are Rename(...) and the like, not {rule!r}")
+    return [rule for rule in given if not isinstance(rule, Tie)]
+
+
+# As treeload's own match takes it.
+
+
+@dataclass(frozen=True, eq=False)
+class _ByParameter(Rule):
+    """A rule that says what was decided."""
+
+    found: Correspondence
+
+    @property
+    def patterns(self) -> tuple[Pattern, ...]:
+        return (compile_pattern("**"),)
+
+    def give(self, taken: Sequence[Taken]) -> Iterator[Given]:
+        values = {leaf.name: leaf.value for leaf in taken}
+        for given in self.found.given:
+            if values.keys() >= set(given.taken):
+                yield given
+
+    def inverse(self) -> Rule | None:
+        return None
+
+    def __repr__(self) -> str:
+        return "by parameter name"
+
+
+class _Verdicts(Policy):
+    """The user's policy, asked by a leaf's own name and then by its parameter's; what is new is forgiven."""
+
+    def __init__(self, policy: Policy, found: Correspondence) -> None:
+        if not isinstance(policy, Policy):
+            raise RuleError(f"policy is a Policy(...), not {policy!r}")
+        super().__init__()
+        object.__setattr__(self, "user", policy)
+        object.__setattr__(self, "fresh", set(map(print_name, found.fresh)))
+        object.__setattr__(self, "dropped", set(map(print_name, found.dropped)))
+        own: Mapping[str, str] = {print_name(n): print_name(p) for n, p in found.parameter.items()}
+        object.__setattr__(self, "parameter", own)
+
+    user: Policy
+    fresh: set[str]
+    dropped: set[str]
+    parameter: Mapping[str, str]
+
+    def verdict(self, kind: str, printed: str) -> str:
+        if kind == "missing" and printed in self.fresh:
+            return "keep"
+        if kind == "unexpected" and printed in self.dropped:
+            return "ignore"
+        own = self.parameter.get(printed)
+        verdict = self.user.verdict(kind, printed)
+        if own is None or verdict != Policy().verdict(kind, printed):
+            return verdict
+        if kind == "unexpected" and self.user.zero_if_absent(own):
+            return "ignore"  # the parameter was all zero, so nothing is lost with its moments
+        return self.user.verdict(kind, own)
+
+    def zero_if_absent(self, printed: str) -> bool:
+        return False  # absent moments start fresh
