@@ -280,28 +280,24 @@ def test_the_report_is_grouped_and_readable() -> None:
         "  scale  float32[1] -> float16[1]",
         "",
         "other values",
-        "  layers/{3..11}/kernel ×9  float32[3,4]",
-        "    108 of 108, max |Δ| 0.5, relative 0.33",
+        "  layers/{3..11}/kernel ×9  float32[3,4]  108 of 108, max |Δ| 0.5, relative 0.33",
     ]
 
 
 def test_no_line_is_wider_than_80_columns_and_a_thousand_differences_are_a_page() -> None:
     names = [f"block_{chr(97 + i % 26)}{'x' * (i % 40)}_{i * i}q" for i in range(1000)]
-    one = {name: {"some_quite_long_name": jnp.ones(1 + i)} for i, name in enumerate(names)}
+    one = {name: {"some_quite_long_name": np.ones(1 + i)} for i, name in enumerate(names)}
     found = treeload.diff(one, {})
     lines = str(found).splitlines()
-    assert len(lines) < 40
+    assert len(lines) < 60
+    assert max(map(len, lines)) <= 80
     assert "976 more" in lines[-1]
     assert len(found.to_dict()["leaves"]) == 1000
 
 
 def test_equal_trees_are_one_line_and_their_names() -> None:
     found = treeload.diff({"w": jnp.ones(1)}, {"w": jnp.ones(1)})
-    assert str(found).splitlines() == [
-        "1 leaf, no difference",
-        "  a  a tree in memory",
-        "  b  a tree in memory",
-    ]
+    assert str(found) == "1 leaf, no difference\n  a  a tree in memory\n  b  a tree in memory"
 
 
 def test_the_dict_is_json_and_holds_every_leaf() -> None:

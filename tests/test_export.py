@@ -15,9 +15,24 @@ from safetensors.numpy import load_file, save_file
 
 import treeload
 from treeload import (
-    BIAS, Apply, Cast, Concat, From, Pad, Policy, Rename, Reshape, RuleError, SaveError, Slice, Split, Stack, Tie,
-    Transpose, Unstack,
-)  # fmt: skip
+    BIAS,
+    Apply,
+    Cast,
+    Concat,
+    From,
+    Pad,
+    Policy,
+    Rename,
+    Reshape,
+    RuleError,
+    SaveError,
+    Slice,
+    Split,
+    Stack,
+    Tie,
+    Transpose,
+    Unstack,
+)
 from treeload.rules import linen_to_nnx, nnx_to_linen
 
 rng = np.random.default_rng(0)
@@ -59,7 +74,7 @@ def causal_tree(layers: int = 3, kind: Any = jnp.zeros) -> dict[str, Any]:
     return {
         "embed": {"embedding": kind((5, 4), jnp.bfloat16)},
         "layers": [
-            {**{n: {"kernel": kind((4, 4))} for n in "qkv"}, "ln": {"bias": kind((4,))}} for _ in range(layers)
+            {**{n: {"kernel": kind((4, 4))} for n in "qkv"}, "ln": {"bias": kind((4,))}} for _ in range(layers)  # noqa: E501
         ],
         "mlp": {"kernel": kind((layers, 4, 8), jnp.float16)},
         "norm": {"scale": np.zeros(4)},
@@ -83,9 +98,12 @@ def test_a_safetensors_file_comes_back_byte_for_byte(tmp_path: Path, how: str, k
     if how == "rules":
         rules.append(
             Split(
-                "h/{i}/attn/c_attn/weight", [f"layers/{{i}}/{n}/kernel" for n in "qkv"], Transpose(), axis=0,
+                "h/{i}/attn/c_attn/weight",
+                [f"layers/{{i}}/{n}/kernel" for n in "qkv"],
+                Transpose(),
+                axis=0,
                 sizes=(4, 4, 4),
-            )  # fmt: skip
+            )
         )
     plan = treeload.plan(dst, tmp_path / "a.safetensors", rules=rules)
     loaded = plan.load()
@@ -132,7 +150,9 @@ def test_what_an_orbax_checkpoint_records_beside_its_arrays_comes_back(tmp_path:
 
 def test_another_dtype_in_the_destination_becomes_the_sources_again(tmp_path: Path) -> None:
     save_file({f"l.{i}.w": normal(2, 3, dtype=np.float16) for i in range(4)}, tmp_path / "a.safetensors")
-    plan = treeload.plan({"w": jnp.zeros((4, 3, 2))}, tmp_path / "a.safetensors", rules=Stack("l/{i}/w", "w", Transpose()))
+    plan = treeload.plan(
+        {"w": jnp.zeros((4, 3, 2))}, tmp_path / "a.safetensors", rules=Stack("l/{i}/w", "w", Transpose())
+    )
     treeload.export(tmp_path / "b.safetensors", plan.load(), like=plan)
     assert leaves(tmp_path / "b.safetensors") == leaves(tmp_path / "a.safetensors")
 
@@ -177,7 +197,10 @@ def test_a_kept_head_keeps_its_own_name(tmp_path: Path) -> None:
     save_file({"encoder.weight": normal(2)}, tmp_path / "a.safetensors")
     dst = {"enc": {"w": jnp.zeros(2)}, "head": {"kernel": jnp.ones(3)}}
     plan = treeload.plan(
-        dst, tmp_path / "a.safetensors", rules=Rename("encoder/weight", "enc/w"), policy=Policy(missing={"head/**": "keep"})
+        dst,
+        tmp_path / "a.safetensors",
+        rules=Rename("encoder/weight", "enc/w"),
+        policy=Policy(missing={"head/**": "keep"}),
     )
     treeload.export(tmp_path / "b.safetensors", plan.load(), like=plan)
     assert set(leaves(tmp_path / "b.safetensors")) == {"encoder/weight", "head/kernel"}
@@ -199,7 +222,9 @@ def test_a_bias_that_was_absent_stays_absent_while_it_is_zero(tmp_path: Path) ->
 def test_a_zero_bias_that_the_destination_lacks_is_written_again(tmp_path: Path) -> None:
     save_file({"d.kernel": normal(2, 2), "d.bias": np.zeros(2, np.float32)}, tmp_path / "a.safetensors")
     plan = treeload.plan(
-        {"d": {"kernel": jnp.zeros((2, 2)), "bias": None}}, tmp_path / "a.safetensors", policy=Policy(absent_is_zero=BIAS)
+        {"d": {"kernel": jnp.zeros((2, 2)), "bias": None}},
+        tmp_path / "a.safetensors",
+        policy=Policy(absent_is_zero=BIAS),
     )
     treeload.export(tmp_path / "b.safetensors", plan.load(), like=plan)
     assert leaves(tmp_path / "b.safetensors") == leaves(tmp_path / "a.safetensors")
@@ -266,7 +291,9 @@ def test_padded_rows_that_were_trained_are_not_cut_off(tmp_path: Path) -> None:
 
 def test_every_problem_is_said_at_once(tmp_path: Path) -> None:
     rules = [Rename("a", "x", Slice(2)), Rename("b", "y", Slice(2))]
-    plan = treeload.plan({"x": jnp.zeros(2), "y": jnp.zeros(2)}, {"a": normal(3), "b": normal(3)}, rules=rules)
+    plan = treeload.plan(
+        {"x": jnp.zeros(2), "y": jnp.zeros(2)}, {"a": normal(3), "b": normal(3)}, rules=rules
+    )
     with pytest.raises(SaveError, match=r"(?s)x: .*y: "):
         treeload.export(tmp_path / "a.safetensors", plan.load(), like=plan)
 

@@ -21,7 +21,7 @@ from treeload._specs import bare, spec_of
 DTYPES = [
     np.dtype(getattr(ml_dtypes, name, name))
     for name in (
-        "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2", "int4", "int8", "int32", "uint8", "bool",
+        "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2", "int4", "int8", "int32", "uint8", "bool",  # noqa: E501
         "complex64",
     )
 ]  # fmt: skip
@@ -110,7 +110,9 @@ def test_numpy_scalars_are_joined_on_the_host() -> None:
 
 def test_thousands_of_jax_arrays_are_joined_in_no_time_worth_a_word() -> None:
     arrays = [jnp.full((2,), float(number)) for number in range(3000)]
-    assert same(Join((3000,), 0).apply(*arrays), np.repeat(np.arange(3000, dtype=np.float32), 2).reshape(-1, 2))
+    assert same(
+        Join((3000,), 0).apply(*arrays), np.repeat(np.arange(3000, dtype=np.float32), 2).reshape(-1, 2)
+    )
 
 
 def test_arrays_committed_to_a_device_are_joined_there() -> None:
@@ -149,6 +151,8 @@ def spec(*shape: int, dtype: str = "float32") -> jax.ShapeDtypeStruct:
         (Index((0,), 2, (3,)), (spec(3, 3),), "not stacked"),
     ],
 )
-def test_what_cannot_be_joined_or_cut_is_said_with_its_spec(op: Op, specs: tuple[Any, ...], said: str) -> None:
+def test_what_cannot_be_joined_or_cut_is_said_with_its_spec(
+    op: Op, specs: tuple[Any, ...], said: str
+) -> None:
     with pytest.raises(RuleError, match=said):
         op.infer(*specs)

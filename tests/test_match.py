@@ -305,6 +305,8 @@ def test_a_parameter_that_is_really_called_value_survives():
     assert [f.kind for f in missing.findings] == ["structure"]
     misfit = treeload.plan({"gate": {"value": np.zeros(2)}}, {"gate": {"value": np.zeros(3)}})
     assert [(f.kind, str(f.name)) for f in misfit.findings] == [("shape", "gate/value")]
+    absent = treeload.plan({"gate": {"value": None}}, {"gate": {"value": np.zeros(3)}})
+    assert [(f.kind, str(f.name)) for f in absent.findings] == [("unexpected", "gate/value")]
     beside = treeload.plan({"w": np.zeros(2)}, {"w": np.ones(2), "attn": {"value": np.ones(2)}})
     assert [(f.kind, str(f.name)) for f in beside.findings] == [("unexpected", "attn/value")]
 

@@ -18,7 +18,17 @@ from treeload._specs import bare, spec_of
 
 DTYPES = [
     np.dtype(getattr(ml_dtypes, name, name))
-    for name in ("float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2", "int4", "int32", "uint8", "bool")
+    for name in (
+        "float32",
+        "float16",
+        "bfloat16",
+        "float8_e4m3fn",
+        "float8_e5m2",
+        "int4",
+        "int32",
+        "uint8",
+        "bool",
+    )
 ]
 FLOATS = DTYPES[:5]
 KINDS = [np.asarray, jnp.asarray]
@@ -201,7 +211,9 @@ def test_a_vocabulary_is_filled_up_with_the_destinations_own_rows(kind: Any) -> 
 
 
 def test_a_resize_that_cannot_be_done_is_one_finding() -> None:
-    plan = treeload.plan({"p": jnp.zeros((5, 2))}, {"p": jnp.zeros((4, 2))}, rules=Rename("p", "p", Resize(5)))
+    plan = treeload.plan(
+        {"p": jnp.zeros((5, 2))}, {"p": jnp.zeros((4, 2))}, rules=Rename("p", "p", Resize(5))
+    )
     (finding,) = plan.findings
     assert (finding.kind, str(finding.name)) == ("rule", "p")
     assert "grid=" in finding.message

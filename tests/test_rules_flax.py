@@ -112,7 +112,9 @@ def test_other_collections_are_asked_for() -> None:
 def test_an_explicit_none_goes_where_its_leaf_would_go() -> None:
     dst = {"params": {"d": {"bias": jnp.ones(2)}}}
     src = {"d": {"bias": None}}
-    (finding,) = treeload.plan(dst, {**src, "w": jnp.ones(1)}, rules=nnx_to_linen(), policy=Policy(unexpected="ignore")).errors
+    (finding,) = treeload.plan(
+        dst, {**src, "w": jnp.ones(1)}, rules=nnx_to_linen(), policy=Policy(unexpected="ignore")
+    ).errors
     assert (finding.kind, finding.found) == ("missing", "None")
 
 

@@ -113,10 +113,10 @@ def test_a_stacked_fused_leaf_is_split_and_unstacked_through_a_from() -> None:
 @pytest.mark.parametrize(
     ("src", "rule", "said"),
     [
-        ({"q": zeros(2), "k": zeros(2)}, Concat(["q", "k", "v"], "qkv"), "qkv lacks a part: nothing is called 'v'"),
+        ({"q": zeros(2), "k": zeros(2)}, Concat(["q", "k", "v"], "qkv"), "qkv lacks a part: nothing is called 'v'"),  # noqa: E501
         ({"v": zeros(2)}, Concat(["q", "k", "v"], "qkv"), "'q' or 'k' beside v"),
         ({"q": zeros(2), "k": zeros(4)}, Concat(["q", "k"], "qkv", sizes=(3, 3)), "sizes (2, 4)"),
-        ({"q": zeros(3, 2), "k": zeros(3, 4)}, Concat(["q", "k"], "qkv", axis=0), "float32[3,2] and float32[3,4]"),
+        ({"q": zeros(3, 2), "k": zeros(3, 4)}, Concat(["q", "k"], "qkv", axis=0), "float32[3,2] and float32[3,4]"),  # noqa: E501
         ({"q": zeros(3), "k": zeros(3)}, Concat(["q", "k"], "qkv", axis=1), "no axis 1"),
         (
             {"q": np.zeros(3, np.float32), "k": np.zeros(3, np.float16)}, Concat(["q", "k"], "qkv"),
@@ -157,7 +157,10 @@ def test_pieces_of_the_wrong_size_are_shape_findings() -> None:
     plan = treeload.plan(
         {"q": zeros(2), "k": zeros(4)}, {"c": zeros(6)}, rules=Split("c", ["q", "k"], sizes=(4, 2))
     )
-    assert {(finding.kind, str(finding.name)) for finding in plan.findings} == {("shape", "q"), ("shape", "k")}
+    assert {(finding.kind, str(finding.name)) for finding in plan.findings} == {
+        ("shape", "q"),
+        ("shape", "k"),
+    }
 
 
 def test_a_piece_that_meets_nothing_is_unexpected() -> None:

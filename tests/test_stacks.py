@@ -88,7 +88,9 @@ def test_experts_inside_layers_stack_over_two_indices_and_back(
     }
     rule = Stack("layer_{i}/e{e}/{*rest}", "layers/{*rest}", axis=axis)
     at = axis if axis >= 0 else axis + len(shape) + 1
-    wanted = np.stack([np.stack([expert["w"] for expert in layer.values()], at) for layer in src.values()], at)
+    wanted = np.stack(
+        [np.stack([expert["w"] for expert in layer.values()], at) for layer in src.values()], at
+    )
     stacked = treeload.load({"layers": {"w": np.zeros_like(wanted)}}, src, rules=rule)
     assert same(stacked["layers"]["w"], wanted)
     undo = rule.inverse()
@@ -144,9 +146,7 @@ def test_planning_a_stack_reads_no_array() -> None:
 
 
 def test_a_stack_of_python_numbers_stays_exact() -> None:
-    found = treeload.load(
-        {"s": np.zeros(2)}, {"l": [{"s": 0.1}, {"s": 0.2}]}, rules=Stack("l/{i}/s", "s")
-    )
+    found = treeload.load({"s": np.zeros(2)}, {"l": [{"s": 0.1}, {"s": 0.2}]}, rules=Stack("l/{i}/s", "s"))
     assert same(found["s"], np.array([0.1, 0.2]))
 
 
@@ -163,7 +163,7 @@ BAD_STACKS: dict[str, tuple[Any, Stack, list[str]]] = {
         {"l": {"0": {"w": np.zeros(2, np.float32)}, "1": {"w": np.zeros(2, np.float16)}}}, STACK,
         ["l/0/w is float32[2]", "l/1/w is float16[2]"],
     ),
-    "no number": ({"l": {"0": {"w": jnp.zeros(2)}, "norm": {"w": jnp.zeros(2)}}}, STACK, ["'norm' in l/norm/w"]),
+    "no number": ({"l": {"0": {"w": jnp.zeros(2)}, "norm": {"w": jnp.zeros(2)}}}, STACK, ["'norm' in l/norm/w"]),  # noqa: E501
     "a sign": ({"l": {"0": {"w": jnp.zeros(2)}, "-1": {"w": jnp.zeros(2)}}}, STACK, ["'-1' in l/-1/w"]),
     "another script": ({"l": {"0": {"w": jnp.zeros(2)}, "١": {"w": jnp.zeros(2)}}}, STACK, ["no index"]),
     "one index twice": (
@@ -173,24 +173,24 @@ BAD_STACKS: dict[str, tuple[Any, Stack, list[str]]] = {
         layers((2,), (2,), (2,)), Stack("l/{i}/w", "l/w", first=1), ["l/0/w", "below first=1"],
     ),
     "no such axis": (layers((2,), (2,)), Stack("l/{i}/w", "l/w", axis=2), ["axis=2", "float32[2]"]),
-    "an op that fails": (layers((2,), (2,)), Stack("l/{i}/w", "l/w", Transpose(1, 0)), ["l/0/w", "Transpose(1, 0)"]),
+    "an op that fails": (layers((2,), (2,)), Stack("l/{i}/w", "l/w", Transpose(1, 0)), ["l/0/w", "Transpose(1, 0)"]),  # noqa: E501
     "an index beyond all": (
         {"l": {"0": {"w": jnp.zeros(2)}, "9" * 5000: {"w": jnp.zeros(2)}}}, STACK, ["no index"],
     ),
     "a gap beyond all": (
-        {"l": {"0": {"w": jnp.zeros(2)}, "9" * 12: {"w": jnp.zeros(2)}}}, STACK, ["i=1, i=2", "999,999,999,993 more"],
+        {"l": {"0": {"w": jnp.zeros(2)}, "9" * 12: {"w": jnp.zeros(2)}}}, STACK, ["i=1, i=2", "999,999,999,993 more"],  # noqa: E501
     ),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("src, rule, said", BAD_STACKS.values(), ids=BAD_STACKS)
+@pytest.mark.parametrize(("src", "rule", "said"), BAD_STACKS.values(), ids=BAD_STACKS)
 def test_what_cannot_be_stacked_is_one_finding(src: Any, rule: Stack, said: list[str]) -> None:
     (finding,) = treeload.plan(STACKED, src, rules=rule).findings
     assert (finding.kind, finding.name, finding.verdict, finding.rule) == ("rule", ("l", "w"), "error", rule)
     assert all(part in finding.message for part in said), finding.message
 
 
-@pytest.mark.parametrize("src, rule, said", BAD_STACKS.values(), ids=BAD_STACKS)
+@pytest.mark.parametrize(("src", "rule", "said"), BAD_STACKS.values(), ids=BAD_STACKS)
 def test_where_the_rule_is_ignored_the_stack_is_missing(src: Any, rule: Stack, said: list[str]) -> None:
     plan = treeload.plan(STACKED, src, rules=rule, policy=Policy(rule="ignore"))
     assert [(finding.kind, str(finding.name)) for finding in plan.errors] == [("missing", "l/w")]
@@ -241,7 +241,9 @@ def test_more_and_fewer_layers_than_the_destination_has_are_unexpected_and_missi
     for count, kind, names in ((2, "missing", ["l/2/w"]), (4, "unexpected", ["l/3/w"])):
         src = {"l": {"w": jnp.zeros((count, 2))}}
         plan = treeload.plan(UNSTACKED, src, rules=Unstack("l/w", "l/{i}/w"))
-        assert [(finding.kind, str(finding.name)) for finding in plan.findings] == [(kind, name) for name in names]
+        assert [(finding.kind, str(finding.name)) for finding in plan.findings] == [
+            (kind, name) for name in names
+        ]
 
 
 def test_a_source_that_is_stacked_already_fails_loudly() -> None:

@@ -6,9 +6,11 @@ does; nothing is decided here.
 
 from __future__ import annotations
 
+import gc
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -71,9 +73,10 @@ def plan(
         RuleError: a rule, pattern or scope that cannot mean anything.
         NameCollision: two leaves of one tree have one name.
     """
-    return match(
-        walk(dst), _grafts(src), rules=_rules(rules), policy=_policy(policy), scope=scope, hands=_HANDS
-    )
+    with _no_collections():
+        return match(
+            walk(dst), _grafts(src), rules=_rules(rules), policy=_policy(policy), scope=scope, hands=_HANDS
+        )
 
 
 def load(
@@ -236,7 +239,7 @@ def inspect(src: Any) -> Inventory:
     >>> print(treeload.inspect({"w": jnp.ones((2, 3))}))
     1 leaf, 6 elements, 24 B in a tree in memory
     <BLANKLINE>
-      w  float32[2,3]
+      w  float32[2,3]  24 B
 
     Raises:
         SourceError: as ``open``.
@@ -386,6 +389,21 @@ def initializer(src: Any, name: NameLike, *ops: Op) -> Callable[..., jax.Array]:
     """
     view = View.of(_grafts(src))
     return _initializer.initializer(view, as_name(name), as_ops(ops, "initializer"), _HANDS)
+
+
+@contextmanager
+def _no_collections() -> Iterator[None]:
+    """Keeps Python's cyclic garbage collector quiet: a plan makes many objects, none of them garbage.
+
+    Each collection would walk all that was made so far: half the time of planning 40,000 leaves.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 # From what users write to what the rooms take.

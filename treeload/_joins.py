@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from treeload._errors import RuleError
-from treeload._ops import Array, Op, make_spec
-from treeload._specs import Spec, is_key, print_spec
+from treeload._ops import Array, Op
+from treeload._specs import Spec, is_key, make_spec, print_spec
 
 
 @dataclass(frozen=True)

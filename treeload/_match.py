@@ -14,6 +14,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 from itertools import compress, repeat
+from typing import Any
 
 import jax
 
@@ -24,8 +25,8 @@ from treeload._leftovers import settle_leftovers
 from treeload._offers import Graft, Offers
 from treeload._plan import PLAIN, Hands, Plan
 from treeload._policy import Policy
-from treeload._rules import Rule
 from treeload._positions import by_position, refuse_miscounts
+from treeload._rules import Rule
 from treeload._scope import Scope, Within
 from treeload._settle import settle
 from treeload._specs import Kind, is_abstract
@@ -80,7 +81,7 @@ class _Nothing:
 
 
 _NOTHING = _Nothing()
-_SHAPE, _DTYPE = operator.attrgetter("shape"), operator.attrgetter("dtype")
+_SHAPE, _DTYPE, _AVAL = map(operator.attrgetter, ("shape", "dtype", "aval"))
 
 
 def _take_what_agrees(draft: Draft) -> list[int]:
@@ -100,9 +101,7 @@ def _take_what_agrees(draft: Draft) -> list[int]:
     else:
         offers.columns = None  # from here on, whoever looks at it learns that the names differ
         offered = list(map(offers.shaped.get, names, repeat(_NOTHING)))
-    shapes = map(operator.eq, map(_SHAPE, offered), map(_SHAPE, values))
-    dtypes = map(operator.eq, map(_DTYPE, offered), map(_DTYPE, values))
-    agrees = list(map(operator.and_, shapes, dtypes))
+    agrees = _same_specs(offered, values)
     # What no tree of plain arrays has is looked for once, not at each leaf.
     if Number in set(map(type, offered)):
         agrees = [same and type(one) is not Number for same, one in zip(agrees, offered, strict=True)]
@@ -126,6 +125,18 @@ def _without(draft: Draft, slow: Sequence[int], tied: set[int]) -> list[int]:
     for index in tied:
         draft.rows[index] = None
     return sorted({*slow, *tied})
+
+
+def _same_specs(some: Sequence[Any], others: Sequence[Any]) -> list[bool]:
+    """Whether each pair has one shape and one dtype."""
+    if all(issubclass(cls, jax.Array) for cls in {*map(type, some), *map(type, others)}):
+        # JAX makes one aval for all arrays alike, and to ask for it costs a third of shape and dtype.
+        agrees = list(map(operator.is_, map(_AVAL, some), map(_AVAL, others)))
+        if all(agrees):
+            return agrees
+    shapes = map(operator.eq, map(_SHAPE, some), map(_SHAPE, others))
+    dtypes = map(operator.eq, map(_DTYPE, some), map(_DTYPE, others))
+    return list(map(operator.and_, shapes, dtypes))
 
 
 def _settle_the_rest(draft: Draft, slow: Sequence[int]) -> None:

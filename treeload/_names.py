@@ -202,6 +202,8 @@ class NearNames:
             ratio = difflib.SequenceMatcher(
                 None, text, print_name(self._names[number]), autojunk=False
             ).ratio()
-            if ratio >= 0.6:
+            # A last key that hardly another name has is a near name by itself, whatever the module is called.
+            same_last = bool(name) and self._names[number][-1:] == name[-1:]
+            if ratio >= 0.6 or (same_last and len(self._holding[name[-1]]) <= 2):
                 scored.append((-ratio, number))
         return [self._names[number] for _, number in sorted(scored)[:count]]

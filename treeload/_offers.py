@@ -215,10 +215,10 @@ class Offers:
             return (*graft.into, *rename_empty(tuple(name[depth:]), graft.rules))
 
         hollow = [tuple(name[depth:]) for name in absent if name[:depth] == graft.subtree]
-        for name, value in absent.items():
-            if name[:depth] == graft.subtree:
-                self.hollow.append(below_into(name))
-                self.empty[rename_empty(self.hollow[-1], rules)] = value
+        for slot, nothing in absent.items():
+            if slot[:depth] == graft.subtree:
+                self.hollow.append(below_into(slot))
+                self.empty[rename_empty(self.hollow[-1], rules)] = nothing
         self.statics.update(
             rename_empty(below_into(name), rules) for name in statics if name[:depth] == graft.subtree
         )
@@ -317,9 +317,8 @@ class Offers:
         boxes = {
             name[:-1]: name
             for name in boxed
-            if total[name[:-1]] == 1 and name[:-1] not in self.shaped
-            and name not in slots and name not in slot_prefixes
-        }  # fmt: skip
+            if total[name[:-1]] == 1 and name[:-1] not in self.shaped and name not in slots
+        }
         opened = {box: name for box, name in boxes.items() if box in slots}
         around = {box[:depth] for box in opened for depth in range(len(box))} | {()}
         for box, name in boxes.items():

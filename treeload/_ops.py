@@ -14,7 +14,6 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, TypeAlias
 
 import jax
@@ -23,7 +22,7 @@ import numpy as np
 
 from treeload._errors import RuleError, TreeloadError
 from treeload._names import Name, print_name
-from treeload._specs import Spec, can_cast, is_key, is_numeric, print_spec
+from treeload._specs import Spec, can_cast, is_key, is_numeric, make_spec, print_spec
 
 Array: TypeAlias = Any
 
@@ -167,14 +166,8 @@ def as_ops(ops: tuple[Any, ...], where: str) -> tuple[Op, ...]:
             raise RuleError(f"{where} takes ops such as Transpose() after its patterns, not {op!r}{hint}")
     filling = [op for op in ops if op.onto_destination]
     if filling and (where not in ("Rename", "Tie") or filling != [ops[-1]]):
-        raise RuleError(f"{filling[0]!r} fills up with the destination's own, so it is the last op of a Rename")
+        raise RuleError(f"{filling[0]!r} fills up with the destination's own: it is the last op of a Rename")
     return ops
-
-
-@lru_cache(maxsize=4096)
-def make_spec(shape: tuple[int, ...], dtype: Any) -> Spec:
-    """A spec; one object for all equal leaves, since making one costs more than what most ops infer."""
-    return jax.ShapeDtypeStruct(shape, dtype)
 
 
 def inverse_ops(ops: Sequence[Op]) -> tuple[Op, ...] | None:
@@ -199,6 +192,7 @@ class Transpose(Op):
 
     ``Transpose(1, 0)`` and ``Transpose((1, 0))`` are the same.
 
+    >>> import jax, numpy as np
     >>> Transpose().infer(jax.ShapeDtypeStruct((2, 3), np.float32)).shape
     (3, 2)
 
@@ -252,6 +246,7 @@ class Reshape(Op):
         shape: the shape of the result.
         source: the shape the leaf must have, which makes the op invertible.
 
+    >>> import jax, numpy as np
     >>> Reshape(2, -1).infer(jax.ShapeDtypeStruct((6,), np.float32)).shape
     (2, 3)
 
@@ -303,6 +298,7 @@ class Reshape(Op):
 class Cast(Op):
     """Another dtype, asked for by name: the policy's ``casting`` is not consulted for it.
 
+    >>> import jax, numpy as np
     >>> Cast("bfloat16").infer(jax.ShapeDtypeStruct((2,), np.float32)).dtype
     dtype(bfloat16)
 
@@ -339,7 +335,8 @@ class Cast(Op):
         # Only what was made wider comes back bit for bit. NumPy alone calls float8 -> float4 safe as well.
         if spec is None or not can_cast(spec.dtype, self.dtype, "safe"):
             return None
-        wider = self.dtype.itemsize > spec.dtype.itemsize and (self.dtype.kind != "c" or spec.dtype.kind == "c")
+        real_to_complex = self.dtype.kind == "c" and spec.dtype.kind != "c"
+        wider = self.dtype.itemsize > spec.dtype.itemsize and not real_to_complex
         return Cast(spec.dtype) if wider or self.dtype == spec.dtype else None
 
     def __repr__(self) -> str:
@@ -354,6 +351,7 @@ class Apply(Op):
         fn: the function; traced at plan time by ``jax.eval_shape``, run op by op at load.
         inverse: the function that undoes it, for exports.
 
+    >>> import jax, numpy as np
     >>> Apply(lambda x: x.sum(0)).infer(jax.ShapeDtypeStruct((2, 3), np.float32)).shape
     (3,)
 

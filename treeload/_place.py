@@ -46,7 +46,7 @@ def cast(array: Any, dtype: Any) -> Any:
     """``array`` in another dtype; on the host where it can be, since XLA on CPU flushes denormals."""
     if array.dtype == dtype:
         return array
-    if isinstance(array, jax.Array) and any(device.platform != "cpu" for device in array.sharding.device_set):
+    if isinstance(array, jax.Array) and any(device.platform != "cpu" for device in array.devices()):
         return array.astype(dtype)
     host = np.asarray(array)
     if host.dtype.kind == "c" and np.dtype(dtype).kind != "c":

@@ -379,7 +379,8 @@ class Plan:
         problems = []
         if coverage is not None and self.coverage < coverage:
             problems.append(
-                f"{_percent(self.coverage)} of the destination's elements load, {_percent(coverage)} are required"
+                f"{_percent(self.coverage)} of the destination's elements load, "
+                f"{_percent(coverage)} are required"
             )
         if kept is not None:
             allowed = Within(compile_patterns(kept, "kept is a pattern or several"))
@@ -392,7 +393,8 @@ class Plan:
             if extra:
                 shown = ", ".join(extra[:10]) + (f" and {len(extra) - 10:,} more" if len(extra) > 10 else "")
                 problems.append(
-                    f"{len(extra):,} {'leaf is' if len(extra) == 1 else 'leaves are'} kept beyond those allowed: {shown}"
+                    f"{len(extra):,} {'leaf is' if len(extra) == 1 else 'leaves are'} kept beyond those "
+                    f"allowed: {shown}"
                 )
         if problems:
             raise LoadError("; ".join(problems) + f"\n\n{self}", findings=self.errors, plan=self)

@@ -46,6 +46,7 @@ def refuse_miscounts(tree: Tree, offers: Offers, policy: Policy) -> list[Finding
             continue
         for slot in slots:
             offers.fed.setdefault(tree.names[slot], Fed(None, None, ()))
+        arrays = f"{len(own):,} array{'' if len(own) == 1 else 's'}"
         where = f" below {print_name(graft.into)}" if graft.into else ""
         findings.append(
             Finding(
@@ -53,9 +54,9 @@ def refuse_miscounts(tree: Tree, offers: Offers, policy: Policy) -> list[Finding
                 Name(graft.into),
                 policy.verdict("rule", print_name(graft.into)),
                 expected=f"{len(slots):,} arrays",
-                found=f"{len(own):,} array{'' if len(own) == 1 else 's'}",
-                message=f"by position the source has {len(own):,} array{'' if len(own) == 1 else 's'}, and the destination "
-                f"{len(slots):,} leaves{where}: which belongs to which cannot be told",
+                found=arrays,
+                message=f"by position the source has {arrays}, and the destination {len(slots):,} leaves"
+                f"{where}: which belongs to which cannot be told",
                 remedy="give the leaves names, or a destination of the source's structure",
             )
         )

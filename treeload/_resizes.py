@@ -16,8 +16,8 @@ import numpy as np
 
 from treeload._errors import RuleError
 from treeload._joins import axis_of
-from treeload._ops import Array, Op, integers, make_spec
-from treeload._specs import Spec, cast_loses_kind, is_key, overflows, print_spec
+from treeload._ops import Array, Op, integers
+from treeload._specs import Spec, cast_loses_kind, is_key, make_spec, overflows, print_spec
 
 Grid = tuple[int, ...]
 
@@ -32,6 +32,7 @@ class Pad(Op):
         fill: a number for the new rows, or ``"destination"`` for the rows that the destination has
             there; then it is the last op of its rule, and the destination must be concrete.
 
+    >>> import jax, numpy as np
     >>> Pad(5).infer(jax.ShapeDtypeStruct((3, 2), np.float32)).shape
     (5, 2)
 
@@ -104,6 +105,7 @@ class Slice(Op):
 
     It loses what is cut off, so it has no inverse.
 
+    >>> import jax, numpy as np
     >>> Slice(2).infer(jax.ShapeDtypeStruct((3, 2), np.float32)).shape
     (2, 2)
 
@@ -157,6 +159,7 @@ class Resize(Op):
         method: as in ``jax.image.resize``.
         antialias: as in ``jax.image.resize``.
 
+    >>> import jax, numpy as np
     >>> Resize(577, axis=1, keep=1).infer(jax.ShapeDtypeStruct((1, 197, 8), np.float32)).shape
     (1, 577, 8)
 

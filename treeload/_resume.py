@@ -23,6 +23,7 @@ import numpy as np
 from treeload._errors import SourceError
 from treeload._exchange import settle
 from treeload._plan import Plan
+from treeload._specs import spec_of
 from treeload._trees import PyTree, updatable, walk
 from treeload.sources._base import fence
 from treeload.sources._orbax_layout import is_checkpoint, is_incomplete
@@ -144,9 +145,7 @@ def _said_step(plan: Plan, tree: PyTree) -> int:
         if isinstance(said, (int, str)) and not isinstance(said, bool) and str(said).isdecimal():
             return int(said)
     steps = {
-        int(value)
-        for name, value in walk(tree).leaves()
-        if name[-1:] == ("step",) and np.shape(value) == () and _is_integer(value)
+        int(value) for name, value in walk(tree).leaves() if name[-1:] == ("step",) and _is_integer(value)
     }
     if len(steps) != 1:
         raise SourceError(
@@ -157,4 +156,5 @@ def _said_step(plan: Plan, tree: PyTree) -> int:
 
 
 def _is_integer(value: Any) -> bool:
-    return isinstance(value, int) or jax.dtypes.issubdtype(value.dtype, np.integer)
+    spec = spec_of(value)
+    return spec.shape == () and jax.dtypes.issubdtype(spec.dtype, np.integer)

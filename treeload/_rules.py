@@ -69,7 +69,7 @@ class Rule(abc.ABC):
 
     @abc.abstractmethod
     def inverse(self) -> Rule | None:
-        """The rule that turns the destination's layout back into the source's; None where something is lost."""
+        """The rule that turns the destination's layout back; None where something is lost."""
 
     def rename(self, name: Keys) -> Keys | None:
         """Where a slot that holds nothing goes (an explicit None in the source), if this rule takes it."""
@@ -105,11 +105,10 @@ class Rename(Rule):
     ops: tuple[Op, ...]
 
     def __init__(
-        self, source: PatternLike | Sequence[PatternLike], destination: PatternLike, *ops: Op
+        self, source: PatternLike | list[PatternLike], destination: PatternLike, *ops: Op
     ) -> None:
-        several = isinstance(source, list)
         patterns = same_captures(source, "Rename") if isinstance(source, list) else (compile_pattern(source),)
-        if several and not (ops and isinstance(ops[0], Apply)):
+        if isinstance(source, list) and not (ops and isinstance(ops[0], Apply)):
             raise RuleError("Rename([...]) of several leaves needs an Apply that makes one array of them")
         set_fields(
             self, sources=patterns, destination=compile_template(destination, patterns[0]),
@@ -141,7 +140,8 @@ class Rename(Rule):
             names = tuple(leaf.name for leaf in parts)
             try:
                 value = None if fault else derive(self.ops[0], *(leaf.value for leaf in parts))
-                yield Given(name, value if value is None else chain(value, self.ops[1:]), names, fault or None)
+                made = None if value is None else chain(value, self.ops[1:])
+                yield Given(name, made, names, fault or None)
             except RuleError as error:
                 yield Given(name, None, names, str(error))
 
@@ -172,7 +172,8 @@ def turns_round(source: Pattern, destination: Template, *, but: Sequence[str] = 
     ``but``: captures that only one of the two has, since they are an index.
     """
     filled = {part for capture, part in destination.parts if capture}
-    return not source.opaque and not source.wild and filled.difference(but) == set(source.captures).difference(but)
+    kept = filled.difference(but) == set(source.captures).difference(but)
+    return kept and not source.opaque and not source.wild
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,7 +289,8 @@ def parts_by_name(
         if lacking:
             what = " or ".join(map(repr, lacking))
             beside = print_name(everything[0].name)
-            yield name, everything, f"{print_name(name)} lacks a part: nothing is called {what} beside {beside}"
+            fault = f"{print_name(name)} lacks a part: nothing is called {what} beside {beside}"
+            yield name, everything, fault
         elif double:
             two = " and ".join(print_name(leaf.name) for leaf in double[0][:2])
             yield name, everything, f"{two} are the same part of {print_name(name)}"

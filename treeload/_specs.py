@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import math
+from functools import lru_cache
 import warnings
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -105,7 +106,13 @@ def spec_of(value: Any) -> Spec:
 
 def bare(spec: Any) -> Spec:
     """``spec`` with shape and dtype alone, no sharding."""
-    return jax.ShapeDtypeStruct(spec.shape, spec.dtype)
+    return make_spec(tuple(spec.shape), spec.dtype)
+
+
+@lru_cache(maxsize=4096)
+def make_spec(shape: tuple[int, ...], dtype: Any) -> Spec:
+    """A spec; one object for all equal leaves, since making one costs more than what is done with it."""
+    return jax.ShapeDtypeStruct(shape, dtype)
 
 
 def elements(spec: Any) -> int:

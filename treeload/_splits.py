@@ -16,7 +16,6 @@ from treeload._ops import Op, Value, as_ops, chain, derive, inverse_ops
 from treeload._patterns import Pattern, PatternLike, Template, compile_template
 from treeload._rules import (
     Given,
-    Keys,
     Rule,
     Taken,
     checked_axis,

@@ -40,7 +40,7 @@ class Tie(Rule):
     of: tuple[Template, ...]
     ops: tuple[Op, ...]
 
-    def __init__(self, destination: PatternLike, of: PatternLike | Sequence[PatternLike], *ops: Op) -> None:
+    def __init__(self, destination: PatternLike, of: PatternLike | list[PatternLike], *ops: Op) -> None:
         pattern = compile_pattern(destination)
         several = of if isinstance(of, list) else [of]
         if isinstance(of, list) and not (of and ops and isinstance(ops[0], Apply)):

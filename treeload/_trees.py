@@ -96,8 +96,12 @@ def walk(tree: PyTree, *, arrays_tie: bool = True, traced: bool = False) -> Tree
 def _plain(tree: Tree, arrays_tie: bool) -> bool:
     """Whether no array of a hasty walk is there twice, or of a dtype that JAX has not."""
     arrays = tree.values
-    if any(tree.kinds):
-        arrays = [value for value, kind in zip(arrays, tree.kinds, strict=True) if kind == Kind.ARRAY]
+    if tree.variables or any(tree.kinds):  # what a Variable holds is no tie, and was looked at
+        arrays = [
+            value
+            for index, (value, kind) in enumerate(zip(arrays, tree.kinds, strict=True))
+            if kind == Kind.ARRAY and index not in tree.variables
+        ]
     types = set(map(type, arrays))
     if not types <= _ARRAYS:
         arrays = [
@@ -209,7 +213,8 @@ class _Walker:
             self.tree.aliases.setdefault(self.names[known], []).append(name)
 
     def variable(self, variable: nnx.Variable[Any], name: Keys) -> None:
-        known = self.variables.get(id(variable))
+        identity = id(variable)  # once: an audit hook, where one is set, makes it dear
+        known = self.variables.get(identity)
         if known is not None:
             self.variables_shared = True
             self.alias(known[1], known[2], name)
@@ -222,7 +227,7 @@ class _Walker:
             self.slot(value, name, kind_of(value) if isinstance(value, np.ndarray) else Kind.ARRAY)
         else:
             self.visit(value, name, False)
-        self.variables[id(variable)] = (variable, start, len(self.names))
+        self.variables[identity] = (variable, start, len(self.names))
         if _is_optional(type(variable)):
             self.tree.optional.update(self.names[start:])
 
@@ -260,7 +265,7 @@ def variable_value(variable: nnx.Variable[Any]) -> Any:
 
 def _is_ref(raw: Any) -> bool:
     # Flax's question costs more than all else that is done for a leaf, and most are plain arrays.
-    return type(raw) not in _ARRAYS and nnx.graph.is_array_ref(raw)
+    return type(raw) not in _ARRAYS and bool(nnx.graph.is_array_ref(raw))  # type: ignore[attr-defined]  # it is there
 
 
 def rebuild(tree: Tree, values: Sequence[Any]) -> PyTree:

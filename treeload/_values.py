@@ -44,7 +44,7 @@ def equal(first: Any, second: Any) -> bool:
     if any(keys):
         return first.dtype == second.dtype and equal(jax.random.key_data(first), jax.random.key_data(second))
     a, b = _on_host(first), _on_host(second)
-    if a is None and b is None and first.sharding.device_set == second.sharding.device_set:
+    if a is None and b is None and first.devices() == second.devices():
         return bool(_equal_on_device(first, second))
     # One of them is on the host or on other devices: there is no place but the host to compare them at.
     a, b = np.asarray(first).reshape(-1), np.asarray(second).reshape(-1)
@@ -59,8 +59,8 @@ def _on_host(array: Any) -> np.ndarray[Any, Any] | None:
     """The array as NumPy, where that takes no transfer and no gathering of shards; else None."""
     if not isinstance(array, jax.Array):
         return np.asarray(array)
-    devices = array.sharding.device_set
-    return np.asarray(array) if len(devices) == 1 and next(iter(devices)).platform == "cpu" else None
+    platforms = [device.platform for device in array.devices()]
+    return np.asarray(array) if platforms == ["cpu"] else None
 
 
 @jax.jit
@@ -70,7 +70,7 @@ def _magnitude_bits(array: jax.Array) -> jax.Array:
         return _magnitude_bits(array.real) | _magnitude_bits(array.imag)
     if not jnp.issubdtype(array.dtype, jnp.floating):
         return array
-    width = jnp.finfo(array.dtype).bits
+    width = int(jnp.finfo(array.dtype).bits)  # type: ignore[no-untyped-call]  # not annotated there
     bits = jax.lax.bitcast_convert_type(array, jnp.dtype(f"uint{width}"))
     # A few 8-bit floats have no −0.0 and spell NaN as it is spelt elsewhere.
     return jnp.where(jnp.isnan(array), bits, bits & jnp.asarray((1 << (width - 1)) - 1, bits.dtype))

@@ -61,7 +61,9 @@ def tree() -> Any:
 
 
 def destination() -> Any:
-    return {"layers": {"experts": {w: {"kernel": np.zeros((LAYERS, EXPERTS, 3, 2), np.float32)} for w in WEIGHTS}}}
+    return {
+        "layers": {"experts": {w: {"kernel": np.zeros((LAYERS, EXPERTS, 3, 2), np.float32)} for w in WEIGHTS}}
+    }
 
 
 def naive(dst: Any, src: Any) -> Any:

@@ -85,7 +85,9 @@ def test_the_header_ends_on_eight_bytes_and_keeps_the_order(tmp_path: Path) -> N
         assert list(header(path)) == ["z" * length, "a"]
 
 
-@pytest.mark.parametrize("array", [np.arange(6.0).reshape(2, 3).T, np.arange(12.0)[::2], jnp.arange(6.0).reshape(2, 3).T])
+@pytest.mark.parametrize(
+    "array", [np.arange(6.0).reshape(2, 3).T, np.arange(12.0)[::2], jnp.arange(6.0).reshape(2, 3).T]
+)
 def test_arrays_that_are_not_contiguous_are_written_in_c_order(tmp_path: Path, array: Any) -> None:
     write(tmp_path / "a.safetensors", leaving(w=array), {})
     assert read(tmp_path / "a.safetensors")["w"].tolist() == array.tolist()
@@ -121,7 +123,11 @@ def test_no_metadata_is_no_metadata(tmp_path: Path) -> None:
     [
         ([*leaving(**{"a.b": np.zeros(1)}), *leaving(a__b=np.zeros(1))], {}, r"two leaves are both 'a\.b'"),
         (leaving(w=np.zeros(1, np.longdouble)), {}, "no such dtype"),
-        ([(("__metadata__",), bare(spec_of(np.zeros(1))), lambda: np.zeros(1))], {}, "keeps its metadata there"),
+        (
+            [(("__metadata__",), bare(spec_of(np.zeros(1))), lambda: np.zeros(1))],
+            {},
+            "keeps its metadata there",
+        ),
         (leaving(**{"\ud800": np.zeros(1)}), {}, "no valid text"),
         (leaving(w=np.zeros(1)), {"a": object()}, "metadata 'a' cannot be written"),
         (leaving(w=np.zeros(1)), {"a": np.zeros(2)}, "metadata 'a' cannot be written"),
@@ -157,7 +163,9 @@ def test_a_file_that_came_while_it_was_written_is_not_replaced(tmp_path: Path) -
     assert os.listdir(tmp_path) == ["a.safetensors"]
 
 
-@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "no space"), ValueError("ours"), KeyboardInterrupt()])
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "no space"), ValueError("ours"), KeyboardInterrupt()]
+)
 def test_a_failure_in_the_middle_leaves_nothing(tmp_path: Path, error: BaseException) -> None:
     def fails() -> Any:
         raise error

@@ -79,13 +79,15 @@ def of_source(
                 below.setdefault(name[:depth], []).append(name)
     known = set(parameters)
     hits = {node for node, leaves in below.items() if not known.isdisjoint(renamed(node, leaves))}
+    sure = {node for node in hits if node[-1] in kinds}
+    above = {node[:depth] for node in sure for depth in range(len(node))}  # called like a kind, but no such node
 
     def node_of(name: Keys) -> Keys | None:
         nodes = [name[:depth] for depth in range(1, len(name) + 1) if name[:depth] in below]
         choices = (
-            [node for node in nodes if node in hits and node[-1] in kinds],
-            [node for node in nodes if node[-1] in kinds],  # of a parameter that is no more
-            [node for node in nodes if node in hits],  # of a kind that is no more
+            [node for node in nodes if node in sure],
+            [node for node in nodes if node[-1] in kinds and node not in above],  # parameters that are no more
+            [node for node in nodes if node in hits and node not in above],  # a kind that is no more
         )
         return next((choice[0] for choice in choices if choice), None)
 

@@ -12,9 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import jax.numpy as jnp
+
 from treeload._joins import Chain, Index, Join, Piece
 from treeload._names import print_name
-from treeload._ops import Cast, Leaf, Reshape, Transpose, Value, ops_of
+from treeload._ops import Apply, Cast, Leaf, Reshape, Transpose, Value, derive, ops_of
 from treeload._resizes import Slice
 from treeload._rules import Given, Rule, apply_rules
 from treeload._trees import Keys
@@ -197,7 +199,11 @@ def _pair_numbers(
             several = [one for one in several if _in_state(one) == _in_state(name)]
         if not several:
             made.fresh.add(name)
-        made.given += [Given(name, source[one], (one,)) for one in several]
+        for one in several:
+            # What two groups now count apart must not be one array: a jitted step may be given it to free.
+            twice = any(given.taken == (one,) for given in made.given)
+            value = derive(Apply(jnp.copy), source[one]) if twice else source[one]
+            made.given.append(Given(name, value, (one,)))
 
 
 def _alike(name: Keys, stored: Keys, new: _Company, old: _Company) -> bool:

@@ -129,6 +129,7 @@ def plan_optimizer(
     wanted, parameters = _leaves(destination), _leaves(params)
     opened, where = _located(source, subtree, with_step=("step",) in wanted)
     stored = _stored(opened, where)
+    own = {name: tuple(leaf.name[len(where) :]) for name, leaf in stored.items()}
     found = correspond(wanted, parameters, stored, _of_parameters(rules))
     reset = {
         name for name in found.numbers if (hyperparams if is_hyperparameter(name) else count) == "reset"
@@ -136,7 +137,7 @@ def plan_optimizer(
     made = _api.plan(
         destination,
         From(opened, subtree=where) if wanted else [],
-        rules=[_ByParameter(found)] if wanted else [],
+        rules=[_ByParameter(found, own)] if wanted else [],
         policy=_Verdicts(policy, found),
         scope=(lambda name, spec: name not in reset) if reset else None,
     )
@@ -224,7 +225,8 @@ def _stored(source: Source, where: Name) -> dict[Keys, Leaf]:
         leaves = {
             name: leaf for name, leaf in leaves.items() if name[0] == "opt_state" or name == ("step",)
         }
-    return leaves
+    boxed = leaves and all(name[-1:] == ("value",) for name in leaves)
+    return {name[:-1]: leaf for name, leaf in leaves.items()} if boxed else leaves
 
 
 def _of_parameters(rules: Rule | Iterable[Rule]) -> Sequence[Rule]:
@@ -241,19 +243,18 @@ def _of_parameters(rules: Rule | Iterable[Rule]) -> Sequence[Rule]:
 
 @dataclass(frozen=True, eq=False)
 class _ByParameter(Rule):
-    """A rule that says what was decided."""
+    """A rule that says what was decided; ``own`` are the source's names of the leaves it was decided on."""
 
     found: Correspondence
+    own: Mapping[Keys, Keys]
 
     @property
     def patterns(self) -> tuple[Pattern, ...]:
         return (compile_pattern("**"),)
 
     def give(self, taken: Sequence[Taken]) -> Iterator[Given]:
-        values = {leaf.name: leaf.value for leaf in taken}
         for given in self.found.given:
-            if values.keys() >= set(given.taken):
-                yield given
+            yield replace(given, taken=tuple(self.own[name] for name in given.taken))
 
     def inverse(self) -> Rule | None:
         return None

@@ -39,6 +39,7 @@ class Pair:
         against: the names exclude each other, or seem to.
         excluded: they do, whatever numbers are taken to mean.
         custom: they agree by a custom of numbering, not by words.
+        miscounted: one is numbered among several, and the other is not, or otherwise.
     """
 
     source: Module
@@ -50,6 +51,7 @@ class Pair:
     against: bool
     excluded: bool = False
     custom: bool = False
+    miscounted: bool = False
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,7 @@ class _Words:
             if numbered[0].get(stem) != numbered[1].get(stem) or not stem
             for word in numbered[0].get(stem, frozenset()) | numbered[1].get(stem, frozenset())
         }
+        self.several = [_several(side) for side in sides]
         self.soft = {"first", "second"} | self.numbers
         self._cache: dict[Module, frozenset[str]] = {}
 
@@ -173,7 +176,7 @@ class _Words:
         against = conflict(ours, theirs)
         # w1 for gate is a custom, not a word: where one side only counts, that is no certainty.
         counted = ("by_number" in ours) != ("by_number" in theirs)
-        soft = self.soft | {"gate", "up"} if counted else self.soft
+        soft = self.soft | here.guessed | there.guessed | ({"gate", "up"} if counted else set())
         words = form + self._agreement(ours - self.numbers, theirs - self.numbers)
         return Pair(
             here,
@@ -185,6 +188,7 @@ class _Words:
             against=against,
             excluded=conflict(ours - soft, theirs - soft),
             custom=counted and bool(ours & theirs & {"gate", "up"}),
+            miscounted=_numbers(theirs & self.several[0]) != _numbers(ours & self.several[1]),
         )
 
     def _agreement(self, ours: frozenset[str], theirs: frozenset[str]) -> float:
@@ -219,6 +223,15 @@ def _by_stem(words: Iterable[str]) -> dict[str, frozenset[str]]:
         if "#" in word:
             stems[word.split("#")[0]].add(word)
     return {stem: frozenset(group) for stem, group in stems.items()}
+
+
+def _several(words: Iterable[str]) -> frozenset[str]:
+    """The numbered words of which there are several, such as norm1 and norm2."""
+    return frozenset(word for group in _by_stem(words).values() if len(group) > 1 for word in group)
+
+
+def _numbers(words: Iterable[str]) -> list[int]:
+    return sorted(int(word.split("#")[1]) for word in words)
 
 
 # The choice.
@@ -296,7 +309,7 @@ class _Chooser:
         ending = one.source.path[-2:] == one.destination.path[-2:] and len(one.destination.path) > 1
         certain = (
             not one.against
-            and not (one.custom and rivals)
+            and not (one.miscounted or (one.custom and rivals))
             and all(fit.whole and not fit.open for fit in one.fits.values())
             and all(other.excluded or one.sure - other.sure >= _CERTAIN for other in standing)
             and (

@@ -91,7 +91,7 @@ def _changes(source: Shape, destination: Shape) -> Iterator[Change]:
         yield Change("as it is", (Reshape(destination, source=source),))
     if rank == 2:
         turned = source[::-1]
-        if _aligned(turned, destination):
+        if _aligned(turned, destination) and 1 not in source:  # a row has nothing to turn
             yield Change("transposed", (Transpose(), Reshape(destination, source=turned)))
         if len(destination) == 3:  # [heads * size, in] -> [heads, in, size]
             heads, inner, size = destination

@@ -12,7 +12,7 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 
 from treeload._patterns import quote
@@ -92,6 +92,7 @@ class Module:
         path: the module's template.
         leaves: kind -> leaves.
         context: the concepts of all its words.
+        guessed: those of them that its neighbours suggest, and no word of its own says.
         order: its place on its side, so that results do not depend on hashing.
     """
 
@@ -99,6 +100,7 @@ class Module:
     leaves: Mapping[str, Leaves]
     context: frozenset[str]
     order: int = field(compare=False)
+    guessed: frozenset[str] = frozenset()
 
     def __hash__(self) -> int:
         return hash((self.path, self.order))
@@ -222,7 +224,7 @@ def _with_gates(made: list[Module]) -> list[Module]:
     """``w1`` is a gate where a ``w3`` stands beside it, else the way up."""
     parents = {module.path[:-1] for module in made if module.path and module.path[-1] == "w3"}
     return [
-        _replace(module, (module.context - {"gate"}) | {"up"})
+        replace(module, context=(module.context - {"gate"}) | {"up"})
         if module.path and module.path[-1] == "w1" and module.path[:-1] not in parents
         else module
         for module in made
@@ -242,9 +244,9 @@ def _with_neighbours(made: list[Module]) -> list[Module]:
         if alone and module.path[:-1] and HOLE not in module.path[-2]:
             said = frozenset().union(*(other.context for other in others))
             words = said & {"attention", "self", "cross"}
-            if not words and said & {"up", "down", "gate"}:
-                words = frozenset({"mlp"})
-            module = _replace(module, module.context | words)
+            if said & {"up", "down", "gate"}:
+                words = frozenset() if words else frozenset({"mlp"})
+            module = replace(module, context=module.context | words, guessed=words - module.context)
         found.append(module)
     return found
 
@@ -273,7 +275,7 @@ def _with_order_of_norms(made: list[Module]) -> list[Module]:
                 # What follows attention is not attention's, what stands before an MLP not of another layer.
                 misleading = {"pre", "post"} | ({"attention", "self"} if "post_" in norm.path[-1] else set())
                 order[norm.order] = (norm.context - misleading) | {turn}
-    return [_replace(module, order.get(module.order, module.context)) for module in made]
+    return [replace(module, context=order.get(module.order, module.context)) for module in made]
 
 
 def _counted(words: list[str]) -> list[str | None] | None:
@@ -298,7 +300,3 @@ def _turn(text: str) -> str | None:
     if re.search(r"1$", text):
         return "first"
     return None
-
-
-def _replace(module: Module, context: frozenset[str]) -> Module:
-    return Module(module.path, module.leaves, context, module.order)

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias
 from treeload._names import Name, NameLike, as_name
 from treeload._specs import Spec, elements, print_spec
 from treeload.reports._groups import group
-from treeload.reports._page import WIDTH, counted, printable
+from treeload.reports._page import MARGIN, WIDTH, counted, printable, sentence
 
 Kind: TypeAlias = Literal["only in a", "only in b", "shape", "dtype", "values", "equal"]
 
@@ -153,7 +153,8 @@ class Diff:
         return f"{many:,} of {counted(len(self.leaves), 'leaf', 'leaves')} {differ}: {', '.join(parts)}"
 
     def __str__(self) -> str:
-        lines = [self.summary(), f"  a  {printable(self.a)}", f"  b  {printable(self.b)}"]
+        lines = [text.plain for text in sentence(self.summary(), "", hanging=MARGIN)]
+        lines += [f"  a  {printable(self.a)}", f"  b  {printable(self.b)}"]
         for title, leaves in (
             ("only in a", self.only_in_a), ("only in b", self.only_in_b), ("other shapes", self.shapes),
             ("other dtypes", self.dtypes), ("other values", self.values),
@@ -172,17 +173,18 @@ def _listed(leaves: Sequence[LeafDiff]) -> Iterator[str]:
     width = min(max(len(found.title) for found in shown), 46)
     for found in shown:
         members = [leaves[member] for member in found.members]
-        head = f"  {found.title:<{width}}  {_facts(members[0])}"
-        values = _values(members)
-        if len(head) + len(values) + 2 <= WIDTH:
-            yield f"{head}  {values}".rstrip()
-        else:
-            yield head
-            if values:
-                yield f"    {values}"
+        parts = [f"  {found.title:<{width}}", _facts(members[0]), _values(members)]
+        # What does not fit is broken off from the right, column by column.
+        for first in (3, 2, 1):
+            head = "  ".join(parts[:first]).rstrip()
+            if len(head) <= WIDTH or first == 1:
+                yield head
+                if rest := "  ".join(filter(None, parts[first:])):
+                    yield f"    {rest}"
+                break
     if len(groups) > _MOST:
-        rest = sum(len(found.members) for found in groups[_MOST:])
-        yield f"  … and {rest:,} more; .leaves and to_dict() have them all"
+        left = sum(len(found.members) for found in groups[_MOST:])
+        yield f"  … and {left:,} more; .leaves and to_dict() have them all"
 
 
 def _facts(leaf: LeafDiff) -> str:
