@@ -59,7 +59,9 @@ def model_plan() -> tuple[Model, Plan]:
 
 
 @given(tree=trees, data=st.data())
-def test_a_mask_has_the_destinations_structure_and_says_of_each_leaf_what_the_plan_says(tree: Any, data: Any) -> None:
+def test_a_mask_has_the_destinations_structure_and_says_of_each_leaf_what_the_plan_says(
+    tree: Any, data: Any
+) -> None:
     printed = treeload.names(tree)
     loaded = data.draw(st.sets(st.sampled_from(printed))) if printed else set()
     plan = treeload.plan(tree, tree, scope=lambda name, spec: str(name) in loaded)
@@ -101,7 +103,10 @@ def test_absent_slots_stay_absent_and_statics_count_as_kept() -> None:
 
 
 def test_boxes_are_marked_as_a_whole() -> None:
-    params = {"w": nn.Partitioned(jnp.zeros(2), names=("x",)), "v": nn.LogicallyPartitioned(jnp.zeros(1), names=("y",))}
+    params = {
+        "w": nn.Partitioned(jnp.zeros(2), names=("x",)),
+        "v": nn.LogicallyPartitioned(jnp.zeros(1), names=("y",)),
+    }
     mask = treeload.plan(params, {"w": jnp.ones(2)}, policy=NEW).mask()
     assert mask == {"w": True, "v": False}
     tx = optax.masked(optax.trace(0.9), mask)
@@ -150,7 +155,7 @@ def test_for_an_nnx_module_it_is_the_state_that_the_optimizer_is_given_without_i
 
 
 def test_the_filter_selects_the_variables() -> None:
-    model, plan = model_plan()
+    _, plan = model_plan()
     assert list(plan.mask(wrt=nnx.BatchStat)) == ["norm"]
     assert set(plan.mask()) == {"trunk", "norm", "dropout", "head"}
     by_path = plan.mask(wrt=nnx.PathContains("head"))
@@ -189,9 +194,13 @@ def test_a_mask_works_in_an_nnx_optimizer_under_jit(wrap: str) -> None:
     model, plan = model_plan()
     if wrap == "masked":
         frozen = optax.masked(optax.set_to_zero(), plan.mask(wrt=nnx.Param))
-        tx = optax.chain(frozen, optax.masked(optax.adam(0.1), plan.labels(loaded=False, kept=True, wrt=nnx.Param)))
+        tx = optax.chain(
+            frozen, optax.masked(optax.adam(0.1), plan.labels(loaded=False, kept=True, wrt=nnx.Param))
+        )
     else:
-        tx = optax.partition({"loaded": optax.set_to_zero(), "kept": optax.adam(0.1)}, plan.labels(wrt=nnx.Param))
+        tx = optax.partition(
+            {"loaded": optax.set_to_zero(), "kept": optax.adam(0.1)}, plan.labels(wrt=nnx.Param)
+        )
     optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
     before = treeload.state(model)
 

@@ -123,9 +123,7 @@ BOTH = pytest.mark.parametrize("make", [linen, of_nnx], ids=["linen", "nnx"])
 @BOTH
 def test_only_the_head_is_new(make: Callable[[], Training]) -> None:
     plan = make().plan
-    assert {str(e.name) for e in plan.entries if e.action == "keep"} - {"dropout/rngs/count", "dropout/rngs/key"} <= {
-        "head/kernel", "head/bias"
-    }  # fmt: skip
+    assert {str(e.name) for e in plan.entries if e.action == "keep"} == {"head/kernel", "head/bias"}
     assert plan.ok
 
 
@@ -146,9 +144,13 @@ def test_a_wrong_shape_in_the_trunk_is_still_an_error(name: str) -> None:
 
 
 @BOTH
-def test_split_trains_what_was_loaded_and_what_was_kept_by_its_own_optimizer(make: Callable[[], Training]) -> None:
+def test_split_trains_what_was_loaded_and_what_was_kept_by_its_own_optimizer(
+    make: Callable[[], Training],
+) -> None:
     training = make()
-    moved = training.moved(finetune.split_optimizer(training.plan, loaded=optax.adam(1e-4), kept=optax.adam(1e-2)))
+    moved = training.moved(
+        finetune.split_optimizer(training.plan, loaded=optax.adam(1e-4), kept=optax.adam(1e-2))
+    )
     assert moved == pytest.approx({"embed": 1e-4, "layers_0": 1e-4, "layers_1": 1e-4, "head": 1e-2}, rel=0.05)
 
 
@@ -178,7 +180,9 @@ def test_frozen_parameters_do_not_move_and_take_no_optimizer_memory(make: Callab
 
 def test_parameters_in_a_frozen_dict_are_the_same_to_every_optimizer() -> None:
     training = linen(frozen_dict=True)
-    tx = finetune.layerwise(training.plan, finetune.freeze_loaded(training.plan, optax.sgd(1e-2)), order=ORDER)
+    tx = finetune.layerwise(
+        training.plan, finetune.freeze_loaded(training.plan, optax.sgd(1e-2)), order=ORDER
+    )
     assert [name for name, distance in training.moved(tx).items() if distance] == ["head"]
 
 
@@ -208,14 +212,18 @@ def test_the_plan_may_be_of_variables_or_of_a_train_state_around_the_parameters(
 
 
 def test_a_parameter_that_the_plan_does_not_know_is_refused() -> None:
+    params = {"a": jnp.zeros(1), "b": jnp.zeros(1)}
+
+    def step(tx: optax.GradientTransformation) -> None:
+        tx.update(params, tx.init(params), params)
+
     plan = treeload.plan({"a": jnp.zeros(1)}, {"a": jnp.ones(1)})
     for tx in (
         finetune.split_optimizer(plan, loaded=optax.sgd(1.0), kept=optax.sgd(1.0)),
         finetune.layerwise(plan, optax.sgd(1.0), order=["a"]),
     ):
         with pytest.raises(RuleError, match="the optimizer is given b, of which the plan .* knows nothing"):
-            params = {"a": jnp.zeros(1), "b": jnp.zeros(1)}
-            tx.update(params, tx.init(params), params)
+            step(tx)
 
 
 def test_a_part_of_the_parameters_is_enough() -> None:
@@ -275,7 +283,9 @@ def test_the_order_may_be_a_function_and_the_model_stand_for_the_plan(make: Call
     tx = finetune.layerwise(
         training.model, optax.adam(1e-2), decay=0.1, order=lambda name: depth.get(name[0]), others=0.0
     )
-    assert training.moved(tx) == pytest.approx({"embed": 1e-5, "layers_0": 1e-3, "layers_1": 1e-2, "head": 0.0}, rel=0.05)
+    assert training.moved(tx) == pytest.approx(
+        {"embed": 1e-5, "layers_0": 1e-3, "layers_1": 1e-2, "head": 0.0}, rel=0.05
+    )
 
 
 def factors(params: Any, order: Any, **how: Any) -> dict[str, float]:
@@ -333,5 +343,7 @@ def test_a_trunk_alone_is_grafted_and_frozen() -> None:
     trunk = treeload.state(Nnx(5, nnx.Rngs(1)))
     del trunk["head"]
     plan = treeload.plan(model, From(trunk), scope=["embed/**", "layers_*/**"])
-    optimizer = nnx.Optimizer(plan.load(), finetune.freeze_loaded(plan, optax.sgd(1.0, momentum=0.9)), wrt=nnx.Param)
+    optimizer = nnx.Optimizer(
+        plan.load(), finetune.freeze_loaded(plan, optax.sgd(1.0, momentum=0.9)), wrt=nnx.Param
+    )
     assert sorted(np.shape(leaf) for leaf in jax.tree.leaves(optimizer.opt_state)) == [(3,), (3, 3)]

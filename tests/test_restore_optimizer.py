@@ -43,7 +43,7 @@ CHAINS: dict[str, Callable[[], optax.GradientTransformation]] = {
     "adamw": lambda: optax.adamw(0.1, mask=lambda params: jax.tree.map(lambda x: x.ndim > 1, params)),
     "amsgrad": lambda: optax.amsgrad(0.1),
     "masked": lambda: optax.masked(optax.adam(0.1), {"enc": True, "head": True}),
-    "partition": lambda: optax.partition({"x": optax.adam(0.1), "y": optax.adam(1.0)}, {"enc": "x", "head": "y"}),
+    "partition": lambda: optax.partition({"x": optax.adam(0.1), "y": ADAM}, {"enc": "x", "head": "y"}),
     "hyperparams": lambda: optax.inject_hyperparams(optax.adam)(0.1),
     "scheduled": lambda: optax.adam(optax.linear_schedule(1.0, 0.0, 10)),
     "multi_steps": lambda: optax.MultiSteps(optax.adam(0.1), 2).gradient_transformation(),
@@ -113,9 +113,13 @@ def test_adams_moments_and_its_count_survive_every_edit_of_the_chain_and_come_ba
     assert jax.tree.structure(edited) == jax.tree.structure(CHAINS[chain]().init(PARAMS))
     for kind in ("mu", "nu"):
         assert same(moments(edited, kind), moments(state, kind))
-    counts = [int(leaf(edited, str(e.name))) for e in plan.entries if e.name[-1] == "count" and e.action == "load"]
+    counts = [
+        int(leaf(edited, str(e.name))) for e in plan.entries if e.name[-1] == "count" and e.action == "load"
+    ]
     assert counts and set(counts) == {4}
-    again = finetune.plan_optimizer(ADAM, PARAMS, edited, policy=Policy(collision={"0/count": "first"})).load()
+    again = finetune.plan_optimizer(
+        ADAM, PARAMS, edited, policy=Policy(collision={"0/count": "first"})
+    ).load()
     assert all(map(np.array_equal, jax.tree.leaves(again), jax.tree.leaves(state)))
 
 
@@ -139,7 +143,8 @@ def test_a_step_after_restoring_is_the_step_that_would_have_been() -> None:
 
 
 @pytest.mark.parametrize(
-    "make", [optax.sgd, optax.lion, optax.rmsprop, optax.adagrad, optax.adafactor, optax.adadelta, optax.novograd],
+    "make",
+    [optax.sgd, optax.lion, optax.rmsprop, optax.adagrad, optax.adafactor, optax.adadelta, optax.novograd],
     ids=lambda make: make.__name__,
 )  # fmt: skip
 def test_other_optimizers_follow_the_same_rule(make: Any) -> None:
@@ -165,7 +170,9 @@ def test_moments_follow_renames_by_the_rules_of_the_parameters() -> None:
 def test_a_forgotten_rename_is_an_error() -> None:
     params = {"encoder": PARAMS["enc"], "head": PARAMS["head"]}
     plan = finetune.plan_optimizer(ADAM, params, {"opt_state": trained(ADAM)})
-    assert findings(plan) == [("unexpected", f"0/{kind}/enc/{name}") for kind in ("mu", "nu") for name in ("b", "k")]
+    assert findings(plan) == [
+        ("unexpected", f"0/{kind}/enc/{name}") for kind in ("mu", "nu") for name in ("b", "k")
+    ]
     with pytest.raises(LoadError, match="0/mu/enc/{b,k}"):
         plan.load()
 
@@ -207,7 +214,9 @@ def test_dtypes_are_cast_as_the_policy_allows() -> None:
     tx = optax.adam(0.1, mu_dtype=jnp.bfloat16)
     state = finetune.restore_optimizer(tx, PARAMS, {"opt_state": trained(ADAM)})
     assert state[0].mu["enc"]["k"].dtype == jnp.bfloat16 and state[0].mu["enc"]["k"].any()
-    plan = finetune.plan_optimizer(tx, PARAMS, {"opt_state": trained(ADAM)}, policy=Policy(casting={"enc/*": "no"}))
+    plan = finetune.plan_optimizer(
+        tx, PARAMS, {"opt_state": trained(ADAM)}, policy=Policy(casting={"enc/*": "no"})
+    )
     assert findings(plan) == [("dtype", "0/mu/enc/b"), ("dtype", "0/mu/enc/k")]
 
 
@@ -225,7 +234,9 @@ def test_layouts_change_with_the_parameters() -> None:
             assert jax.tree.all(jax.tree.map(np.array_equal, getattr(restored[0], kind), expected))
     back = [Unstack("l/w", "l{i}/q", Transpose()), Unstack("l/v", "l{i}/v")]
     stacked = {"l": {"w": jnp.ones((2, 3, 2)), "v": jnp.ones((2, 2, 3))}}
-    assert finetune.plan_optimizer(ADAM, old, {"opt_state": trained(ADAM, stacked)}, rules=back).coverage == 1.0
+    assert (
+        finetune.plan_optimizer(ADAM, old, {"opt_state": trained(ADAM, stacked)}, rules=back).coverage == 1.0
+    )
 
 
 @pytest.mark.parametrize("op", [Apply(lambda x: 2 * x), Resize(3, axis=1, grid=None)])
@@ -235,7 +246,9 @@ def test_an_op_that_computes_is_refused_for_moments(op: Any) -> None:
     plan = finetune.plan_optimizer(ADAM, PARAMS, source, rules=rules)
     assert findings(plan) == [("rule", "0/mu/enc/k"), ("rule", "0/nu/enc/k")]
     assert "changes the parameter's values" in plan.errors[0].message
-    state = finetune.restore_optimizer(ADAM, PARAMS, source, rules=rules, policy=Policy(rule={"enc/k": "ignore"}))
+    state = finetune.restore_optimizer(
+        ADAM, PARAMS, source, rules=rules, policy=Policy(rule={"enc/k": "ignore"})
+    )
     assert not state[0].mu["enc"]["k"].any() and state[0].mu["enc"]["b"].any()
 
 
@@ -245,7 +258,9 @@ def test_a_layout_is_not_applied_to_moments_of_another_shape_than_the_parameter(
     plan = finetune.plan_optimizer(tx, params, trained(tx, params), rules=[Rename("w", "w", Transpose())])
     assert {finding.name[-2] for finding in plan.errors} == {"v_row", "v_col", "v"}
     assert "for the parameter, and its v_row has another shape" in plan.errors[0].message
-    assert finetune.plan_optimizer(tx, params, trained(tx, params), rules=[Rename("w", "w", Cast("float32"))]).ok
+    assert finetune.plan_optimizer(
+        tx, params, trained(tx, params), rules=[Rename("w", "w", Cast("float32"))]
+    ).ok
 
 
 def test_rules_of_leaves_without_state_and_ties_do_no_harm() -> None:
@@ -291,12 +306,9 @@ def test_the_counts_of_two_groups_go_with_their_parameters() -> None:
     def grouped(**groups: str) -> optax.GradientTransformation:
         return optax.partition({label: optax.adam(0.1) for label in groups.values()}, groups)
 
-    state = trained(grouped(enc="x", head="y"))
-    inner = state.inner_states
-    state = state._replace(inner_states={
-        label: inner[label]._replace(inner_state=(inner[label].inner_state[0]._replace(count=jnp.array(count)), *inner[label].inner_state[1:]))
-        for label, count in (("x", 1), ("y", 2))
-    })  # fmt: skip
+    state = treeload.state(trained(grouped(enc="x", head="y")))
+    for label, count in (("x", 1), ("y", 2)):
+        state["inner_states"][label]["inner_state"]["0"]["count"] = jnp.array(count)
     restored = finetune.restore_optimizer(grouped(enc="z", head="x"), PARAMS, state)
     assert int(restored.inner_states["z"].inner_state[0].count) == 1
     assert int(restored.inner_states["x"].inner_state[0].count) == 2
@@ -317,7 +329,9 @@ def test_two_stored_moments_of_one_kind_are_a_collision() -> None:
     twice = optax.chain(optax.trace(0.9), optax.trace(0.5))
     plan = finetune.plan_optimizer(optax.trace(0.9), PARAMS, trained(twice))
     assert findings(plan) == [("collision", f"trace/{name}") for name in ("enc/b", "enc/k", "head/k")]
-    first = finetune.restore_optimizer(optax.trace(0.9), PARAMS, trained(twice), policy=Policy(collision="first"))
+    first = finetune.restore_optimizer(
+        optax.trace(0.9), PARAMS, trained(twice), policy=Policy(collision="first")
+    )
     assert same(moments(first, "trace"), moments(trained(twice)[0], "trace"))
 
 
@@ -336,7 +350,11 @@ def test_two_of_a_kind_that_stay_where_they_are_are_none() -> None:
 
 
 def test_parameters_that_are_called_like_kinds_and_fields_do_no_harm() -> None:
-    params = {"mu": {"nu": jnp.ones(1), "count": jnp.ones(2)}, "nu": jnp.ones(3), "k": {"mu": {"nu": jnp.ones(4)}}}
+    params = {
+        "mu": {"nu": jnp.ones(1), "count": jnp.ones(2)},
+        "nu": jnp.ones(3),
+        "k": {"mu": {"nu": jnp.ones(4)}},
+    }
     state = trained(ADAM, params)
     restored = finetune.restore_optimizer(optax.chain(optax.clip(1.0), ADAM), params, {"opt_state": state})
     assert all(map(np.array_equal, jax.tree.leaves(restored), jax.tree.leaves(state)))
@@ -348,7 +366,9 @@ def test_parameters_that_are_called_like_kinds_and_fields_do_no_harm() -> None:
 def test_a_source_without_optimizer_state_is_an_error() -> None:
     plan = finetune.plan_optimizer(ADAM, PARAMS, {"params": PARAMS})
     assert findings(plan) == [("rule", "")]
-    assert finetune.restore_optimizer(optax.sgd(0.1), PARAMS, {"params": PARAMS}) == optax.sgd(0.1).init(PARAMS)
+    assert finetune.restore_optimizer(optax.sgd(0.1), PARAMS, {"params": PARAMS}) == optax.sgd(0.1).init(
+        PARAMS
+    )
 
 
 def test_of_several_states_one_must_be_chosen() -> None:
@@ -372,7 +392,9 @@ def test_a_from_gives_a_place_and_nothing_else(how: Any) -> None:
 
 def test_a_stored_state_whose_variables_were_no_boxes_is_understood() -> None:
     def boxed(node: Any) -> Any:
-        return {key: boxed(child) for key, child in node.items()} if isinstance(node, dict) else {"value": node}
+        return (
+            {key: boxed(child) for key, child in node.items()} if isinstance(node, dict) else {"value": node}
+        )
 
     state = trained(ADAM)
     restored = finetune.restore_optimizer(ADAM, PARAMS, {"opt_state": boxed(treeload.state(state))})
@@ -383,7 +405,9 @@ def test_a_stored_state_whose_variables_were_no_boxes_is_understood() -> None:
 
 
 def test_a_train_state_continues_from_a_checkpoint_with_another_chain(tmp_path: Path) -> None:
-    old = TrainState.create(apply_fn=lambda: None, params=PARAMS, tx=ADAM).replace(opt_state=trained(ADAM), step=4)
+    old = TrainState.create(apply_fn=lambda: None, params=PARAMS, tx=ADAM).replace(
+        opt_state=trained(ADAM), step=4
+    )
     treeload.save(tmp_path / "run", old)
     tx = optax.chain(optax.clip(1.0), optax.adamw(0.01))
     params = treeload.load(PARAMS, From(tmp_path / "run", subtree="params"))
@@ -420,7 +444,10 @@ def test_an_nnx_optimizer_continues_from_a_checkpoint_with_another_chain(tmp_pat
     restored = finetune.restore_optimizer(fresh, model, tmp_path / "run")
     assert isinstance(restored, nnx.Optimizer) and restored is not fresh
     assert int(restored.step[...]) == 1 and int(fresh.step[...]) == 0
-    ours, theirs = treeload.state(restored)["opt_state"]["1"]["0"], treeload.state(optimizer)["opt_state"]["0"]
+    ours, theirs = (
+        treeload.state(restored)["opt_state"]["1"]["0"],
+        treeload.state(optimizer)["opt_state"]["0"],
+    )
     assert jax.tree.all(jax.tree.map(np.array_equal, ours, theirs))
     step(model, restored)
     assert int(restored.step[...]) == 2
@@ -457,7 +484,9 @@ def test_the_states_of_both_apis_are_the_same_to_it() -> None:
     assert (as_states[0].mu["head"]["kernel"][...] == as_dicts[0].mu["head"]["kernel"]).all()
     back = finetune.restore_optimizer(nnx.Optimizer(model, ADAM, wrt=nnx.Param), model, as_dicts)
     assert int(back.step[...]) == 0  # there was none
-    assert (treeload.state(back)["opt_state"]["0"]["mu"]["head"]["bias"] == as_dicts[0].mu["head"]["bias"]).all()
+    assert (
+        treeload.state(back)["opt_state"]["0"]["mu"]["head"]["bias"] == as_dicts[0].mu["head"]["bias"]
+    ).all()
 
 
 def test_a_module_in_place_of_its_parameters_is_a_type_error() -> None:
@@ -478,7 +507,10 @@ def test_planning_reads_nothing_and_makes_nothing() -> None:
 def test_moments_lie_where_their_parameters_do() -> None:
     mesh = jax.make_mesh((8,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
     sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("x"))
-    params = {"w": jax.device_put(jnp.ones((8, 2)), sharding), "new": jax.device_put(jnp.ones((16,)), sharding)}
+    params = {
+        "w": jax.device_put(jnp.ones((8, 2)), sharding),
+        "new": jax.device_put(jnp.ones((16,)), sharding),
+    }
     old = trained(ADAM, {"w": jnp.ones((8, 2))})
     state = finetune.restore_optimizer(optax.adamw(0.1), params, {"opt_state": old})
     assert {leaf.sharding for leaf in (state[0].mu["w"], state[0].nu["w"], state[0].mu["new"])} == {sharding}

@@ -224,13 +224,24 @@ def test_a_square_kernel_that_matches_by_name_is_turned_where_the_others_must_be
     found = _suggest({"a/weight": (4, 8), "b/weight": (4, 4)}, {"a/weight": (8, 4), "b/weight": (4, 4)})
     turned = [rule for rule in found if rule.patterns[0].matches("b/weight")]
     assert [rule.ops for rule in turned if isinstance(rule, Rename)] == [(Transpose(),)]
-    assert turned[0] not in found.certain
+
+
+def test_a_capture_does_not_take_what_matches_already() -> None:
+    there = {"a/0/w": (4,), "a/1/w": (4, 8), "a/2/w": (8, 2), "a/last/w": (8, 4)}
+    found = _suggest(there, {"a/0/w": (4,), "a/1/w": (8, 4), "a/2/w": (2, 8), "a/last/w": (8, 4)})
+    assert _loads(there, {"a/0/w": (4,), "a/1/w": (8, 4), "a/2/w": (2, 8), "a/last/w": (8, 4)}, found) == {
+        name: name for name in there
+    }
 
 
 @pytest.mark.parametrize(
     ("source", "destination", "axes"),
-    [((8, 3, 5, 5), (5, 5, 3, 8), (2, 3, 1, 0)), ((8, 3, 5), (5, 3, 8), ()), ((8, 3, 2, 5, 5), (2, 5, 5, 3, 8), (2, 3, 4, 1, 0))],
-)  # fmt: skip
+    [
+        ((8, 3, 5, 5), (5, 5, 3, 8), (2, 3, 1, 0)),
+        ((8, 3, 5), (5, 3, 8), ()),
+        ((8, 3, 2, 5, 5), (2, 5, 5, 3, 8), (2, 3, 4, 1, 0)),
+    ],
+)
 def test_convolutions_go_from_channels_first_to_last(
     source: tuple[int, ...], destination: tuple[int, ...], axes: tuple[int, ...]
 ) -> None:
@@ -329,6 +340,12 @@ def test_statistics_of_a_batch_norm_go_to_their_own_collection() -> None:
     }  # fmt: skip
 
 
+def test_rules_that_are_given_stand_first() -> None:
+    given_ = Rename("x", "y")
+    found = suggest(_specs({"a/w": (3,)}), _specs({"p/a/w": (3,)}), given=[given_])
+    assert found[0] is given_ and len(found) == 2 and found.reasons[0] == "as given"
+
+
 # What must not mislead it.
 
 
@@ -407,7 +424,8 @@ def test_forty_thousand_experts_are_three_decisions() -> None:
     found = suggest(destination, source)
     assert time.perf_counter() - start < 20
     assert {repr(rule) for rule in found.certain} == {
-        f"Stack('model/layers/{{i}}/mlp/experts/{{j}}/{part}_proj/weight', 'layers/moe/{part}/kernel', Transpose(), axis=0)"
+        f"Stack('model/layers/{{i}}/mlp/experts/{{j}}/{part}_proj/weight', "
+        f"'layers/moe/{part}/kernel', Transpose(), axis=0)"
         for part in parts
     }
 

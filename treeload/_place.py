@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from treeload._specs import is_abstract
+from treeload._specs import is_abstract, is_key
 
 
 def sharding_of(like: Any) -> jax.sharding.Sharding | None:
@@ -75,20 +75,18 @@ def to_device(array: Any, like: Any) -> jax.Array:
     if isinstance(array, jax.Array) and stays(array, like):
         return array
     wanted = sharding_of(like)
+    placed: jax.Array
     if wanted is not None:
-        return jax.device_put(array, wanted)
-    if isinstance(array, jax.Array):
-        if is_key(array):
-            return jax.random.wrap_key_data(
-                jnp.asarray(np.asarray(jax.random.key_data(array))), impl=jax.random.key_impl(array)
-            )
-        array = np.asarray(array)  # what is committed elsewhere becomes uncommitted by way of the host
-    return jnp.asarray(array) if array.nbytes < 1 << 16 else jax.device_put(array)
-
-
-def is_key(array: jax.Array) -> bool:
-    """Whether these are typed PRNG keys."""
-    return jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key)
+        placed = jax.device_put(array, wanted)
+        return placed
+    # What is committed elsewhere becomes uncommitted by way of the host.
+    if is_key(array.dtype):
+        data = jnp.asarray(np.asarray(jax.random.key_data(array)))
+        placed = jax.random.wrap_key_data(data, impl=jax.random.key_impl(array))
+        return placed
+    host = np.asarray(array)
+    placed = jnp.asarray(host) if host.nbytes < 1 << 16 else jax.device_put(host)
+    return placed
 
 
 def to_default_device(arrays: Sequence[np.ndarray[Any, Any]]) -> list[jax.Array]:

@@ -431,7 +431,8 @@ class Plan:
             TypeError: as ``mask``.
         """
         changed = {
-            name for entry in self.entries if entry.action != Action.KEEP for name in (entry.name, *entry.aliases)
+            name for entry in self.entries if entry.action != Action.KEEP
+            for name in (entry.name, *entry.aliases)
         }  # fmt: skip
         return marked(
             self.tree.root, lambda names: loaded if names and changed.issuperset(names) else kept, wrt

@@ -104,9 +104,7 @@ class Rename(Rule):
     destination: Template
     ops: tuple[Op, ...]
 
-    def __init__(
-        self, source: PatternLike | list[PatternLike], destination: PatternLike, *ops: Op
-    ) -> None:
+    def __init__(self, source: PatternLike | list[PatternLike], destination: PatternLike, *ops: Op) -> None:
         patterns = same_captures(source, "Rename") if isinstance(source, list) else (compile_pattern(source),)
         if isinstance(source, list) and not (ops and isinstance(ops[0], Apply)):
             raise RuleError("Rename([...]) of several leaves needs an Apply that makes one array of them")

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import enum
 import math
-from functools import lru_cache
 import warnings
+from functools import lru_cache
 from typing import Any, Literal, TypeAlias, get_args
 
 import jax

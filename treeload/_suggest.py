@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from treeload._names import print_name
 from treeload._rules import Keys, Rename, Rule
 from treeload._specs import Spec
 from treeload._ties import Tie
@@ -74,12 +75,16 @@ class Suggestions(tuple[Rule, ...]):
     __repr__ = __str__
 
 
-def suggest(destination: Mapping[Keys, Spec], source: Mapping[Keys, Spec]) -> Suggestions:
+def suggest(
+    destination: Mapping[Keys, Spec], source: Mapping[Keys, Spec], *, given: Sequence[Rule] = ()
+) -> Suggestions:
     """Rules under which ``source`` would feed ``destination``, as far as names and shapes tell.
 
     Args:
         destination: every array leaf of the destination, tied ones once.
         source: every array leaf of the source, under the names that rules would see.
+        given: rules that stand before the suggested ones. What they take and feed must be left out of
+            the two sides.
 
     >>> import jax, numpy as np
     >>> spec = lambda *shape: jax.ShapeDtypeStruct(shape, np.float32)
@@ -89,7 +94,13 @@ def suggest(destination: Mapping[Keys, Spec], source: Mapping[Keys, Spec]) -> Su
         Rename('model/up/weight', 'up/kernel', Transpose()),
     ]
     """
-    return _Inference(destination, source).run()
+    found = _Inference(destination, source).run()
+    return Suggestions(
+        (*given, *found),
+        certain=(*given, *found.certain),
+        reasons=(*("as given" for _ in given), *found.reasons),
+        ambiguous=found.ambiguous,
+    )
 
 
 class _Inference:
@@ -106,10 +117,11 @@ class _Inference:
         self.singles: list[Draft] = []
         self.ambiguous: list[Ambiguity] = []
         self.every = False
+        self.turned: set[Keys] = set()  # held, and to be transposed
 
     def run(self) -> Suggestions:
         if not self.destination or not self.source:
-            return self.result([])
+            return self.result([], [])
         theirs, ours = modules(self.destination), modules(self.source)
         fused = list(fusions(theirs, ours))
         theirs, ours = _without(theirs, ours, fused)
@@ -132,22 +144,30 @@ class _Inference:
             self.draft(decision, trusted)
         for group in (*pairing.open, *again.open):
             self.ambiguous.append(_ambiguity(group))
-        return self.result([*held, *self.ties(decisions, theirs)], held=bool(held))
+        return self.result(held, list(self.ties(decisions, theirs)))
 
-    def result(self, more: Sequence[Draft], *, held: bool = False) -> Suggestions:
+    def result(self, held: Sequence[Draft], more: Sequence[Draft]) -> Suggestions:
         taken = {name for draft in self.singles for name in draft.takes}
         untouched = [] if not self.singles else self.untouched(taken)
-        found = (
-            [*more, *gathered(self.singles, untouched)]
-            if held
-            else [*gathered(self.singles, untouched), *more]
-        )
+        rules = gathered(self.singles, untouched)
+        found = [*held, *self.shields(rules), *rules, *more]
         return Suggestions(
             (draft.rule for draft in found),
             certain=(draft.rule for draft in found if draft.certain),
             reasons=(draft.reason for draft in found),
             ambiguous=self.ambiguous,
         )
+
+    def shields(self, rules: Sequence[Draft]) -> list[Draft]:
+        """A rule for each leaf that matches already and that a capture would take: it keeps its name."""
+        patterns = [pattern for draft in rules for pattern in draft.rule.patterns if pattern.captures]
+        kept = [
+            name
+            for name in self.held
+            if name not in self.turned and any(pattern.matches(print_name(name)) for pattern in patterns)
+        ]
+        reasons = ("it matches already, and a rule below would take it",)
+        return [Draft(Rename(name, name), (print_name(name),), 1, True, reasons) for name in kept]
 
     def untouched(self, taken: set[str]) -> list[str]:
         """Examples of what no draft takes."""
@@ -226,9 +246,11 @@ class _Inference:
                     else None
                 )
                 if turned is not None and turned.certain and turned.change.ops:
-                    rule = Rename(leaves.text(), leaves.text(), *turned.change.ops)
                     reasons = ("of the same name", turned.why)
-                    found.append(Draft(rule, examples(leaves), len(leaves.shapes), False, reasons))
+                    for name in leaves.names():
+                        rule = Rename(name, name, *turned.change.ops)
+                        found.append(Draft(rule, (print_name(name),), 1, True, reasons))
+                        self.turned.add(name)
         return found
 
     def ties(self, decisions: Sequence[Decision], theirs: Sequence[Module]) -> Iterator[Draft]:

@@ -416,19 +416,16 @@ def graph_children(node: Any) -> list[tuple[str, Any]]:
     To Flax an attribute that is a tracer is static, and ``nnx.eval_shape`` leaves it behind as it is: an
     array attribute of an abstract Module is a dead tracer. It is data here, and so is a spec.
     """
-    if not _is_pytree_object(node):
-        items, _ = nnx.graph.get_node_impl(node).flatten(node)
-        return [(str(key), child) for key, child in items if not str(key).startswith(_INTERNAL)]
+    whole = not _is_pytree_object(node)  # Flax marks nothing in it, and takes all of it for data
     is_data = _is_data(node)
-    if not is_data:  # a Flax that keeps its books elsewhere
+    if not (whole or is_data):  # a Flax that keeps its books elsewhere
         children = _open_one_level(node, ())
         return [(key, child) for key, child in children if not key.startswith(_INTERNAL)]
-    children = []
-    for key, child in vars(node).items():  # three times faster than by JAX's flattening
-        if (key in is_data and is_data[key] and not key.startswith(_INTERNAL)) or isinstance(
-            child, _UNMARKED
-        ):
-            children.append((key, child))
+    children = [  # three times faster than by JAX's flattening
+        (key, child)
+        for key, child in vars(node).items()
+        if (whole or is_data.get(key) or isinstance(child, _UNMARKED)) and not key.startswith(_INTERNAL)
+    ]
     children.sort(key=_by_number if getattr(node, "_pytree__has_int_keys", False) else _by_key)
     return children
 

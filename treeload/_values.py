@@ -67,7 +67,7 @@ def _on_host(array: Any) -> np.ndarray[Any, Any] | None:
 def _magnitude_bits(array: jax.Array) -> jax.Array:
     """The bits of each element but its sign: zero for 0 and −0.0 only."""
     if jnp.issubdtype(array.dtype, jnp.complexfloating):
-        return _magnitude_bits(array.real) | _magnitude_bits(array.imag)
+        return jnp.bitwise_or(_magnitude_bits(array.real), _magnitude_bits(array.imag))
     if not jnp.issubdtype(array.dtype, jnp.floating):
         return array
     width = int(jnp.finfo(array.dtype).bits)  # type: ignore[no-untyped-call]  # not annotated there
@@ -103,4 +103,5 @@ def _same(first: jax.Array, second: jax.Array) -> jax.Array:
         return (_same(first.real, second.real) & _same(first.imag, second.imag)) | nan
     # By bits, since a comparison of values may flush denormals; 0 and −0.0 are one value all the same.
     x, y = _magnitude_bits(first), _magnitude_bits(second)
-    return ((x == y) & ((jnp.signbit(first) == jnp.signbit(second)) | (x == 0))) | nan
+    same: jax.Array = (x == y) & ((jnp.signbit(first) == jnp.signbit(second)) | (x == 0))
+    return same | nan

@@ -80,7 +80,7 @@ class View(Source):
         return cls([graft.source for graft in grafts], values, _ties(values, offers), offers)
 
     def opened(self, wanted: Collection[Name]) -> View:
-        """The view in which a stored box is its leaf, as in a load: ``kernel`` is wanted, ``kernel/value`` there."""
+        """The view with its boxes open, as in a load: ``kernel`` is wanted, and ``kernel/value`` is there."""
         leftover = {tuple(name) for name in self._values.keys() - set(wanted)}
         if self._offers is None or not any(name[-1:] == ("value",) for name in leftover):
             return self

@@ -53,7 +53,7 @@ class SourceConformance:
     dtypes: tuple[str, ...] = _DTYPES
 
     def make(self, directory: Path, leaves: Mapping[Name, np.ndarray[Any, Any]]) -> Source:
-        """Writes ``leaves`` below ``directory`` (empty, existing) in the format; the source that reads them."""
+        """Writes ``leaves`` below ``directory``, an empty folder; the source that reads them."""
         raise NotImplementedError("write make() in your subclass")
 
     @pytest.fixture

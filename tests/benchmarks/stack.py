@@ -37,7 +37,6 @@ class Names(treeload.Source):
     """A source that knows its names and shapes already, as one of a file that was opened."""
 
     label = "a mixture of experts"
-    metadata: dict[str, Any] = {}
 
     def __init__(self) -> None:
         spec = jax.ShapeDtypeStruct((2, 3), np.float32)

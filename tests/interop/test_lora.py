@@ -1,4 +1,4 @@
-"""Adapters of Flax NNX: a base checkpoint below them, the adapters alone, and both merged into plain layers."""
+"""Adapters of Flax NNX: a base checkpoint below them, the adapters alone, both merged into plain layers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ class Net(nnx.Module):
     """Two layers, the first of which may have an adapter, and a head that never has one."""
 
     def __init__(self, rngs: nnx.Rngs, *, adapted: bool) -> None:
-        linear: Any = (lambda *size, rngs: nnx.LoRALinear(*size, lora_rank=2, rngs=rngs)) if adapted else nnx.Linear
+        linear: Any = (
+            (lambda *size, rngs: nnx.LoRALinear(*size, lora_rank=2, rngs=rngs)) if adapted else nnx.Linear
+        )
         self.blocks = nnx.List([linear(3, 3, rngs=rngs), linear(3, 3, rngs=rngs)])
         self.head = nnx.Linear(3, 2, rngs=rngs)
 
@@ -79,7 +81,9 @@ def test_the_plan_freezes_the_base_and_trains_the_adapters(base: Path) -> None:
     optimizer.update(model, nnx.grad(lambda model: (model(X) ** 2).sum())(model))
     assert np.array_equal(model.head.kernel[...], Net(nnx.Rngs(0), adapted=False).head.kernel[...])
     assert model.blocks[0].lora.lora_b[...].any()
-    assert len([leaf for leaf in jax.tree.leaves(optimizer.opt_state) if leaf.ndim]) == 8  # 2 moments of 4 adapters
+    assert (
+        len([leaf for leaf in jax.tree.leaves(optimizer.opt_state) if leaf.ndim]) == 8
+    )  # 2 moments of 4 adapters
 
 
 def test_adapters_are_saved_and_loaded_alone(base: Path, tmp_path: Path) -> None:
@@ -130,8 +134,13 @@ def test_an_adapter_around_a_module_is_merged_by_its_own_names() -> None:
 
 
 def test_the_product_is_scaled_and_the_kernel_keeps_its_dtype() -> None:
-    src = {"kernel": jnp.ones((2, 2), jnp.bfloat16), "lora": {"lora_a": jnp.ones((2, 1)), "lora_b": jnp.ones((1, 2))}}
-    plan = treeload.plan({"kernel": jnp.zeros((2, 2), jnp.bfloat16)}, src, rules=finetune.merge_lora(scale=0.5))
+    src = {
+        "kernel": jnp.ones((2, 2), jnp.bfloat16),
+        "lora": {"lora_a": jnp.ones((2, 1)), "lora_b": jnp.ones((1, 2))},
+    }
+    plan = treeload.plan(
+        {"kernel": jnp.zeros((2, 2), jnp.bfloat16)}, src, rules=finetune.merge_lora(scale=0.5)
+    )
     assert not plan["kernel"].cast
     assert plan.load()["kernel"].tolist() == [[1.5, 1.5], [1.5, 1.5]]
 
@@ -147,7 +156,9 @@ def test_a_part_that_is_missing_is_named(part: str) -> None:
 
 def test_shapes_that_cannot_be_multiplied_are_found_before_any_read() -> None:
     lora = {"lora_a": jnp.ones((2, 1)), "lora_b": jnp.ones((3, 2))}
-    plan = treeload.plan({"kernel": jnp.zeros((2, 2))}, {"kernel": jnp.ones((2, 2)), "lora": lora}, rules=finetune.merge_lora())
+    plan = treeload.plan(
+        {"kernel": jnp.zeros((2, 2))}, {"kernel": jnp.ones((2, 2)), "lora": lora}, rules=finetune.merge_lora()
+    )
     assert [finding.kind for finding in plan.errors] == ["rule"]
 
 

@@ -29,6 +29,7 @@ from treeload.demo._minilm import (
 )
 from treeload.demo._sentences import QUERY, SENTENCES, Tokenise, token_ids
 from treeload.demo._small import SMALL, words, write_small_bert
+from treeload.reports._text import plan_rich
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def _pretrained(console: Console, scratch: Path, *, small: bool) -> Pretrained:
 def _restore(console: Console, pretrained: Pretrained) -> Bert:
     _head(console, "Plan")
     plan = treeload.plan(abstract_bert(pretrained.config), pretrained.weights, rules=RULES, policy=POLICY)
-    console.print(str(plan), markup=False, highlight=False, soft_wrap=True)
+    console.print(plan_rich(plan), soft_wrap=True)
     model: Bert = plan.load()
     _say(console, f"\nLoaded {len(plan.entries)} leaves into a model that held no arrays before.")
     return model

@@ -1,10 +1,10 @@
 """What the leaves of an optimizer's state are, told from names alone.
 
-Owns the two sorts of leaves. A **moment** belongs to one parameter: its name ends in the parameter's, and the key
-before that is its kind (``mu``, ``nu``, ``trace``, ``ema`` ..., the field of optax's state). A **number** belongs
-to the whole (``count``, ``mini_step``, ``hyperparams/learning_rate``). Stored states have lost their types, so
-nothing but names is looked at; what stands before the kind (``1/0``, ``inner_states/x/inner_state/0``) is where the
-chain has it today, and no part of what it is.
+Owns the two sorts of leaves. A **moment** belongs to one parameter: its name ends in the parameter's, and
+the key before that is its kind (``mu``, ``nu``, ``trace``, ``ema`` ..., the field of optax's state). A
+**number** belongs to the whole (``count``, ``mini_step``, ``hyperparams/learning_rate``). Stored states
+have lost their types, so nothing but names is looked at; what stands before the kind (``1/0``,
+``inner_states/x/inner_state/0``) is where the chain has it today, and no part of what it is.
 """
 
 from __future__ import annotations
@@ -80,13 +80,17 @@ def of_source(
     known = set(parameters)
     hits = {node for node, leaves in below.items() if not known.isdisjoint(renamed(node, leaves))}
     sure = {node for node in hits if node[-1] in kinds}
-    above = {node[:depth] for node in sure for depth in range(len(node))}  # called like a kind, but no such node
+    above = {
+        node[:depth] for node in sure for depth in range(len(node))
+    }  # called like a kind, but no such node
 
     def node_of(name: Keys) -> Keys | None:
         nodes = [name[:depth] for depth in range(1, len(name) + 1) if name[:depth] in below]
         choices = (
             [node for node in nodes if node in sure],
-            [node for node in nodes if node[-1] in kinds and node not in above],  # parameters that are no more
+            [
+                node for node in nodes if node[-1] in kinds and node not in above
+            ],  # parameters that are no more
             [node for node in nodes if node in hits and node not in above],  # a kind that is no more
         )
         return next((choice[0] for choice in choices if choice), None)

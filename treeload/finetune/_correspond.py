@@ -1,9 +1,9 @@
 """Which stored leaf of an optimizer's state belongs to which leaf of a new one.
 
-Owns the decisions: moments by kind and parameter, numbers by their key and the company they keep. Refuses to
-own how leaves are told apart (``_anatomy``) and everything after the names: shapes, dtypes, verdicts and the load
-are treeload's own (``_restore`` hands them over). Where two could be meant it does not choose: either both are
-given, which is a ``collision``, or none, which is a ``rule`` that could not be applied.
+Owns the decisions: moments by kind and parameter, numbers by their key and the company they keep. Refuses
+to own how leaves are told apart (``_anatomy``) and everything after the names: shapes, dtypes, verdicts and
+the load are treeload's own (``_restore`` hands them over). Where two could be meant it does not choose:
+either both are given, which is a ``collision``, or none, which is a ``rule`` that could not be applied.
 """
 
 from __future__ import annotations
@@ -123,7 +123,9 @@ def _pair_moments(
             if len(names) == 1:
                 pairs = candidates
             elif _same_names(names, by_name):
-                pairs = [one for stored_name, one in by_name.items() if _in_state(stored_name) == _in_state(name)]
+                pairs = [
+                    one for stored_name, one in by_name.items() if _in_state(stored_name) == _in_state(name)
+                ]
             else:
                 taken = tuple(each for one in candidates for each in one.taken)
                 made.given.append(Given(name, None, taken, _ambiguous(kind, parameter, names, by_name)))
@@ -189,9 +191,7 @@ def _company(anatomy: Anatomy, places: Mapping[Moment, list[Keys]]) -> _Company:
     )
 
 
-def _pair_numbers(
-    made: Correspondence, new: _Company, old: _Company, source: Mapping[Keys, Leaf]
-) -> None:
+def _pair_numbers(made: Correspondence, new: _Company, old: _Company, source: Mapping[Keys, Leaf]) -> None:
     candidates = {name: [one for one in old.moments if _alike(name, one, new, old)] for name in new.moments}
     for name, several in candidates.items():
         rivals = [each for each, theirs in candidates.items() if theirs == several]
@@ -253,7 +253,9 @@ def _leave_the_rest(
         if (kind, parameter) in places:
             continue
         for one in several:
-            values = [(one.taken, one.value)] if one.value is not None else [((n,), source[n]) for n in one.taken]
+            values = (
+                [(one.taken, one.value)] if one.value is not None else [((n,), source[n]) for n in one.taken]
+            )
             for names, value in values:
                 name = leave((*one.node, *parameter), value, names)
                 made.parameter[name] = parameter

@@ -1,7 +1,7 @@
 """Adapters merged into the weights that they adapt.
 
-Owns one rule: three leaves that were trained apart become one. Modules without an adapter pass through, so it can
-be given for a whole model of which some layers are adapted.
+Owns one rule: three leaves that were trained apart become one. Modules without an adapter pass through, so
+it can be given for a whole model of which some layers are adapted.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def merge_lora(
 ) -> Rule:
     """The rule by which ``kernel + scale * (a @ b)`` loads into a model without adapters.
 
-    The defaults are the names of ``nnx.LoRALinear``. A kernel without an adapter is only renamed. The result has
-    the kernel's dtype. There is no way back.
+    The defaults are the names of ``nnx.LoRALinear``. A kernel without an adapter is only renamed. The
+    result has the kernel's dtype. There is no way back.
 
     Args:
         kernel, a, b: patterns over the source's names, with the same captures.
@@ -81,7 +81,9 @@ class _MergeLora(Rule):
                     yield Given(name, kernel.value, names)
                 case _:
                     lacking = [repr(part.text) for which, part in enumerate(self.parts) if which not in found]
-                    fault = f"{print_name(names[0])} cannot be merged: nothing is called {' or '.join(lacking)}"
+                    fault = (
+                        f"{print_name(names[0])} cannot be merged: nothing is called {' or '.join(lacking)}"
+                    )
                     yield Given(name, None, names, fault)
 
     def _merge(self, kernel: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:

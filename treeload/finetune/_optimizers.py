@@ -1,8 +1,8 @@
 """Optimizers that treat parameters by what a plan says of them, or by their names.
 
-Owns ``split_optimizer``, ``freeze_loaded`` and ``layerwise``. Each looks a parameter up by its name when optax
-is given the parameters, so it does not matter whether those are a dict, a FrozenDict or a ``nnx.State``, or
-which part of them an outer ``optax.masked`` has left out.
+Owns ``split_optimizer``, ``freeze_loaded`` and ``layerwise``. Each looks a parameter up by its name when
+optax is given the parameters, so it does not matter whether those are a dict, a FrozenDict or a
+``nnx.State``, or which part of them an outer ``optax.masked`` has left out.
 """
 
 from __future__ import annotations
@@ -82,10 +82,10 @@ def layerwise(
 ) -> Transformation:
     """``tx`` with smaller steps towards the input: each depth moves by ``decay`` times the one after it.
 
-    The updates that ``tx`` makes are multiplied, weight decay and all, by ``decay ** (last - depth)``; its state
-    is that of ``tx``. The last depth moves at the full rate. Where a plan is given, what it keeps and no pattern
-    names is new, and comes after the last depth of ``order``; anything else that no pattern names is an
-    error, unless ``others`` is given.
+    The updates that ``tx`` makes are multiplied, weight decay and all, by ``decay ** (last - depth)``; its
+    state is that of ``tx``. The last depth moves at the full rate. Where a plan is given, what it keeps and
+    no pattern names is new, and comes after the last depth of ``order``; anything else that no pattern
+    names is an error, unless ``others`` is given.
 
     Args:
         plan_or_params: a plan of the model, the model, or its parameters.
@@ -124,11 +124,12 @@ def layerwise(
     lacking = [name for name in unnamed if name not in depths]
     if lacking and others is None:
         raise RuleError(
-            f"layerwise: order says nothing of {_some(lacking)}; add a pattern, or others= with a factor for the rest"
+            f"layerwise: order says nothing of {_some(lacking)}; add a pattern, or others= with a factor"
         )
-    factors.update(dict.fromkeys(lacking, others))
+    if others is not None:
+        factors.update(dict.fromkeys(lacking, others))
 
-    def scale(updates: PyTree, params: PyTree) -> PyTree:
+    def scale(updates: PyTree, _: PyTree) -> PyTree:
         return jax.tree.map(
             lambda factor, update: jax.tree.map(lambda array: array * factor, update),
             _looked_up(updates, factors),
@@ -156,7 +157,9 @@ def _depths_by_function(names: Sequence[Keys], order: Callable[[Name], int | Non
 
 def _depths_by_pattern(names: Sequence[Keys], order: Iterable[PatternLike]) -> dict[Keys, int]:
     if isinstance(order, (str, re.Pattern)):
-        raise RuleError(f"layerwise: order is a list of patterns, from the input to the output, not {order!r}")
+        raise RuleError(
+            f"layerwise: order is a list of patterns, from the input to the output, not {order!r}"
+        )
     patterns = [_with_one_index(compile_pattern(pattern)) for pattern in order]
     at: dict[Keys, tuple[int, int]] = {}
     for number, pattern in enumerate(patterns):
@@ -166,7 +169,9 @@ def _depths_by_pattern(names: Sequence[Keys], order: Iterable[PatternLike]) -> d
         for name, match in matches.items():
             if name in at:
                 other = patterns[at[name][0]].text
-                raise RuleError(f"layerwise: {print_name(name)} is both {other!r} and {pattern.text!r} in order")
+                raise RuleError(
+                    f"layerwise: {print_name(name)} is both {other!r} and {pattern.text!r} in order"
+                )
             at[name] = (number, _index(pattern, match))
     ranks = {place: depth for depth, place in enumerate(sorted(set(at.values())))}
     return {name: ranks[place] for name, place in at.items()}
@@ -183,9 +188,8 @@ def _index(pattern: Pattern, match: re.Match[str]) -> int:
     for capture in pattern.captures:
         if capture not in pattern.many:
             if not match[capture].isdecimal():
-                raise RuleError(
-                    f"layerwise: {{{capture}}} in {pattern.text!r} captures {match[capture]!r}; a depth is a number"
-                )
+                found = f"{{{capture}}} in {pattern.text!r} captures {match[capture]!r}"
+                raise RuleError(f"layerwise: {found}; a depth is a number")
             return int(match[capture])
     return 0
 
@@ -204,7 +208,8 @@ def _parameters(tree: PyTree) -> list[Keys]:
 
 def _kept(plan: Plan) -> set[Keys]:
     kept = {
-        tuple(name) for entry in plan.entries if entry.action == Action.KEEP for name in (entry.name, *entry.aliases)
+        tuple(name) for entry in plan.entries if entry.action == Action.KEEP for name in (entry.name,
+        *entry.aliases)
     }  # fmt: skip
     return kept | {name[1:] for name in kept if name[:1] == ("params",)}
 

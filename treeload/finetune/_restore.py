@@ -1,8 +1,8 @@
 """An optimizer's state from a checkpoint, by parameter name: through edits of the chain and renames.
 
-Owns ``plan_optimizer`` and ``restore_optimizer``: what is asked for, where in a checkpoint the state is, and
-whose verdict counts. The match, the report and the load are those of every other plan: what ``_correspond`` decided
-goes in as one rule, and the user's policy is asked by a parameter's name too.
+Owns ``plan_optimizer`` and ``restore_optimizer``: what is asked for, where in a checkpoint the state is,
+and whose verdict counts. The match, the report and the load are those of every other plan: what
+``_correspond`` decided goes in as one rule, and the user's policy is asked by a parameter's name too.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from treeload._place import sharding_of
 from treeload._plan import Plan
 from treeload._policy import Policy
 from treeload._rules import Given, Rule, Taken
-from treeload._specs import Kind, bare
+from treeload._specs import bare
 from treeload._ties import Tie
 from treeload._trees import Keys, PyTree, rebuild, walk
 from treeload.finetune._anatomy import of_destination
@@ -91,11 +91,12 @@ def plan_optimizer(
 ) -> Plan:
     """What ``restore_optimizer`` would do, leaf by leaf: a ``Plan`` whose destination is the new state.
 
-    A moment follows its parameter's name and its own kind (``mu``, ``nu``, ``trace``, ``ema`` ...), wherever in
-    the chain it was and is. What the chain did not have before, and parameters that had no state, start
-    fresh; what the chain has no longer is left behind; both are in the findings, forgiven. Moments of a
-    parameter that is gone are ``unexpected``: a rename may have been forgotten. Where two stored moments of
-    one kind could be a parameter's, that is a ``collision``; where one could be two, a ``rule`` finding.
+    A moment follows its parameter's name and its own kind (``mu``, ``nu``, ``trace``, ``ema`` ...),
+    wherever in the chain it was and is. What the chain did not have before, and parameters that had no
+    state, start fresh; what the chain has no longer is left behind; both are in the findings, forgiven.
+    Moments of a parameter that is gone are ``unexpected``: a rename may have been forgotten. Where two
+    stored moments of one kind could be a parameter's, that is a ``collision``; where one could be two, a
+    ``rule`` finding.
 
     Args:
         tx: the optimizer; or an ``nnx.Optimizer``, whose ``opt_state`` and ``step`` are then the destination.
@@ -131,9 +132,7 @@ def plan_optimizer(
     stored = _stored(opened, where)
     own = {name: tuple(leaf.name[len(where) :]) for name, leaf in stored.items()}
     found = correspond(wanted, parameters, stored, _of_parameters(rules))
-    reset = {
-        name for name in found.numbers if (hyperparams if is_hyperparameter(name) else count) == "reset"
-    }
+    reset = {name for name in found.numbers if (hyperparams if is_hyperparameter(name) else count) == "reset"}
     made = _api.plan(
         destination,
         From(opened, subtree=where) if wanted else [],
@@ -159,7 +158,7 @@ def _placed(state: PyTree, params: PyTree) -> PyTree:
     """An abstract state whose moments lie where their parameters do."""
     tree, parameters = walk(state), _leaves(params)
     values = list(tree.values)
-    own = {}
+    own: dict[Keys, Any] = {}
     for node, names in of_destination(tree.names, parameters).nodes.items():
         own.update((name, parameters[name[len(node) :]]) for name in names)
     for index, (name, spec) in enumerate(zip(tree.names, tree.values, strict=True)):
@@ -188,20 +187,20 @@ def _with_init(made: Plan, fresh: Callable[[], PyTree]) -> Plan:
 def _located(src: Any, subtree: NameLike | None, *, with_step: bool) -> tuple[Source, Name]:
     """The source, and the name of the part of it that is an optimizer's state (with its ``step``)."""
     if isinstance(src, From):
-        if src.rules or src.into or subtree is not None and src.subtree:
+        if src.rules or src.into or (subtree is not None and src.subtree):
             raise RuleError("the From of an optimizer's state takes subtree, item and separator alone")
         opened = _opened(src.src, item=src.item, separator=src.separator)
         within = src.subtree or as_name(subtree or ())
     else:
         opened, within = _opened(src), as_name(subtree or ())
     names = [tuple(name) for name in opened.shaped() if tuple(name[: len(within)]) == within]
+    depth = len(within)
     found = dict.fromkeys(
-        name[: name.index("opt_state", len(within)) + 1] for name in names if "opt_state" in name[len(within) :]
+        name[: name.index("opt_state", depth) + 1] for name in names if "opt_state" in name[depth:]
     )
     if len(found) > 1:
-        raise RuleError(
-            f"{opened.label} holds several optimizer states, {', '.join(map(print_name, found))}: say which, subtree="
-        )
+        several = ", ".join(map(print_name, found))
+        raise RuleError(f"{opened.label} holds several optimizer states, {several}: say which, subtree=")
     for name in found:
         return opened, Name(name[:-1] if with_step else name)
     return opened, within
@@ -214,7 +213,7 @@ def _opened(src: Any, *, item: str | None = None, separator: str | None = None) 
 
 
 def _stored(source: Source, where: Name) -> dict[Keys, Leaf]:
-    """The leaves of the stored state under the names they have in it; of a whole train state, its own only."""
+    """The leaves of the stored state, under the names they have in it."""
     depth = len(where)
     leaves = {
         tuple(name[depth:]): Leaf(0, Name(name), bare(spec))
@@ -222,9 +221,7 @@ def _stored(source: Source, where: Name) -> dict[Keys, Leaf]:
         if name[:depth] == where
     }
     if any(name[:1] == ("opt_state",) for name in leaves):
-        leaves = {
-            name: leaf for name, leaf in leaves.items() if name[0] == "opt_state" or name == ("step",)
-        }
+        leaves = {name: leaf for name, leaf in leaves.items() if name[0] == "opt_state" or name == ("step",)}
     boxed = leaves and all(name[-1:] == ("value",) for name in leaves)
     return {name[:-1]: leaf for name, leaf in leaves.items()} if boxed else leaves
 

@@ -167,7 +167,8 @@ def gathered(singles: Sequence[Draft], others: Sequence[Example]) -> list[Draft]
             general.append(draft)
             taken |= own
     left = [draft for draft in singles if not set(draft.takes) <= taken]
-    return left + general
+    # A name without captures before a pattern that would take it too.
+    return sorted(left, key=lambda draft: sum(len(each.captures) for each in draft.rule.patterns)) + general
 
 
 def _length(core: Core) -> int:

@@ -247,8 +247,8 @@ class _Chooser:
         for one in candidates:
             self.rows[one.destination.order].append(one)
             self.columns[one.source.order].append(one)
-        self.taken: dict[int, Decision] = {}  # by the destination's order
-        self.given: dict[int, Decision] = {}  # by the source's
+        self.taken: dict[int, Pair] = {}  # by the destination's order
+        self.given: dict[int, Pair] = {}  # by the source's
         self.votes: Counter[tuple[tuple[str, ...], tuple[str, ...]]] = Counter()
         self.votes_of: Counter[tuple[tuple[str, ...], int]] = Counter()
 
@@ -257,7 +257,7 @@ class _Chooser:
         while margin < len(_MARGINS):
             # What is found with a wide margin narrows the field for the rest.
             margin = 0 if self.take(_MARGINS[margin]) else margin + 1
-        return Pairing(tuple(self.taken.values()), tuple(self.left()))
+        return Pairing(tuple(self.decisions()), tuple(self.left()))
 
     def floor(self, one: Pair) -> float:
         """The least that names must say: what alone has the right shape, or a matrix, may do with little."""
@@ -299,39 +299,47 @@ class _Chooser:
         return found
 
     def accept(self, one: Pair) -> None:
-        rivals = [
-            other
-            for other in (*self.rows[one.destination.order], *self.columns[one.source.order])
-            if other is not one
-        ]
-        standing = [other for other in rivals if not self._settled(other)]
-        words = set(one.shared) - _GENERIC
-        ending = one.source.path[-2:] == one.destination.path[-2:] and len(one.destination.path) > 1
-        certain = (
-            not one.against
-            and not (one.miscounted or (one.custom and rivals))
-            and all(fit.whole and not fit.open for fit in one.fits.values())
-            and all(other.excluded or one.sure - other.sure >= _CERTAIN for other in standing)
-            and (
-                bool(words)
-                or ending
-                or one.source.path == one.destination.path
-                or (not rivals and bool(one.shared))
-            )
-            and one.sure > 0.3
-        )
-        decision = Decision(one, certain, alone=not rivals)
-        self.taken[one.destination.order] = self.given[one.source.order] = decision
+        self.taken[one.destination.order] = self.given[one.source.order] = one
         source, destination = one.source.path, one.destination.path
         for ours in range(1, len(source)):
             for theirs in range(1, len(destination)):
                 self.votes[source[:ours], destination[:theirs]] += 1
                 self.votes_of[source[:ours], theirs] += 1
 
-    def _settled(self, other: Pair) -> bool:
-        """Whether a rival is out of the field for certain."""
-        decisions = (self.taken.get(other.destination.order), self.given.get(other.source.order))
-        return any(decision is not None and decision.certain for decision in decisions)
+    def decisions(self) -> Iterator[Decision]:
+        """The pairs taken; certainty spreads from those that need no other to be certain."""
+        certain: set[int] = set()
+        grown = True
+        while grown:
+            found = {id(one) for one in self.taken.values() if self._certain(one, certain)}
+            grown = not found <= certain
+            certain |= found
+        for one in self.taken.values():
+            yield Decision(one, id(one) in certain, alone=not self._rivals(one))
+
+    def _rivals(self, one: Pair) -> list[Pair]:
+        both = (*self.rows[one.destination.order], *self.columns[one.source.order])
+        return [other for other in both if other is not one]
+
+    def _certain(self, one: Pair, certain: set[int]) -> bool:
+        rivals = self._rivals(one)
+        standing = [
+            other
+            for other in rivals
+            if id(self.taken.get(other.destination.order)) not in certain
+            and id(self.given.get(other.source.order)) not in certain
+        ]
+        words = set(one.shared) - _GENERIC
+        ending = one.source.path[-2:] == one.destination.path[-2:] and len(one.destination.path) > 1
+        same = ending or one.source.path == one.destination.path
+        return (
+            not one.against
+            and not (one.miscounted or (one.custom and rivals))
+            and all(fit.whole and not fit.open for fit in one.fits.values())
+            and all(other.excluded or one.sure - other.sure >= _CERTAIN for other in standing)
+            and (bool(words) or same or (not rivals and bool(one.shared)))
+            and one.sure > 0.3
+        )
 
     def neighbours(self, one: Pair) -> float:
         """What pairs already taken say: modules side by side here are side by side there."""

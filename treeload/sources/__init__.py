@@ -41,25 +41,23 @@ def open_source(
         for module_name, class_name, _ in FORMATS:
             module: Any = importlib.import_module(f"treeload.sources.{module_name}")
             if module.recognises(where):
-                options: dict[str, Any] = {}
-                if item is not None:
-                    if class_name != "OrbaxSource":
-                        raise SourceError(
-                            f"{str(where)!r} is no Orbax checkpoint, so it has no item {item!r}"
-                        )
-                    options["item"] = item
-                if separator is not None:
-                    if class_name != "SafetensorsSource":
-                        raise SourceError(
-                            f"{str(where)!r} holds no joined names, so there is nothing to split at {separator!r}"
-                        )
-                    options["separator"] = separator
+                options = _options(where, class_name, item, separator)
                 source: Source = getattr(module, class_name)(where, **options)
                 return source
         if where.is_dir() and not any(where.iterdir()):
             raise SourceError(f"{str(where)!r} is an empty directory")
         known = "\n".join(f"  {words}" for _, _, words in FORMATS)
         raise SourceError(f"{str(where)!r} is no checkpoint that treeload knows. It knows\n{known}")
+
+
+def _options(where: Path, class_name: str, item: str | None, separator: str | None) -> dict[str, Any]:
+    """What was asked for, where the format has it."""
+    if item is not None and class_name != "OrbaxSource":
+        raise SourceError(f"{str(where)!r} is no Orbax checkpoint, so it has no item {item!r}")
+    if separator is not None and class_name != "SafetensorsSource":
+        raise SourceError(f"{str(where)!r} holds no joined names: nothing is to be split at {separator!r}")
+    asked = {"item": item, "separator": separator}
+    return {name: value for name, value in asked.items() if value is not None}
 
 
 def _unfinished(path: Path) -> bool:
