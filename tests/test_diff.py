@@ -116,6 +116,11 @@ def test_keys_are_compared_by_their_bits() -> None:
     assert (leaf.kind, leaf.differing, leaf.largest) == ("values", 1, None)
 
 
+def test_infinitely_far_is_as_far_as_all_of_it() -> None:
+    leaf = treeload.diff({"w": np.float32([np.inf, 1.0])}, {"w": np.float32([1.0, 1.5])})["w"]
+    assert (leaf.largest, leaf.relative) == (np.inf, 1.0)
+
+
 # Structure.
 
 

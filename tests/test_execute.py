@@ -197,6 +197,13 @@ def test_a_result_is_writable_where_it_is_numpy() -> None:
     made["a"][:] = 4
 
 
+def test_two_leaves_fed_by_one_are_two_arrays() -> None:
+    dst = {"a": zeros(2), "b": zeros(2)}
+    for src in (Held(a=ones(2)), {"a": ones(2)}):
+        made = treeload.load(dst, src, rules=treeload.Tie("b", "a"))
+        assert not np.shares_memory(made["a"], made["b"])
+
+
 def test_ops_and_casts_are_done_in_order_and_on_the_host() -> None:
     tiny = np.full((2, 3), 6e-8, np.float16)
     made = treeload.load({"a": jnp.zeros((3, 2))}, {"a": tiny}, rules=Rename("a", "a", Transpose()))
@@ -465,6 +472,13 @@ def test_donate_keeps_what_the_source_holds() -> None:
     made = treeload.load({"a": shared, "b": other}, {"a": shared, "b": shared}, donate=True)
     assert not shared.is_deleted() and other.is_deleted()
     assert made["a"] is shared and made["b"][0] == 0
+
+
+def test_donate_keeps_what_the_source_holds_and_does_not_give() -> None:
+    array = jnp.zeros(2)
+    src = {"a": ones(2), "unused": array}
+    treeload.load({"a": array}, src, policy=Policy(unexpected="ignore"), donate=True)
+    assert not array.is_deleted()
 
 
 def test_donate_of_a_swap_frees_nothing() -> None:

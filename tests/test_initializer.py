@@ -124,9 +124,17 @@ def test_compiled_it_is_not_read_where_it_is_not_needed() -> None:
 
 
 def test_ops_that_need_jax_run_while_it_is_traced() -> None:
-    init = treeload.initializer(Counting(), "w", Apply(lambda x: jnp.tanh(x)))
-    result = jax.jit(lambda key: init(key, (4, 3)))(KEY)
-    np.testing.assert_allclose(result, np.tanh(KERNEL), rtol=1e-6)
+    # In a callback they would wait for the device that waits for them.
+    source = Counting()
+    init = treeload.initializer(source, "w", Apply(lambda x: jnp.tanh(x)))
+    compiled = jax.jit(lambda key: init(key, (4, 3))).lower(KEY).compile()
+    assert source.reads == ["w"]
+    np.testing.assert_allclose(compiled(KEY), np.tanh(KERNEL), rtol=1e-6)
+
+
+def test_outside_of_a_trace_there_is_no_callback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(jax, "pure_callback")
+    np.testing.assert_array_equal(treeload.initializer(Counting(), "w")(KEY, (4, 3)), KERNEL)
 
 
 def test_under_vmap_and_scan_every_layer_gets_the_leaf() -> None:

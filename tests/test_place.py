@@ -33,6 +33,7 @@ VALUES = np.arange(8, dtype=np.float32)
 # What a destination leaf may be, and what must hold of the result besides its values.
 DESTINATIONS: dict[str, Any] = {
     "uncommitted": lambda: jnp.zeros(8),
+    "committed to the first device": lambda: jax.device_put(np.zeros(8, np.float32), jax.devices()[0]),
     "committed to the last device": lambda: jax.device_put(np.zeros(8, np.float32), last_device()),
     "sharded": lambda: jax.device_put(np.zeros(8, np.float32), split()),
     "abstract": lambda: jax.ShapeDtypeStruct((8,), np.float32),
@@ -43,6 +44,7 @@ DESTINATIONS: dict[str, Any] = {
 SOURCES: dict[str, Any] = {
     "numpy": lambda: VALUES.copy(),
     "uncommitted": lambda: jnp.asarray(VALUES),
+    "committed to the first device": lambda: jax.device_put(VALUES, jax.devices()[0]),
     "committed to the last device": lambda: jax.device_put(VALUES, last_device()),
     "sharded": lambda: jax.device_put(VALUES, split()),
     "sharded over half": lambda: jax.device_put(VALUES, split(4)),

@@ -360,6 +360,26 @@ def test_parameters_that_are_called_like_kinds_and_fields_do_no_harm() -> None:
     assert all(map(np.array_equal, jax.tree.leaves(restored), jax.tree.leaves(state)))
 
 
+def test_arrays_without_a_key_stay_where_they_are_or_are_an_error() -> None:
+    tx, state = optax.sm3(0.1), trained(optax.sm3(0.1))  # its mu is a list for each parameter
+    assert finetune.plan_optimizer(tx, PARAMS, {"opt_state": state}).coverage == 1.0
+    plan = finetune.plan_optimizer(optax.chain(optax.clip(1.0), tx), PARAMS, {"opt_state": state})
+    assert {kind for kind, _ in findings(plan)} == {"missing", "unexpected"}
+    assert {finding.name[-1] for finding in plan.errors} == {"0", "1"}
+
+
+def test_lists_of_parameters_have_names_like_any_other() -> None:
+    params = [jnp.ones(3), {"w": jnp.ones((2, 2))}]
+    state = trained(ADAM, params)
+    plan = finetune.plan_optimizer(optax.chain(optax.clip(1.0), ADAM), params, state)
+    assert not plan.findings and plan.coverage == 1.0
+
+
+def test_a_single_array_has_no_name_to_follow() -> None:
+    with pytest.raises(RuleError, match="single array"):
+        finetune.plan_optimizer(ADAM, jnp.ones(2), ADAM.init(jnp.ones(2)))
+
+
 # Where the state is.
 
 

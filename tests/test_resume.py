@@ -8,13 +8,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import flax.serialization
 import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 from flax import nnx
-from flax.training import checkpoints as flax_checkpoints
 
 import treeload
 from treeload import From, LoadError, Policy, Rename, SourceError, _exchange
@@ -63,13 +63,16 @@ def test_the_latest_step_that_treeload_saved_by_number_and_not_by_text(tmp_path:
         treeload.save(tmp_path / f"{series}{step}", tree(step))
     (tmp_path / "log.txt").write_text("2000")
     (tmp_path / "events_3000").mkdir()
+    if series:
+        (tmp_path / "2026").mkdir()  # of another's
     state, step = treeload.resume(abstract(), tmp_path, otherwise=never)
     assert (value_of(state), step) == (100.0, 100)
 
 
 def test_flaxs_own_checkpoint_files(tmp_path: Path) -> None:
     for step in (9, 10):
-        flax_checkpoints.save_checkpoint(tmp_path, jax.tree.map(np.asarray, tree(step)), step, keep=5)
+        content = flax.serialization.to_bytes(jax.tree.map(np.asarray, tree(step)))
+        (tmp_path / f"checkpoint_{step}").write_bytes(content)
     state, step = treeload.resume(abstract(), str(tmp_path), otherwise=never)
     assert (value_of(state), step) == (10.0, 10)
 
@@ -82,13 +85,18 @@ def test_a_checkpoint_that_each_save_replaces(tmp_path: Path) -> None:
 
 
 def test_its_step_may_be_a_leaf(tmp_path: Path) -> None:
-    state = {"params": tree(1.0), "optimizer": {"step": jnp.uint32(40)}, "lr": {"step": 0.5}}
+    state = {
+        "params": tree(1.0),
+        "optimizer": {"step": jnp.uint32(40)},
+        "lr": {"step": 0.5},
+        "of": {"step": jnp.arange(2)},
+    }
     treeload.save(tmp_path / "run", state)
     assert treeload.resume(state, tmp_path / "run", otherwise=never)[1] == 40
 
 
 def test_one_that_says_no_step_is_an_error_that_says_how_to_save_it(tmp_path: Path) -> None:
-    treeload.save(tmp_path / "run7", tree(1.0))
+    treeload.save(tmp_path / "run7", tree(1.0), metadata={"step": True})
     with pytest.raises(SourceError, match=r"does not say its step: save it with metadata=\{'step'"):
         treeload.resume(abstract(), tmp_path / "run7", otherwise=never)
 

@@ -19,7 +19,9 @@ from treeload._splits import Concat, Split
 from treeload._stacks import Stack, Unstack
 from treeload._suggest import Suggestions, suggest
 from treeload._ties import Tie
+from treeload.inference._evidence import candidates
 from treeload.inference._relayouts import changes
+from treeload.inference._templates import modules
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -359,7 +361,17 @@ def test_query_and_key_are_never_swapped_whatever_their_order() -> None:
 
 
 def test_a_value_is_not_taken_for_a_query_because_its_shape_fits() -> None:
-    assert _suggest({"attn/query/kernel": (4, 4)}, {"attn/v_proj/weight": (4, 4)}) == ()
+    block = "decoder/layers/{i}/self_attn"
+    assert (
+        _suggest(_layers(2, (f"{block}/query/kernel", (4, 6))), _layers(2, (f"{block}/v/weight", (6, 4))))
+        == ()
+    )
+
+
+def test_words_that_exclude_each_other_make_no_candidate() -> None:
+    there, here = modules(_specs({"attn/query/kernel": (4, 6)})), modules(_specs({"attn/v/weight": (6, 4)}))
+    assert list(candidates(there, here)) == []
+    assert len(list(candidates(there, modules(_specs({"attn/q/weight": (6, 4)}))))) == 1
 
 
 def test_unnamed_projections_are_ambiguous() -> None:

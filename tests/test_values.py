@@ -165,6 +165,13 @@ def test_values_are_compared_across_dtypes(first: str, second: str) -> None:
         assert not equal(place(a), place(b[::-1].copy()))
 
 
+@places
+def test_nan_equals_nan_across_dtypes(place: Any) -> None:
+    nan = np.full(8, np.nan, np.float32)
+    assert equal(place(nan), place(nan.astype(ml_dtypes.bfloat16)))
+    assert not equal(place(nan), place(np.zeros(8, ml_dtypes.bfloat16)))
+
+
 def test_arrays_in_different_places_are_compared() -> None:
     array = np.arange(8, dtype=np.float32)
     for here in PLACES.values():

@@ -360,7 +360,7 @@ def resume(
     return _resume.resume(
         where,
         plan=lambda path: plan(dst, replace(source, src=path)),
-        start=lambda: _resume.start_from(dst, otherwise, lambda given: load(dst, given)),
+        start=lambda: _resume.start_from(otherwise, lambda given: load(dst, given)),
         skip_unreadable=skip_unreadable,
     )
 

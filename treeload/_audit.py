@@ -116,11 +116,7 @@ def _kept_and_abstract(draft: Draft, slow: Iterable[int]) -> None:
     already = {finding.name for finding in draft.findings if finding.verdict == "error"}
     for index in slow:
         row = draft.rows[index]
-        if (
-            not isinstance(row, Entry)
-            or not row.keeps_something
-            or not is_abstract(draft.tree.values[index])
-        ):
+        if not isinstance(row, Entry) or not row.keeps_something or not is_abstract(draft.tree.values[index]):
             continue
         broken = already.intersection((row.name, *row.aliases))
         if broken or any(row.name[:depth] in already for depth in range(len(row.name))):

@@ -27,6 +27,7 @@ from treeload._trees import nested
 from treeload._values import equal
 from treeload._view import View, batches
 from treeload.reports._groups import group
+from treeload.reports._page import sentence
 
 _CHUNK = 1 << 16  # elements accumulated at once
 
@@ -174,7 +175,7 @@ def _one_model(views: Sequence[View]) -> dict[Name, list[Name]]:
             spec = specs[number][found]
             kind = "shape" if spec.shape != first.shape else "dtype" if spec.dtype != first.dtype else None
             if kind is not None:
-                message = f"{print_spec(first)} in {who[present[0]]}, {print_spec(spec)} in {who[number]}"
+                message = f"{print_spec(first)} in {who[present[0]]}; {print_spec(spec)} in {who[number]}"
                 leaf = SourceLeaf(view.label, found, spec)
                 findings.append(Finding(kind, name, "error", first, spec, leaf, message=message))
         held[name] = [found for found in own if found is not None]
@@ -238,7 +239,7 @@ def _agreeing(
                 if not equal(first[name], array):
                     spec = specs[name]
                     leaf = SourceLeaf(view.label, held[name][number], spec)
-                    message = f"{_shown(first[name])} in {who[0]}, {_shown(array)} in {who[number]}"
+                    message = f"{_shown(first[name])} in {who[0]}; {_shown(array)} in {who[number]}"
                     findings.append(Finding("values", name, "error", spec, spec, leaf, message=message))
     _raise_for(findings, _NO_MEAN)
     return result
@@ -246,7 +247,8 @@ def _agreeing(
 
 _NO_MEAN = """
 
-Integers, booleans and PRNG keys have no mean. To take the last source's: last=True, or last="a/pattern"."""
+Integers, booleans and PRNG keys have no mean. To take the last source's:
+last=True, or last="a/pattern"."""
 
 
 def _labels(views: Sequence[View]) -> list[str]:
@@ -264,7 +266,8 @@ def _raise_for(findings: Sequence[Finding], advice: str) -> None:
     lines = []
     for found in groups[:_MOST]:
         finding = findings[found.members[0]]
-        lines += [f"  {finding.kind:<8}  {found.title}", f"            {finding.message}"]
+        lines.append(f"  {finding.kind:<8}  {found.title}")
+        lines += [text.plain for text in sentence(finding.message, " " * 12)]
     if len(groups) > _MOST:
         lines.append(f"  … and {len(groups) - _MOST:,} more; .findings has them all")
     many = f"{len(findings):,} {'difference' if len(findings) == 1 else 'differences'}"

@@ -192,8 +192,7 @@ def _values(plan: Plan, tree: Tree, init: Init, progress: bool | None, *, fresh:
 
     ``fresh``: they go into a new tree, so kept NumPy arrays are copied.
     """
-    _raise_for_errors(plan, init)
-    _raise_for_errors(plan.verify(), init)
+    _raise_for_errors(plan.verify(), init)  # checks of values too, so that all is said at once
     values = [
         value.copy() if fresh and isinstance(value, np.ndarray) and row is not PLAIN else value
         for value, row in zip(tree.values, plan.rows, strict=True)

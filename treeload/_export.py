@@ -136,7 +136,7 @@ def _by_plan(held: Mapping[Keys, Array], plan: Plan) -> Iterator[Leaving]:
                 problems.append(f"{entry.name} is absent in the source, which means zero, and it is not zero")
         else:
             own.append(Leaving(entry.name, bare(spec_of(array)), lambda array=array: array))  # type: ignore[misc]
-    for check in plan.checks:
+    for check in (*plan.checks, *plan.done):
         if isinstance(check, EqualCheck):  # the source's other leaves of what is one in the destination
             array = held[plan[check.name].name]
             for name, value in check.values[1:]:

@@ -63,6 +63,8 @@ def match(
         _settle_the_rest(draft, slow)
     audit(draft, slow)
     return Plan(
+        given=tuple(rules),
+        before_rules=offers.before_rules,
         tree=tree,
         sources=tuple(graft.source for graft in grafts),
         rows=draft.rows,

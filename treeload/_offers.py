@@ -20,7 +20,7 @@ from treeload._errors import RuleError
 from treeload._names import Name, NameLike, as_name, print_key, print_name
 from treeload._ops import Leaf, Value
 from treeload._rules import Fault, Fed, Rule, apply_rules, rename_empty
-from treeload._specs import bare
+from treeload._specs import Spec, bare
 from treeload._trees import Keys
 from treeload.sources._base import Source, fence
 from treeload.sources._memory import MemorySource
@@ -156,6 +156,7 @@ class Offers:
         self.ties: list[Mapping[Name, Name]] = []
         self.failures: list[Failure] = []
         self.grafts: Sequence[Graft] = ()
+        self.grafted: Sequence[tuple[Keys, Fed]] = ()
 
     @classmethod
     def of(cls, grafts: Sequence[Graft], rules: tuple[Rule, ...]) -> Offers:
@@ -175,9 +176,15 @@ class Offers:
                 offers.statics = set(source.statics())
                 offers.ties = [source.ties()]
             return offers
-        grafted = [fed for index in range(len(grafts)) for fed in offers.graft(index, rules)]
-        offers.apply(rules, grafted)
+        offers.grafted = [fed for index in range(len(grafts)) for fed in offers.graft(index, rules)]
+        offers.apply(rules, offers.grafted)
         return offers
+
+    def before_rules(self) -> dict[Keys, Spec]:
+        """Every leaf under the name that the plan's rules see."""
+        if self.plain is not None:
+            return {tuple(name): bare(spec) for name, spec in self.tables[0].items()}
+        return {name: one.value.spec for name, one in self.grafted if one.value is not None}
 
     @cached_property
     def shaped(self) -> dict[Keys, Any]:

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import enum
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Final
 
+from treeload._diagnosis import diagnose
 from treeload._errors import LoadError, RuleError
 from treeload._marks import marked
 from treeload._names import Name, NameLike, as_name, print_name
@@ -26,6 +27,7 @@ from treeload._policy import VERDICTS
 from treeload._rules import Rule
 from treeload._scope import Patterns, Within, compile_patterns
 from treeload._specs import Spec, bare, elements, is_abstract, nbytes, spec_of
+from treeload._suggest import Suggestions, suggest
 from treeload._trees import Keys, PyTree, Tree
 from treeload.sources._base import Source
 
@@ -190,7 +192,8 @@ class Plan:
         unused: source leaves that feed nothing, each with why.
 
     What the rooms above work from, and users need not look at: ``tree`` (the walked destination),
-    ``sources``, ``rows`` (one for each slot), ``checks`` (of values, to be done), ``hands``.
+    ``sources``, ``rows`` (one for each slot), ``checks`` (of values, to be done), ``done`` (those that were),
+    ``given`` (the rules), ``before_rules`` (the source under the names they see), ``hands``.
     """
 
     def __init__(
@@ -203,8 +206,14 @@ class Plan:
         unused: Iterable[Unused],
         checks: tuple[ZeroCheck | EqualCheck, ...],
         hands: Hands,
+        given: tuple[Rule, ...] = (),
+        before_rules: Callable[[], Mapping[Keys, Spec]] = dict,
+        done: tuple[ZeroCheck | EqualCheck, ...] = (),
     ) -> None:
+        self.done = done
         self.tree = tree
+        self.given = given
+        self.before_rules = before_rules
         self.sources = sources
         self.rows = rows
         self.checks = checks
@@ -345,6 +354,44 @@ class Plan:
     def __repr__(self) -> str:
         return f"<Plan: {self.summary()}>"
 
+    def suggest(self) -> Suggestions:
+        """Rules for what did not match, inferred from names and shapes; to be passed on as they are.
+
+        The plan's own rules come first among them. Each has a reason that says how sure it is; where
+        several source leaves fit equally well there is no rule, and ``ambiguous`` lists them. Nothing is
+        applied, and no array is read.
+
+        >>> import jax.numpy as jnp, treeload
+        >>> dst, src = {"up": {"kernel": jnp.zeros((2, 3))}}, {"model": {"up": {"weight": jnp.ones((3, 2))}}}
+        >>> rules = treeload.plan(dst, src).suggest()
+        >>> rules[0]
+        Rename('model/up/weight', 'up/kernel', Transpose())
+        >>> treeload.plan(dst, src, rules=rules).ok
+        True
+        """
+        destination, source = self._unruled()
+        return suggest(destination, source, given=self.given)
+
+    @cached_property
+    def diagnosis(self) -> tuple[str, ...]:
+        """What source and destination differ in as a whole, in sentences; nothing where the plan is ok."""
+        return () if self.ok else diagnose(*self._unruled())
+
+    def _unruled(self) -> tuple[dict[Keys, Spec], dict[Keys, Spec]]:
+        """Destination and source without what the plan's rules feed and take."""
+        destination = {
+            tuple(entry.name): entry.spec
+            for entry in self.entries
+            if entry.rule is None and not (entry.optional and entry.action == Action.KEEP)
+        }
+        patterns = [pattern for rule in self.given for pattern in rule.patterns]
+        source = {
+            name: spec
+            for name, spec in self.before_rules().items()
+            if not any(pattern.matches(print_name(name)) for pattern in patterns)
+        }
+        return destination, source
+
     # What it holds you to.
 
     def raise_for_errors(self) -> None:
@@ -464,7 +511,8 @@ class Plan:
         ]
         return Plan(
             tree=self.tree, sources=self.sources, rows=rows, findings=findings, unused=self.unused,
-            checks=() if done else self.checks, hands=self.hands,
+            checks=() if done else self.checks, hands=self.hands, given=self.given,
+            before_rules=self.before_rules, done=(*self.done, *self.checks) if done else self.done,
         )  # fmt: skip
 
     def abstract_kept(self) -> list[int]:

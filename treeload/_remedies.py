@@ -35,12 +35,12 @@ def leave_out_nonzero(name: Sequence[str]) -> str:
 
 def zeros(name: Sequence[str]) -> str:
     """Let the absence of a source leaf mean zero."""
-    return f'for zeros: Policy(absent_is_zero=({_literal(quote(name))},))'
+    return f"for zeros: Policy(absent_is_zero=({_literal(quote(name))},))"
 
 
 def if_zero(name: Sequence[str]) -> str:
     """Let a source leaf without a place be zero."""
-    return f'if it must be zero: Policy(absent_is_zero=({_literal(quote(name))},))'
+    return f"if it must be zero: Policy(absent_is_zero=({_literal(quote(name))},))"
 
 
 def cast_anyway(name: Sequence[str]) -> str:

@@ -58,11 +58,10 @@ def resume(
     return start(), None
 
 
-def start_from(dst: PyTree, otherwise: Any, load: Callable[[Any], PyTree]) -> PyTree:
-    """The state that a new training starts in: ``otherwise``, loaded into ``dst`` by ``load``."""
+def start_from(otherwise: Any, load: Callable[[Any], PyTree]) -> PyTree:
+    """The state that a new training starts in: ``otherwise``, as ``load`` puts it into place."""
     if isinstance(otherwise, Plan):
-        made = otherwise.load()
-        return made if otherwise.tree.root is dst else load(made)
+        return load(otherwise.load())
     return load(otherwise() if _is_function(otherwise) else otherwise)
 
 
@@ -116,9 +115,9 @@ def _inside(root: Path) -> tuple[dict[tuple[str, int], Path], list[str]]:
             steps[key] = path
         else:
             others.append(name)
-    # A directory of no checkpoint is a damaged one only where its name says so: a number alone, as the
-    # CheckpointManager has it, or the series of those that are whole.
-    series = {"", *(name for name, _ in steps)} if steps or not others else set()
+    # A directory of no checkpoint is a damaged one only where its name says so: the series of those
+    # that are whole, or where none is, a number alone, as the CheckpointManager has it.
+    series = {name for name, _ in steps} or {""}
     steps.update((key, path) for key, path in damaged.items() if key[0] in series)
     return steps, others
 
@@ -142,7 +141,7 @@ def _said_step(plan: Plan, tree: PyTree) -> int:
     """The step of a checkpoint whose name does not say it: by its metadata, else by its leaves ``step``."""
     for source in plan.sources:
         said = source.metadata.get("step")
-        if isinstance(said, (int, str)) and not isinstance(said, bool) and str(said).isdecimal():
+        if isinstance(said, (int, str)) and str(said).isdecimal():
             return int(said)
     steps = {
         int(value) for name, value in walk(tree).leaves() if name[-1:] == ("step",) and _is_integer(value)

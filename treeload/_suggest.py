@@ -1,6 +1,6 @@
 """Rules inferred from what did not match: what a user would have written, with why and how sure.
 
-Owns the public ``Suggestions`` and the order of the inference: what agrees already, fused parts, pairs of
+Owns the order of the inference: what agrees already, fused parts, pairs of
 modules, what is left leaf by leaf, ties. Refuses to own the evidence (``_pairing``), the shapes
 (``_relayouts``), the square kernels (``_turns``) and the spelling (``_drafts``). Works on names, shapes and
 dtypes; applies nothing.
@@ -8,71 +8,23 @@ dtypes; applies nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from treeload._names import print_name
 from treeload._rules import Keys, Rename, Rule
 from treeload._specs import Spec
 from treeload._ties import Tie
 from treeload.inference._drafts import Draft, drafts, examples, gathered
+from treeload.inference._evidence import Pair
 from treeload.inference._fused import Fusion, fusions
-from treeload.inference._pairing import Decision, Pair, Pairing, pair
+from treeload.inference._pairing import Decision, Pairing, pair
 from treeload.inference._relayouts import Fit, changes
+from treeload.inference._suggestions import Ambiguity, Suggestions
 from treeload.inference._templates import Leaves, Module, modules
 from treeload.inference._turns import Turns
 
 _LITERAL = 1500  # how many leaves are looked at one by one, after templates have failed
-
-
-@dataclass(frozen=True)
-class Ambiguity:
-    """Destination leaves that several source leaves could feed equally well.
-
-    Attributes:
-        destination: their names; patterns where an index runs.
-        source: the names of what could feed each of them.
-        why: what leaves it open.
-    """
-
-    destination: tuple[str, ...]
-    source: tuple[str, ...]
-    why: str
-
-    def __str__(self) -> str:
-        return f"ambiguous: {', '.join(self.destination)} from {', '.join(self.source)}: {self.why}"
-
-
-class Suggestions(tuple[Rule, ...]):
-    """Rules to pass on as they are: ``plan(dst, src, rules=plan.suggest())``. Prints as code to paste.
-
-    Attributes:
-        certain: those of the rules that nothing in names and shapes speaks against.
-        reasons: for each rule, why, and how sure.
-        ambiguous: what several leaves would fit equally well; there is no rule for it.
-    """
-
-    certain: tuple[Rule, ...]
-    reasons: tuple[str, ...]
-    ambiguous: tuple[Ambiguity, ...]
-
-    def __new__(
-        cls, rules: Iterable[Rule] = (), *, certain: Iterable[Rule] = (), reasons: Iterable[str] = (),
-        ambiguous: Iterable[Ambiguity] = (),
-    ) -> Suggestions:  # fmt: skip
-        self = super().__new__(cls, rules)
-        self.certain, self.reasons, self.ambiguous = tuple(certain), tuple(reasons), tuple(ambiguous)
-        return self
-
-    def __str__(self) -> str:
-        lines = ["rules = ["] if self else ["rules = []"]
-        for rule, reason in zip(self, self.reasons, strict=True):
-            lines += [f"    # {reason}", f"    {rule!r},"]
-        lines += ["]"] if self else []
-        lines += [f"# {ambiguity}" for ambiguity in self.ambiguous]
-        return "\n".join(lines)
-
-    __repr__ = __str__
 
 
 def suggest(
@@ -337,3 +289,6 @@ def _ambiguity(group: Sequence[Pair]) -> Ambiguity:
             )
         )
     return Ambiguity(sides[0], sides[1], "they fit by shape, and their names do not tell them apart")
+
+
+__all__ = ["Ambiguity", "Suggestions", "suggest"]

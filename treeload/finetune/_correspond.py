@@ -197,7 +197,7 @@ def _pair_numbers(made: Correspondence, new: _Company, old: _Company, source: Ma
         rivals = [each for each, theirs in candidates.items() if theirs == several]
         if len(several) > 1 and _same_names(rivals, several):
             several = [one for one in several if _in_state(one) == _in_state(name)]
-        if not several:
+        if not several and not name[-1].isdecimal():
             made.fresh.add(name)
         for one in several:
             # What two groups now count apart must not be one array: a jitted step may be given it to free.
@@ -210,6 +210,8 @@ def _alike(name: Keys, stored: Keys, new: _Company, old: _Company) -> bool:
     """Whether two numbers count the same: adam's ``count`` is the one beside adam's moments, and so on."""
     if name[-1] != stored[-1]:
         return False
+    if name[-1].isdecimal():  # one of several arrays that have no key: what it is only its place says
+        return _in_state(name) == _in_state(stored)
     if is_hyperparameter(name) or is_hyperparameter(stored):
         return is_hyperparameter(name) and is_hyperparameter(stored)
     ours, theirs = new.moments[name], old.moments[stored]
@@ -264,7 +266,9 @@ def _leave_the_rest(
     used = {name for given in made.given for name in given.taken}
     for name, leaf in source.items():
         if name not in used:
-            made.dropped.add(leave(name, leaf, (name,)))
+            at = leave(name, leaf, (name,))
+            if not name[-1].isdecimal():
+                made.dropped.add(at)
 
 
 def _prefixes(name: Keys) -> list[Keys]:

@@ -113,7 +113,8 @@ def plan_optimizer(
 
     Raises:
         SourceError: the source is missing, malformed, or does not say what it holds.
-        RuleError: an unknown choice; several ``opt_state`` in the source and no ``subtree``.
+        RuleError: an unknown choice; several ``opt_state`` in the source and no ``subtree``; parameters
+            without names.
         TypeError: ``params`` is an NNX module for a ``tx``.
         NameCollision: two leaves have one name.
     """
@@ -128,6 +129,8 @@ def plan_optimizer(
             raise TypeError("params are what tx.init takes: for an NNX model, nnx.state(model, nnx.Param)")
         destination, init = _placed(jax.eval_shape(tx.init, params), params), partial(tx.init, params)
     wanted, parameters = _leaves(destination), _leaves(params)
+    if () in parameters:
+        raise RuleError("a single array has no name for its moments to follow; make params a dict")
     opened, where = _located(source, subtree, with_step=("step",) in wanted)
     stored = _stored(opened, where)
     own = {name: tuple(leaf.name[len(where) :]) for name, leaf in stored.items()}
@@ -174,11 +177,10 @@ def _with_init(made: Plan, fresh: Callable[[], PyTree]) -> Plan:
     def load(plan: Plan, *, init: Callable[[], PyTree] | None = None, **how: Any) -> PyTree:
         return made.hands.load(plan, init=init or fresh, **how)
 
-    return Plan(
-        tree=made.tree, sources=made.sources, rows=made.rows, unused=made.unused, checks=made.checks,
-        findings=[finding for finding in made.findings if finding.kind != "abstract"],
-        hands=replace(made.hands, load=load),
-    )  # fmt: skip
+    findings = [finding for finding in made.findings if finding.kind != "abstract"]
+    bound = made.with_findings(findings=findings, done=False)
+    bound.hands = replace(made.hands, load=load)  # nobody else has this plan yet
+    return bound
 
 
 # The stored one.

@@ -61,12 +61,14 @@ class Turns:
         if seen and len(seen) > 1:
             return None
         if seen:
-            (turn, count), *_ = seen.items()
-            done = "transposed" if turn == "transposed" else "not transposed"
+            (seen_turn, count), *_ = seen.items()
+            done = "transposed" if seen_turn == "transposed" else "not transposed"
             others = f"the other {here} → {there} of this file are ({count:,} that are not square)"
             why = f"square, but {done}, as {others}"
             # Parameters with a name of their own follow no layer's habit.
-            return Turned(next(change for change in changes if change.turn == turn), _OWN not in habit, why)
+            return Turned(
+                next(change for change in changes if change.turn == seen_turn), _OWN not in habit, why
+            )
         # PyTorch's weight is [out, in]; what JAX calls otherwise is [in, out].
         turn: Turn = "transposed" if here == "weight" != there and not embed else "as it is"
         why = (

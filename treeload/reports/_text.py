@@ -38,6 +38,7 @@ _TITLE = 46  # the widest column of names that something is aligned behind
 _SPEC = 18  # likewise of specs
 _PAGE = 44  # lines that the problems of a plan take, about
 _DEEP = " " * 10  # what goes on below a line of a list
+_WHOLE = 4  # problems from which on it helps to be told what they have in common
 _LIST = 24  # lines of leaves, or of groups of them
 
 
@@ -56,13 +57,18 @@ def error_rich(plan: Plan, errors: Sequence[Finding]) -> Text:
     leaves = counted(len(plan.entries), "leaf", "leaves")
     head = f"{counted(len(errors), 'problem', 'problems')} in loading {leaves} from"
     return _joined(
-        [*_from(plan, head, HEAD), Text(), *_problems(plan, errors), Text(), line("Nothing was changed.")]
-    )
+        [
+            *_from(plan, head, HEAD), *_whole(plan), Text(), *_problems(plan, errors), Text(),
+            line("Nothing was changed."),
+        ]
+    )  # fmt: skip
 
 
 def plan_rich(plan: Plan) -> Text:
     """``plan_text`` for a rich console."""
-    lines = [*sentence(plan.summary(), "", hanging=MARGIN, style=HEAD), *_from(plan, "from", "")]
+    lines = [
+        *sentence(plan.summary(), "", hanging=MARGIN, style=HEAD), *_from(plan, "from", ""), *_whole(plan),
+    ]  # fmt: skip
     forgiven = [finding for finding in plan.findings if finding.verdict in ("first", "ignore")]
     for head, body in (
         ("", _problems(plan, plan.errors)),
@@ -82,6 +88,14 @@ def plan_rich(plan: Plan) -> Text:
 
 def _joined(lines: Sequence[Text]) -> Text:
     return Text("\n").join(lines)
+
+
+def _whole(plan: Plan) -> list[Text]:
+    """In what the two sides differ as a whole, where there are problems."""
+    if len(plan.errors) < _WHOLE:
+        return []
+    said = [row for text in plan.diagnosis for row in sentence(printable(text), MARGIN, hanging=MARGIN * 2)]
+    return [Text(), line("seen as a whole"), *said] if said else []
 
 
 def _from(plan: Plan, head: str, style: str) -> list[Text]:
