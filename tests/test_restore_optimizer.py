@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 import treeload
 from treeload import (
+    BIAS,
     Apply,
     Cast,
     Concat,
@@ -194,6 +195,20 @@ def test_moments_of_a_parameter_that_is_gone_need_a_policy_over_its_name() -> No
     ]  # fmt: skip
     for pattern in ("head/**", "*/*/head/**"):
         assert finetune.plan_optimizer(ADAM, params, source, policy=Policy(unexpected={pattern: "ignore"})).ok
+
+
+def test_a_moment_that_its_parameters_others_have_and_the_source_lacks_is_missing() -> None:
+    state = treeload.state(trained(ADAM))
+    del state["0"]["nu"]["enc"]["k"]
+    assert findings(finetune.plan_optimizer(ADAM, PARAMS, state)) == [("missing", "0/nu/enc/k")]
+    assert finetune.plan_optimizer(ADAM, PARAMS, state, policy=Policy(missing={"enc/k": "keep"})).ok
+
+
+def test_moments_of_a_bias_that_was_zero_and_is_gone_are_left_behind() -> None:
+    params = {"enc": {"k": PARAMS["enc"]["k"]}, "head": PARAMS["head"]}
+    source = {"opt_state": trained(ADAM)}
+    assert findings(finetune.plan_optimizer(ADAM, params, source))
+    assert finetune.plan_optimizer(ADAM, params, source, policy=Policy(absent_is_zero=BIAS)).ok
 
 
 def test_a_shape_is_checked_and_forgiven_by_the_parameters_name() -> None:

@@ -97,8 +97,9 @@ def test_its_step_may_be_a_leaf(tmp_path: Path) -> None:
 
 def test_one_that_says_no_step_is_an_error_that_says_how_to_save_it(tmp_path: Path) -> None:
     treeload.save(tmp_path / "run7", tree(1.0), metadata={"step": True})
-    with pytest.raises(SourceError, match=r"does not say its step: save it with metadata=\{'step'"):
-        treeload.resume(abstract(), tmp_path / "run7", otherwise=never)
+    for skip in (False, True):  # it can be read
+        with pytest.raises(SourceError, match=r"does not say its step: save it with metadata=\{'step'"):
+            treeload.resume(abstract(), tmp_path / "run7", otherwise=never, skip_unreadable=skip)
 
 
 def test_an_item_is_chosen_and_old_names_are_renamed_by_a_from(tmp_path: Path) -> None:

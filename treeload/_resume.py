@@ -50,11 +50,12 @@ def resume(
             made.raise_for_errors()
             # What NNX may lack elsewhere (RNG state, caches) is part of a training's state.
             tree = made.require(kept=()).load()
-            return tree, _said_step(made, tree) if step is None else step
         except SourceError as error:
             if not skip_unreadable:
                 raise
             _LOG.warning("a checkpoint that cannot be read is skipped: %s", error)
+        else:
+            return tree, _said_step(made, tree) if step is None else step
     return start(), None
 
 
