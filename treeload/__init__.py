@@ -88,3 +88,6 @@ for _name in __all__:
     if isinstance(_public, type):
         _public.__module__ = "treeload"
 del _name, _public
+
+# After the names above: it uses them as its users do.
+from treeload import finetune as finetune  # noqa: E402  # treeload.finetune.split_optimizer

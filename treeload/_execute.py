@@ -81,8 +81,8 @@ def _failures(plan: Plan) -> Iterator[tuple[int, Finding]]:
         else tuple(leaf for _, value in check.values for leaf in value.leaves())
         for check in plan.checks
     ]  # fmt: skip
-    jobs = [_Job(leaves) for leaves in needed]
-    for number, arrays in _gather(plan.sources, jobs):
+    jobs = [Job(leaves) for leaves in needed]
+    for number, arrays in gather(plan.sources, jobs):
         check = plan.checks[number]
         with fence(f"the values of {print_name(check.name)!r} could not be checked"):
             if isinstance(check, ZeroCheck):
@@ -112,7 +112,7 @@ def _all_equal(check: EqualCheck, arrays: dict[Leaf, Any]) -> bool:
 
 
 @dataclass
-class _Job:
+class Job:
     """Source leaves that are needed together."""
 
     leaves: Sequence[Leaf]
@@ -122,9 +122,9 @@ class _Job:
         self.lacking = set(self.leaves)
 
 
-def _gather(
+def gather(
     sources: Sequence[Source],
-    jobs: Sequence[_Job],
+    jobs: Sequence[Job],
     shardings: dict[Leaf, jax.sharding.Sharding] | None = None,
     read: Callable[[Any], None] = lambda leaf: None,
 ) -> Iterator[tuple[int, dict[Leaf, Any]]]:
@@ -252,7 +252,7 @@ def _load_leaves(plan: Plan, tree: Tree, values: list[Any], advance: Callable[[A
     memory = next((source for source in plan.sources[:1] if isinstance(source, MemorySource)), None)
     if memory is not None:
         _load_from_memory(memory, plan, tree, placer, advance)
-    jobs: list[_Job] = []
+    jobs: list[Job] = []
     slots: list[int] = []
     shardings: dict[Leaf, jax.sharding.Sharding] = {}
     for index, row in enumerate(plan.rows):
@@ -265,14 +265,14 @@ def _load_leaves(plan: Plan, tree: Tree, values: list[Any], advance: Callable[[A
             placed = isinstance(value, Leaf) and not row.cast
         else:
             continue
-        jobs.append(_Job(tuple(value.leaves())))
+        jobs.append(Job(tuple(value.leaves())))
         slots.append(index)
         if placed and on_device(like):
             sharding = sharding_of(like)
             if sharding is not None:
                 shardings[value] = sharding  # type: ignore[index]  # only a Leaf is read into its place
     uses = Counter(leaf for job in jobs for leaf in job.leaves)
-    for number, arrays in _gather(plan.sources, jobs, shardings, advance):
+    for number, arrays in gather(plan.sources, jobs, shardings, advance):
         index = slots[number]
         row = plan.rows[index]
         with fence(f"{print_name(tree.names[index])!r} could not be made"):

@@ -14,8 +14,7 @@ import jax
 import numpy as np
 
 from treeload._errors import RuleError
-from treeload._execute import _gather as gather
-from treeload._execute import _Job as Job
+from treeload._execute import Job, gather
 from treeload._names import Name, print_name
 from treeload._offers import Graft, Offers
 from treeload._ops import Leaf, Value, evaluate
