@@ -8,8 +8,6 @@ from the page, so that what users copy is what is tested.
 
 from __future__ import annotations
 
-import contextlib
-import io
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -23,11 +21,7 @@ PAGE = Path(__file__).parent.parent.parent / "docs" / "layouts.md"
 
 def rules() -> dict[str, tuple[Any, ...]]:
     """For each model its rules as the page writes them, at the scaled sizes of ``layouts``."""
-    page: dict[str, Any] = {}
-    text = PAGE.read_text("utf-8").partition("\n## A load")[0]
-    for block in re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
-        with contextlib.redirect_stdout(io.StringIO()):
-            exec(compile(block, str(PAGE), "exec"), page)
+    page = _page()
     return {
         "bart-base": page["bart"],
         "bert-base": page["bert"],
@@ -39,6 +33,25 @@ def rules() -> dict[str, tuple[Any, ...]]:
     }
 
 
+def renamed() -> dict[str, tuple[tuple[Any, ...], tuple[Any, ...]]]:
+    """For some models the rules in two steps, names and layout, into the destinations of ``layouts``."""
+    page = _page()
+    return {
+        "bart-base": (page["bart_names"], page["bart_layout"]),
+        "convnext-tiny": (page["convnext_names"], page["convnext_layout"]),
+        "wav2vec2-base": (page["wav2vec2_names"], page["wav2vec2_layout"]),
+    }
+
+
+def _page() -> dict[str, Any]:
+    """What the page's blocks define, without those that it does not run and those after the rules."""
+    page: dict[str, Any] = {}
+    text = PAGE.read_text("utf-8").partition("\n## A load")[0]
+    for block in re.findall(r"(?<!-->\n)^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        exec(compile(block, str(PAGE), "exec"), page)
+    return page
+
+
 def expected(model: str) -> dict[str, np.ndarray]:
     """Every leaf of the destination with the value it must have, under its printed name."""
     layout = layouts.layout(model)
@@ -47,15 +60,12 @@ def expected(model: str) -> dict[str, np.ndarray]:
     truth: dict[str, np.ndarray] = {}
     for name, array in layout.source.items():
         last, change = _CHANGES[model](name)
-        kept = name.replace(".", "/").removesuffix("/parametrizations/weight/original0")
-        path = kept.removesuffix("/parametrizations/weight/original1").removesuffix("/weight")
-        truth[f"{path}/{last}" if last else path] = np.ascontiguousarray(change(array)).reshape(
-            change(array).shape
-        )
+        path = re.sub(r"/(parametrizations/)?weight(/original.)?$", "", name.replace(".", "/"))
+        truth[f"{path}/{last}" if last else path] = np.array(change(array), order="C")
     if model == "bart-base":
         shared = layout.source["model.shared.weight"]
         truth["model/encoder/embed_tokens/embedding"] = truth["model/decoder/embed_tokens/embedding"] = shared
-        truth["lm_head/kernel"] = np.ascontiguousarray(shared.T)
+        truth["lm_head/kernel"] = np.array(shared.T, order="C")
     return truth
 
 

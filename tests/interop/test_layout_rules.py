@@ -28,6 +28,7 @@ def _beside(name: str) -> ModuleType:
 layouts = _beside("layouts")
 layout_rules = _beside("layout_rules")
 RULES = layout_rules.rules()
+RENAMED = layout_rules.renamed()
 
 every_model = pytest.mark.parametrize("model", layouts.MODELS)
 
@@ -80,6 +81,34 @@ def test_the_file_is_written_back_bit_for_bit(model: str, tmp_path: Path) -> Non
     _same(load_file(ours), load_file(theirs))
     with safe_open(ours, "numpy") as written:
         assert written.metadata()["format"] == "pt"
+
+
+@every_model
+def test_no_rule_is_there_for_nothing(model: str, tmp_path: Path) -> None:
+    path = _file(model, tmp_path)
+    for at in range(len(RULES[model])):
+        fewer = RULES[model][:at] + RULES[model][at + 1 :]
+        assert not treeload.plan(layout_rules.destination(model), path, rules=fewer).ok, RULES[model][at]
+
+
+@pytest.mark.parametrize("model", ["bart-base", "bert-base", "convnext-tiny", "wav2vec2-base"])
+def test_without_a_reshape_the_rules_alone_lead_back(model: str, tmp_path: Path) -> None:
+    theirs, ours = _file(model, tmp_path), tmp_path / "ours.safetensors"
+    treeload.export(ours, _plan(model, theirs).load(), rules=RULES[model])
+    _same(load_file(ours), load_file(theirs))
+
+
+@pytest.mark.parametrize("model", RENAMED)
+def test_other_names_for_the_modules_take_two_steps_and_no_more_rules(model: str, tmp_path: Path) -> None:
+    (names, layout), model_in_flax = RENAMED[model], layouts.layout(model)
+    theirs, ours = _file(model, tmp_path), tmp_path / "ours.safetensors"
+    assert len(names) + len(layout) <= 15
+    plan = treeload.plan(model_in_flax.destination, treeload.From(theirs, rules=names), rules=layout)
+    assert plan.findings == ()
+    loaded = plan.load()
+    _same(_flat(loaded), model_in_flax.expected)
+    treeload.export(ours, loaded, like=plan)
+    _same(load_file(ours), load_file(theirs))
 
 
 @every_model
