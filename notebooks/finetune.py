@@ -62,8 +62,8 @@ else:
 # ## The data
 #
 # Is it about cooking or about sport? The texts were written for this notebook, and the two classes share
-# many of their words: one beats eggs and visitors, and a roll is bread or a throw. The last six of each
-# are for the test.
+# many of their words: eggs are beaten, and so are visitors; the cook tosses a salad, the captain wins the
+# toss. The last six of each are for the test.
 
 # %%
 COOKING = """
@@ -157,22 +157,29 @@ for finding in treeload.plan(abstract, source, policy=Policy(unexpected=ignored)
     print(finding)
 
 # %% [markdown]
-# The head is new, and that is what we want. Nothing else may be missing:
+# The head is new, and that is what we want. Nothing else may be missing.
 
 # %%
 policy = Policy(missing={"head/**": "keep"}, unexpected=ignored)
-plan = treeload.plan(abstract, source, policy=policy).require(kept="head/**")
+plan = treeload.plan(abstract, source, policy=policy)
 print(plan)
+
+# %% [markdown]
+# One thing is left to say: the head is to be kept, and an abstract destination has nothing to keep. The plan
+# names the way out, `init`. That the head is all there is to keep, it can be held to:
+
+# %%
+plan = plan.require(kept="head/**")
 
 # %% [markdown]
 # ## Load the trunk, make the head
 #
-# What is kept has to come from somewhere, and the destination holds no arrays. `init` makes it: the function
-# is compiled and asked for the head alone, so no trunk is initialised only to be thrown away.
+# `init` is a function that makes the model. It is compiled and asked for the head alone, so no trunk is
+# initialised only to be thrown away.
 
 # %%
 model = plan.load(init=make)
-loaded = treeload.state(model)  # the arrays as they are now, to compare with later
+at_first = treeload.state(model)  # the arrays as they are now, to compare with later
 
 
 # %%
@@ -221,9 +228,9 @@ if is_pretrained:
 # Did the trunk stay as it was? `diff` says which leaves differ.
 
 # %%
-change = treeload.diff(loaded, model)
+change = treeload.diff(at_first, model)
 print(change)
-assert {leaf.name for leaf in change} == {"head/bias", "head/kernel"}
+assert {str(leaf.name) for leaf in change.values} == {"head/bias", "head/kernel"} and not change.equal
 
 # %% [markdown]
 # ## All of it, the trunk by smaller steps
@@ -232,6 +239,7 @@ assert {leaf.name for leaf in change} == {"head/bias", "head/kernel"}
 # would let the rate fall from layer to layer towards the input.)
 
 # %%
+after_head = treeload.state(model)
 tx = finetune.split_optimizer(plan, loaded=optax.adamw(1e-5), kept=optax.adamw(1e-3))
 optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
 for _ in range(10):
@@ -242,7 +250,10 @@ if is_pretrained:
     assert accuracy_all >= accuracy_frozen
 
 # %%
-print(treeload.diff(loaded, model).summary())
+change = treeload.diff(after_head, model)
+print(change.summary())
+for part in ("trunk", "head"):
+    print(f"{part:5} moved by at most", f"{max(leaf.largest for leaf in change if leaf.name[0] == part):.5f}")
 
 # %% [markdown]
 # ## Save, and load back
@@ -255,7 +266,7 @@ treeload.save("finetuned", model)
 plan = treeload.plan(abstract, "finetuned").require(coverage=1.0, kept=())
 print(plan.summary())
 again = plan.load()
-assert not treeload.diff(model, again)
+assert treeload.diff(model, again).equal
 assert (again(*test[:2]) == model(*test[:2])).all()
 
 # %%
