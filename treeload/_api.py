@@ -63,10 +63,11 @@ def plan(
         scope: the part of the destination that is loaded: a pattern over names, several, or a predicate
             on (name, spec). All else is kept and not reported.
 
-    >>> import jax.numpy as jnp, treeload
-    >>> plan = treeload.plan({"w": jnp.zeros(3), "b": jnp.zeros(2)}, {"w": jnp.ones(3)})
-    >>> [str(finding) for finding in plan.errors]
-    ['missing b: the source has nothing here']
+    Examples:
+        >>> import jax.numpy as jnp, treeload
+        >>> plan = treeload.plan({"w": jnp.zeros(3), "b": jnp.zeros(2)}, {"w": jnp.ones(3)})
+        >>> [str(finding) for finding in plan.errors]
+        ['missing b: the source has nothing here']
 
     Raises:
         SourceError: the source is missing, malformed, or does not say what it holds.
@@ -93,9 +94,10 @@ def load(
     The same as ``plan(...).load(**how)``: ``init``, ``donate`` and ``progress`` are those of
     ``Plan.load``. ``dst`` is never changed.
 
-    >>> import jax.numpy as jnp, treeload
-    >>> treeload.load({"w": jnp.zeros(2)}, {"w": jnp.ones(2)})
-    {'w': Array([1., 1.], dtype=float32)}
+    Examples:
+        >>> import jax.numpy as jnp, treeload
+        >>> treeload.load({"w": jnp.zeros(2)}, {"w": jnp.ones(2)})
+        {'w': Array([1., 1.], dtype=float32)}
 
     Raises:
         LoadError: anything is wrong, all of it said at once; nothing was changed.
@@ -213,9 +215,10 @@ def state(tree: PyTree) -> Any:
     Statics, absent slots and empty nodes are left out, boxes are opened, lists become dicts keyed by
     index, tied leaves are there once under their canonical name. Arrays are not copied.
 
-    >>> import jax.numpy as jnp, treeload
-    >>> treeload.state({"w": jnp.ones(2), "layers": [jnp.zeros(1), None], "act": "relu"})
-    {'layers': {'0': Array([0.], dtype=float32)}, 'w': Array([1., 1.], dtype=float32)}
+    Examples:
+        >>> import jax.numpy as jnp, treeload
+        >>> treeload.state({"w": jnp.ones(2), "layers": [jnp.zeros(1), None], "act": "relu"})
+        {'layers': {'0': Array([0.], dtype=float32)}, 'w': Array([1., 1.], dtype=float32)}
 
     Raises:
         NameCollision: two leaves have one name.
@@ -235,11 +238,12 @@ def open(path: str | os.PathLike[str]) -> Source:
 def inspect(src: Any) -> Inventory:
     """What a source holds: names, shapes, dtypes, bytes, ties, metadata; no array is read.
 
-    >>> import jax.numpy as jnp, treeload
-    >>> print(treeload.inspect({"w": jnp.ones((2, 3))}))
-    1 leaf, 6 elements, 24 B in a tree in memory
-    <BLANKLINE>
-      w  float32[2,3]  24 B
+    Examples:
+        >>> import jax.numpy as jnp, treeload
+        >>> print(treeload.inspect({"w": jnp.ones((2, 3))}))
+        1 leaf, 6 elements, 24 B in a tree in memory
+        <BLANKLINE>
+          w  float32[2,3]  24 B
 
     Raises:
         SourceError: as ``open``.
@@ -250,9 +254,10 @@ def inspect(src: Any) -> Inventory:
 def names(tree: PyTree) -> tuple[str, ...]:
     """The printed names of the leaves of ``tree``, tied ones once, in the tree's order.
 
-    >>> import jax.numpy as jnp, treeload
-    >>> treeload.names({"layers": [{"kernel": jnp.ones(2), "bias": None}], "n": 3})
-    ('layers/0/kernel', 'n')
+    Examples:
+        >>> import jax.numpy as jnp, treeload
+        >>> treeload.names({"layers": [{"kernel": jnp.ones(2), "bias": None}], "n": 3})
+        ('layers/0/kernel', 'n')
 
     Raises:
         NameCollision: two leaves have one name.
@@ -268,13 +273,15 @@ def diff(a: Any, b: Any, *, rules: Rule | Iterable[Rule] = ()) -> Diff:
     (a tie) and the other under one of them is no difference. At most a leaf of each side is held.
 
     Args:
-        a, b: each a tree, a path, a ``Source``, a ``From``, or a list of these.
+        a: a tree, a path, a ``Source``, a ``From``, or a list of these.
+        b: likewise.
         rules: how the names and layouts of ``a`` become those of ``b``.
 
-    >>> import jax.numpy as jnp, treeload
-    >>> found = treeload.diff({"w": jnp.zeros(3), "n": 1}, {"w": jnp.array([0.0, 0.0, 0.5]), "n": 1})
-    >>> found.equal, found["w"].differing, found["w"].largest
-    (False, 1, 0.5)
+    Examples:
+        >>> import jax.numpy as jnp, treeload
+        >>> found = treeload.diff({"w": jnp.zeros(3), "n": 1}, {"w": jnp.array([0.0, 0.0, 0.5]), "n": 1})
+        >>> found.equal, found["w"].differing, found["w"].largest
+        (False, 1, 0.5)
 
     Raises:
         SourceError: a side cannot be read, or is abstract.
@@ -307,9 +314,10 @@ def average(
         last: which leaves are the last source's own: ``True`` for all that have no mean, or patterns for
             the leaves that they match.
 
-    >>> import jax.numpy as jnp, treeload
-    >>> treeload.average([{"w": jnp.zeros(2)}, {"w": jnp.ones(2)}], weights=[1, 3])
-    {'w': array([0.75, 0.75], dtype=float32)}
+    Examples:
+        >>> import jax.numpy as jnp, treeload
+        >>> treeload.average([{"w": jnp.zeros(2)}, {"w": jnp.ones(2)}], weights=[1, 3])
+        {'w': array([0.75, 0.75], dtype=float32)}
 
     Raises:
         TreeloadError: they are not of one model; all differences are in the text, and in ``findings``.
@@ -377,10 +385,11 @@ def initializer(src: Any, name: NameLike, *ops: Op) -> Callable[..., jax.Array]:
         name: the name of the leaf, no pattern.
         ops: applied to it in order: ``Transpose()``, ``Reshape(...)``, ...
 
-    >>> import jax, jax.numpy as jnp, treeload
-    >>> init = treeload.initializer({"weight": jnp.ones((4, 3))}, "weight", treeload.Transpose())
-    >>> init(jax.random.key(0), (3, 4), jnp.bfloat16).dtype
-    dtype(bfloat16)
+    Examples:
+        >>> import jax, jax.numpy as jnp, treeload
+        >>> init = treeload.initializer({"weight": jnp.ones((4, 3))}, "weight", treeload.Transpose())
+        >>> init(jax.random.key(0), (3, 4), jnp.bfloat16).dtype
+        dtype(bfloat16)
 
     Raises:
         SourceError: there is no such leaf, or it cannot be read.

@@ -28,10 +28,11 @@ def diagnose(destination: Mapping[Keys, Spec], source: Mapping[Keys, Spec]) -> t
         destination: every array leaf of the destination.
         source: every array leaf of the source.
 
-    >>> import jax, numpy as np
-    >>> spec = jax.ShapeDtypeStruct((2,), np.float32)
-    >>> diagnose({("a",): spec, ("b",): spec}, {("params", "a"): spec, ("params", "b"): spec})
-    ('2 of 2 match under `params/`',)
+    Examples:
+        >>> import jax, numpy as np
+        >>> spec = jax.ShapeDtypeStruct((2,), np.float32)
+        >>> diagnose({("a",): spec, ("b",): spec}, {("params", "a"): spec, ("params", "b"): spec})
+        ('2 of 2 match under `params/`',)
     """
     agreeing = {name for name, spec in destination.items() if _fits(source.get(name), spec)}
     if not destination or not source or len(agreeing) == len(destination) == len(source):
@@ -61,8 +62,9 @@ def diagnose(destination: Mapping[Keys, Spec], source: Mapping[Keys, Spec]) -> t
 def near_layout(options: Sequence[Change]) -> str | None:
     """What would make a leaf fit, in words: ``if transposed``; None where it fits as it is, or never.
 
-    >>> near_layout(changes((3, 2), (2, 3)))
-    'if transposed'
+    Examples:
+        >>> near_layout(changes((3, 2), (2, 3)))
+        'if transposed'
     """
     if not options or not options[0].ops:
         return None

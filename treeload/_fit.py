@@ -122,8 +122,9 @@ def wide_dtypes() -> frozenset[Any]:
 def transposition(given: tuple[int, ...], wanted: tuple[int, ...]) -> str:
     """The usual transposition that makes one shape of the other, as code; empty where there is none.
 
-    >>> transposition((16, 3, 5, 7), (5, 7, 3, 16))
-    'Transpose(2, 3, 1, 0)'
+    Examples:
+        >>> transposition((16, 3, 5, 7), (5, 7, 3, 16))
+        'Transpose(2, 3, 1, 0)'
     """
     if len(given) < 2 or given == wanted:
         return ""

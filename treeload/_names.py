@@ -27,13 +27,14 @@ class Name(tuple[str, ...]):
     A ``Name`` is a tuple, equal to the plain tuple of the same strings. The name of the root is the
     empty tuple, and prints as the empty string.
 
-    >>> name = Name(("encoder", "layers", "0", "kernel"))
-    >>> str(name)
-    'encoder/layers/0/kernel'
-    >>> str(Name(("a/b", "c")))
-    'a\\/b/c'
-    >>> Name.parse("encoder/layers/0/kernel") == name
-    True
+    Examples:
+        >>> name = Name(("encoder", "layers", "0", "kernel"))
+        >>> str(name)
+        'encoder/layers/0/kernel'
+        >>> str(Name(("a/b", "c")))
+        'a\\/b/c'
+        >>> Name.parse("encoder/layers/0/kernel") == name
+        True
 
     Raises:
         RuleError: a printed name that no name prints as.
@@ -55,8 +56,9 @@ class Name(tuple[str, ...]):
     def parse(cls, text: str) -> Name:
         r"""The name that prints as ``text``: ``Name.parse(str(name)) == name`` for every name.
 
-        >>> Name.parse(r"a\/b/c") == ("a/b", "c")
-        True
+        Examples:
+            >>> Name.parse(r"a\/b/c") == ("a/b", "c")
+            True
         """
         if text == "":
             return cls()

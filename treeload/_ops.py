@@ -192,9 +192,10 @@ class Transpose(Op):
 
     ``Transpose(1, 0)`` and ``Transpose((1, 0))`` are the same.
 
-    >>> import jax, numpy as np
-    >>> Transpose().infer(jax.ShapeDtypeStruct((2, 3), np.float32)).shape
-    (3, 2)
+    Examples:
+        >>> import jax, numpy as np
+        >>> Transpose().infer(jax.ShapeDtypeStruct((2, 3), np.float32)).shape
+        (3, 2)
 
     Raises:
         RuleError: axes that are no permutation, or another number of axes than the array has.
@@ -246,9 +247,10 @@ class Reshape(Op):
         shape: the shape of the result.
         source: the shape the leaf must have, which makes the op invertible.
 
-    >>> import jax, numpy as np
-    >>> Reshape(2, -1).infer(jax.ShapeDtypeStruct((6,), np.float32)).shape
-    (2, 3)
+    Examples:
+        >>> import jax, numpy as np
+        >>> Reshape(2, -1).infer(jax.ShapeDtypeStruct((6,), np.float32)).shape
+        (2, 3)
 
     Raises:
         RuleError: sizes below -1, more than one -1, or another number of elements.
@@ -298,9 +300,10 @@ class Reshape(Op):
 class Cast(Op):
     """Another dtype, asked for by name: the policy's ``casting`` is not consulted for it.
 
-    >>> import jax, numpy as np
-    >>> Cast("bfloat16").infer(jax.ShapeDtypeStruct((2,), np.float32)).dtype
-    dtype(bfloat16)
+    Examples:
+        >>> import jax, numpy as np
+        >>> Cast("bfloat16").infer(jax.ShapeDtypeStruct((2,), np.float32)).dtype
+        dtype(bfloat16)
 
     Raises:
         RuleError: an unknown dtype, or a leaf of PRNG keys.
@@ -351,9 +354,10 @@ class Apply(Op):
         fn: the function; traced at plan time by ``jax.eval_shape``, run op by op at load.
         inverse: the function that undoes it, for exports.
 
-    >>> import jax, numpy as np
-    >>> Apply(lambda x: x.sum(0)).infer(jax.ShapeDtypeStruct((2, 3), np.float32)).shape
-    (3,)
+    Examples:
+        >>> import jax, numpy as np
+        >>> Apply(lambda x: x.sum(0)).infer(jax.ShapeDtypeStruct((2, 3), np.float32)).shape
+        (3,)
 
     Raises:
         RuleError: the function cannot be traced with a leaf's spec, or gives no single array.

@@ -75,10 +75,11 @@ class Pattern:
 def compile_pattern(pattern: PatternLike) -> Pattern:
     """The compiled form of a pattern, a compiled regular expression, or a plain name.
 
-    >>> compile_pattern("layers/{i}/kernel").match("layers/3/kernel")["i"]
-    '3'
-    >>> compile_pattern("**/bias").matches("bias")
-    True
+    Examples:
+        >>> compile_pattern("layers/{i}/kernel").match("layers/3/kernel")["i"]
+        '3'
+        >>> compile_pattern("**/bias").matches("bias")
+        True
 
     Raises:
         RuleError: what cannot mean anything: an empty segment, an open brace, ``**`` beside other
@@ -98,8 +99,9 @@ def compile_pattern(pattern: PatternLike) -> Pattern:
 def quote(name: Sequence[str]) -> str:
     r"""The pattern that matches exactly this name.
 
-    >>> print(quote(("a*", "b")))
-    a\*/b
+    Examples:
+        >>> print(quote(("a*", "b")))
+        a\*/b
     """
     return _WILD.sub(r"\\\g<0>", print_name(name))
 

@@ -361,13 +361,15 @@ class Plan:
         several source leaves fit equally well there is no rule, and ``ambiguous`` lists them. Nothing is
         applied, and no array is read.
 
-        >>> import jax.numpy as jnp, treeload
-        >>> dst, src = {"up": {"kernel": jnp.zeros((2, 3))}}, {"model": {"up": {"weight": jnp.ones((3, 2))}}}
-        >>> rules = treeload.plan(dst, src).suggest()
-        >>> rules[0]
-        Rename('model/up/weight', 'up/kernel', Transpose())
-        >>> treeload.plan(dst, src, rules=rules).ok
-        True
+        Examples:
+            >>> import jax.numpy as jnp, treeload
+            >>> dst = {"up": {"kernel": jnp.zeros((2, 3))}}
+            >>> src = {"model": {"up": {"weight": jnp.ones((3, 2))}}}
+            >>> rules = treeload.plan(dst, src).suggest()
+            >>> rules[0]
+            Rename('model/up/weight', 'up/kernel', Transpose())
+            >>> treeload.plan(dst, src, rules=rules).ok
+            True
         """
         destination, source = self._unruled()
         return suggest(destination, source, given=self.given)
@@ -458,11 +460,12 @@ class Plan:
             wrt: for NNX objects, the filter of those variables that the optimizer is for, such as
                 ``nnx.Param``; None: all of them.
 
-        >>> import jax.numpy as jnp, treeload
-        >>> dst = {"trunk": jnp.zeros(2), "head": jnp.zeros(3)}
-        >>> policy = treeload.Policy(missing={"head": "keep"})
-        >>> treeload.plan(dst, {"trunk": jnp.ones(2)}, policy=policy).mask()
-        {'head': False, 'trunk': True}
+        Examples:
+            >>> import jax.numpy as jnp, treeload
+            >>> dst = {"trunk": jnp.zeros(2), "head": jnp.zeros(3)}
+            >>> policy = treeload.Policy(missing={"head": "keep"})
+            >>> treeload.plan(dst, {"trunk": jnp.ones(2)}, policy=policy).mask()
+            {'head': False, 'trunk': True}
 
         Raises:
             TypeError: ``wrt`` was given, and the destination holds no NNX variables.

@@ -61,9 +61,10 @@ class Policy:
         absent_is_zero: patterns of names where absent and all-zero mean the same, in both
             directions. ``BIAS`` is the usual one.
 
-    >>> policy = Policy(missing={"head/**": "keep"}, absent_is_zero=BIAS)
-    >>> policy.verdict("missing", "head/kernel"), policy.verdict("missing", "trunk/kernel")
-    ('keep', 'error')
+    Examples:
+        >>> policy = Policy(missing={"head/**": "keep"}, absent_is_zero=BIAS)
+        >>> policy.verdict("missing", "head/kernel"), policy.verdict("missing", "trunk/kernel")
+        ('keep', 'error')
 
     Raises:
         RuleError: an unknown verdict, or a pattern that cannot mean anything.

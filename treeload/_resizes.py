@@ -32,9 +32,10 @@ class Pad(Op):
         fill: a number for the new rows, or ``"destination"`` for the rows that the destination has
             there; then it is the last op of its rule, and the destination must be concrete.
 
-    >>> import jax, numpy as np
-    >>> Pad(5).infer(jax.ShapeDtypeStruct((3, 2), np.float32)).shape
-    (5, 2)
+    Examples:
+        >>> import jax, numpy as np
+        >>> Pad(5).infer(jax.ShapeDtypeStruct((3, 2), np.float32)).shape
+        (5, 2)
 
     Raises:
         RuleError: the leaf is larger than ``size`` already.
@@ -105,9 +106,10 @@ class Slice(Op):
 
     It loses what is cut off, so it has no inverse.
 
-    >>> import jax, numpy as np
-    >>> Slice(2).infer(jax.ShapeDtypeStruct((3, 2), np.float32)).shape
-    (2, 2)
+    Examples:
+        >>> import jax, numpy as np
+        >>> Slice(2).infer(jax.ShapeDtypeStruct((3, 2), np.float32)).shape
+        (2, 2)
 
     Raises:
         RuleError: the leaf is smaller than ``stop``, or nothing would be left.
@@ -159,9 +161,10 @@ class Resize(Op):
         method: as in ``jax.image.resize``.
         antialias: as in ``jax.image.resize``.
 
-    >>> import jax, numpy as np
-    >>> Resize(577, axis=1, keep=1).infer(jax.ShapeDtypeStruct((1, 197, 8), np.float32)).shape
-    (1, 577, 8)
+    Examples:
+        >>> import jax, numpy as np
+        >>> Resize(577, axis=1, keep=1).infer(jax.ShapeDtypeStruct((1, 197, 8), np.float32)).shape
+        (1, 577, 8)
 
     Raises:
         RuleError: the positions are no square grid, or not of the grids given.

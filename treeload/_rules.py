@@ -92,9 +92,10 @@ class Rename(Rule):
         destination: the new name, with the pattern's captures filled in.
         ops: applied to each leaf, left to right.
 
-    >>> from treeload._ops import Transpose
-    >>> Rename("layer_{i}/weight", "layers/{i}/kernel", Transpose())
-    Rename('layer_{i}/weight', 'layers/{i}/kernel', Transpose())
+    Examples:
+        >>> from treeload._ops import Transpose
+        >>> Rename("layer_{i}/weight", "layers/{i}/kernel", Transpose())
+        Rename('layer_{i}/weight', 'layers/{i}/kernel', Transpose())
 
     Raises:
         RuleError: a pattern or a template that cannot mean anything, or something that is no op.

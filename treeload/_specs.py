@@ -93,8 +93,9 @@ def is_key(dtype: Any) -> bool:
 def spec_of(value: Any) -> Spec:
     """The spec of an array, a number, or a spec; a Python number has NumPy's default dtype for it.
 
-    >>> spec_of(3.0)
-    ShapeDtypeStruct(shape=(), dtype=float64)
+    Examples:
+        >>> spec_of(3.0)
+        ShapeDtypeStruct(shape=(), dtype=float64)
     """
     if isinstance(value, jax.ShapeDtypeStruct):
         return value
@@ -131,8 +132,9 @@ def nbytes(spec: Any) -> int:
 def print_spec(spec: Any) -> str:
     """A spec as reports print it.
 
-    >>> print_spec(spec_of(np.zeros((3, 4), np.float32)))
-    'float32[3,4]'
+    Examples:
+        >>> print_spec(spec_of(np.zeros((3, 4), np.float32)))
+        'float32[3,4]'
     """
     return f"{spec.dtype}[{','.join(map(str, spec.shape))}]"
 
@@ -153,10 +155,11 @@ def can_cast(source: Any, destination: Any, casting: str) -> bool:
     where ``numpy.can_cast`` says yes because a dtype of ml_dtypes is concerned. PRNG keys are cast
     to nothing but themselves.
 
-    >>> can_cast(np.dtype("float32"), np.dtype("float16"), "same_kind")
-    True
-    >>> can_cast(np.dtype("complex64"), np.dtype(ml_dtypes.bfloat16), "same_kind")
-    False
+    Examples:
+        >>> can_cast(np.dtype("float32"), np.dtype("float16"), "same_kind")
+        True
+        >>> can_cast(np.dtype("complex64"), np.dtype(ml_dtypes.bfloat16), "same_kind")
+        False
     """
     if source == destination:
         return True

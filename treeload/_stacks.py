@@ -45,8 +45,9 @@ class Stack(Rule):
         axis: where the new axis is in the result.
         first: the lowest index.
 
-    >>> Stack("layers/{i}/{*rest}", "layers/{*rest}", axis=0)
-    Stack('layers/{i}/{*rest}', 'layers/{*rest}', axis=0)
+    Examples:
+        >>> Stack("layers/{i}/{*rest}", "layers/{*rest}", axis=0)
+        Stack('layers/{i}/{*rest}', 'layers/{*rest}', axis=0)
 
     Raises:
         RuleError: a pattern that cannot mean anything, or a destination that lacks no capture.

@@ -38,13 +38,14 @@ def suggest(
         given: rules that stand before the suggested ones. What they take and feed must be left out of
             the two sides.
 
-    >>> import jax, numpy as np
-    >>> spec = lambda *shape: jax.ShapeDtypeStruct(shape, np.float32)
-    >>> print(suggest({("up", "kernel"): spec(2, 3)}, {("model", "up", "weight"): spec(3, 2)}))
-    rules = [
-        # certain: 1 leaf; the names share up; no other shape fits; matches if transposed
-        Rename('model/up/weight', 'up/kernel', Transpose()),
-    ]
+    Examples:
+        >>> import jax, numpy as np
+        >>> spec = lambda *shape: jax.ShapeDtypeStruct(shape, np.float32)
+        >>> print(suggest({("up", "kernel"): spec(2, 3)}, {("model", "up", "weight"): spec(3, 2)}))
+        rules = [
+            # certain: 1 leaf; the names share up; no other shape fits; matches if transposed
+            Rename('model/up/weight', 'up/kernel', Transpose()),
+        ]
     """
     found = _Inference(destination, source).run()
     return Suggestions(

@@ -28,9 +28,10 @@ class Tie(Rule):
             ``Apply`` of a function of as many arrays: a leaf that the source lacks, computed from others.
         ops: applied to the other's value.
 
-    >>> from treeload._ops import Transpose
-    >>> Tie("lm_head/kernel", "embed/embedding", Transpose())
-    Tie('lm_head/kernel', 'embed/embedding', Transpose())
+    Examples:
+        >>> from treeload._ops import Transpose
+        >>> Tie("lm_head/kernel", "embed/embedding", Transpose())
+        Tie('lm_head/kernel', 'embed/embedding', Transpose())
 
     Raises:
         RuleError: a pattern that cannot mean anything; at plan time, ties in a circle.

@@ -28,11 +28,13 @@ def linen_to_nnx(collections: Iterable[str] = COLLECTIONS) -> tuple[Rule, ...]:
 
     A model may lack any of the collections; leaves outside them keep their names.
 
-    >>> import jax.numpy as jnp, treeload
-    >>> variables = {"params": {"bn": {"scale": jnp.ones(1)}}, "batch_stats": {"bn": {"mean": jnp.zeros(1)}}}
-    >>> dst = {"bn": {"scale": jnp.zeros(1), "mean": jnp.ones(1)}}
-    >>> treeload.load(dst, variables, rules=linen_to_nnx())
-    {'bn': {'scale': Array([1.], dtype=float32), 'mean': Array([0.], dtype=float32)}}
+    Examples:
+        >>> import jax.numpy as jnp, treeload
+        >>> bn = {"scale": jnp.ones(1)}
+        >>> variables = {"params": {"bn": bn}, "batch_stats": {"bn": {"mean": jnp.zeros(1)}}}
+        >>> dst = {"bn": {"scale": jnp.zeros(1), "mean": jnp.ones(1)}}
+        >>> treeload.load(dst, variables, rules=linen_to_nnx())
+        {'bn': {'scale': Array([1.], dtype=float32), 'mean': Array([0.], dtype=float32)}}
     """
     given = _several(collections, "linen_to_nnx")
     pairs = [(f"{collection}/{{*rest}}", "{*rest}") for collection in given]
@@ -45,11 +47,12 @@ def nnx_to_linen(batch_stats: Iterable[str] = STATISTICS) -> tuple[Rule, ...]:
     Args:
         batch_stats: last segments of the names that are batch statistics; all else is ``params``.
 
-    >>> import jax.numpy as jnp, treeload
-    >>> dst = {"params": {"bn": {"scale": jnp.ones(1)}}, "batch_stats": {"bn": {"mean": jnp.zeros(1)}}}
-    >>> src = {"bn": {"scale": jnp.full(1, 2.0), "mean": jnp.full(1, 3.0)}}
-    >>> print(treeload.plan(dst, src, rules=nnx_to_linen()).summary())
-    2 of 2 leaves load (100 % of 2 elements); no problems
+    Examples:
+        >>> import jax.numpy as jnp, treeload
+        >>> dst = {"params": {"bn": {"scale": jnp.ones(1)}}, "batch_stats": {"bn": {"mean": jnp.zeros(1)}}}
+        >>> src = {"bn": {"scale": jnp.full(1, 2.0), "mean": jnp.full(1, 3.0)}}
+        >>> print(treeload.plan(dst, src, rules=nnx_to_linen()).summary())
+        2 of 2 leaves load (100 % of 2 elements); no problems
     """
     given = _several(batch_stats, "nnx_to_linen")
     pairs = [(f"{{*path}}/{last}", f"batch_stats/{{*path}}/{last}") for last in given]

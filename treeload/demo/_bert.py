@@ -34,10 +34,11 @@ class BertConfig:
 class Bert(nnx.Module):
     """An encoder from token ids to one unit vector a sentence.
 
-    >>> model = Bert(BertConfig(vocab=10, hidden=8, layers=1, heads=2, intermediate=16), rngs=nnx.Rngs(0))
-    >>> ids = jnp.array([[1, 5, 2], [1, 2, 0]])
-    >>> embed(model, ids, ids != 0).shape
-    (2, 8)
+    Examples:
+        >>> model = Bert(BertConfig(vocab=10, hidden=8, layers=1, heads=2, intermediate=16), rngs=nnx.Rngs(0))
+        >>> ids = jnp.array([[1, 5, 2], [1, 2, 0]])
+        >>> embed(model, ids, ids != 0).shape
+        (2, 8)
     """
 
     def __init__(self, config: BertConfig, *, rngs: nnx.Rngs) -> None:

@@ -39,9 +39,11 @@ TOKEN_IDS: dict[str, tuple[int, ...]] = {
 def token_ids(sentences: Sequence[str], tokenise: Tokenise) -> tuple[jax.Array, jax.Array]:
     """Ids and mask of ``sentences``, ``int32[sentences, longest]`` each, padded with 0 at the end.
 
-    >>> ids, mask = token_ids(["a b", "a"], lambda sentence: [{"a": 1, "b": 2}[w] for w in sentence.split()])
-    >>> ids.tolist(), mask.tolist()
-    ([[1, 2], [1, 0]], [[1, 1], [1, 0]])
+    Examples:
+        >>> words = {"a": 1, "b": 2}
+        >>> ids, mask = token_ids(["a b", "a"], lambda text: [words[word] for word in text.split()])
+        >>> ids.tolist(), mask.tolist()
+        ([[1, 2], [1, 0]], [[1, 1], [1, 0]])
     """
     rows = [list(tokenise(sentence)) for sentence in sentences]
     longest = max(map(len, rows))

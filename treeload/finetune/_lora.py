@@ -33,17 +33,20 @@ def merge_lora(
     result has the kernel's dtype. There is no way back.
 
     Args:
-        kernel, a, b: patterns over the source's names, with the same captures.
+        kernel: a pattern over the source's names.
+        a: likewise, with the same captures.
+        b: likewise.
         into: the merged kernel's name.
         scale: the factor of ``a @ b``; ``nnx.LoRA`` has none, others use ``alpha / rank``.
 
-    >>> import jax.numpy as jnp, treeload
-    >>> from treeload import finetune
-    >>> lora = {"lora_a": jnp.ones((2, 1)), "lora_b": jnp.ones((1, 2))}
-    >>> src = {"dense": {"kernel": jnp.zeros((2, 2)), "lora": lora}}
-    >>> dst = {"dense": {"kernel": jnp.zeros((2, 2))}}
-    >>> treeload.load(dst, src, rules=finetune.merge_lora())["dense"]["kernel"].tolist()
-    [[1.0, 1.0], [1.0, 1.0]]
+    Examples:
+        >>> import jax.numpy as jnp, treeload
+        >>> from treeload import finetune
+        >>> lora = {"lora_a": jnp.ones((2, 1)), "lora_b": jnp.ones((1, 2))}
+        >>> src = {"dense": {"kernel": jnp.zeros((2, 2)), "lora": lora}}
+        >>> dst = {"dense": {"kernel": jnp.zeros((2, 2))}}
+        >>> treeload.load(dst, src, rules=finetune.merge_lora())["dense"]["kernel"].tolist()
+        [[1.0, 1.0], [1.0, 1.0]]
 
     Raises:
         RuleError: a pattern that cannot mean anything, or patterns whose captures differ.

@@ -42,14 +42,15 @@ def split_optimizer(
         wrt: for NNX models, the filter that ``nnx.Optimizer`` is given, if it is to be checked that the
             optimizer is used for no other variables.
 
-    >>> import jax.numpy as jnp, optax, treeload
-    >>> from treeload import finetune
-    >>> params = {"trunk": jnp.zeros(2), "head": jnp.zeros(3)}
-    >>> policy = treeload.Policy(missing={"head": "keep"})
-    >>> plan = treeload.plan(params, {"trunk": jnp.ones(2)}, policy=policy)
-    >>> tx = finetune.split_optimizer(plan, loaded=optax.sgd(0.01), kept=optax.sgd(1.0))
-    >>> tx.update(params, tx.init(params))[0]["trunk"].shape
-    (2,)
+    Examples:
+        >>> import jax.numpy as jnp, optax, treeload
+        >>> from treeload import finetune
+        >>> params = {"trunk": jnp.zeros(2), "head": jnp.zeros(3)}
+        >>> policy = treeload.Policy(missing={"head": "keep"})
+        >>> plan = treeload.plan(params, {"trunk": jnp.ones(2)}, policy=policy)
+        >>> tx = finetune.split_optimizer(plan, loaded=optax.sgd(0.01), kept=optax.sgd(1.0))
+        >>> tx.update(params, tx.init(params))[0]["trunk"].shape
+        (2,)
 
     Raises:
         TypeError: ``wrt`` was given, and the destination holds no NNX variables.
@@ -97,13 +98,14 @@ def layerwise(
         others: the factor for names that ``order`` leaves out.
         wrt: for NNX objects, the filter of the variables that are trained.
 
-    >>> import jax.numpy as jnp, optax
-    >>> from treeload import finetune
-    >>> params = {"embed": jnp.ones(1), "layers": [jnp.ones(1), jnp.ones(1)], "head": jnp.ones(1)}
-    >>> tx = finetune.layerwise(params, optax.sgd(1.0), decay=0.5, order=["embed", "layers/{i}", "head"])
-    >>> updates, _ = tx.update(params, tx.init(params))
-    >>> [float(u[0]) for u in (updates["embed"], *updates["layers"], updates["head"])]
-    [-0.125, -0.25, -0.5, -1.0]
+    Examples:
+        >>> import jax.numpy as jnp, optax
+        >>> from treeload import finetune
+        >>> params = {"embed": jnp.ones(1), "layers": [jnp.ones(1), jnp.ones(1)], "head": jnp.ones(1)}
+        >>> tx = finetune.layerwise(params, optax.sgd(1.0), decay=0.5, order=["embed", "layers/{i}", "head"])
+        >>> updates, _ = tx.update(params, tx.init(params))
+        >>> [float(u[0]) for u in (updates["embed"], *updates["layers"], updates["head"])]
+        [-0.125, -0.25, -0.5, -1.0]
 
     Raises:
         RuleError: a name that no pattern or more than one matches, a pattern that matches none, or one with

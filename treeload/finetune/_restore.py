@@ -59,14 +59,15 @@ def restore_optimizer(
     Returns:
         The state that ``tx.init(params)`` would make; for an ``nnx.Optimizer``, a new one.
 
-    >>> import jax, jax.numpy as jnp, optax
-    >>> from treeload import finetune
-    >>> params = {"w": jnp.ones(2)}
-    >>> _, old = optax.adam(0.1).update(params, optax.adam(0.1).init(params))
-    >>> tx = optax.chain(optax.clip(1.0), optax.adamw(0.1))
-    >>> new = finetune.restore_optimizer(tx, params, {"params": params, "opt_state": old})
-    >>> int(new[1][0].count), bool((new[1][0].mu["w"] == old[0].mu["w"]).all())
-    (1, True)
+    Examples:
+        >>> import jax, jax.numpy as jnp, optax
+        >>> from treeload import finetune
+        >>> params = {"w": jnp.ones(2)}
+        >>> _, old = optax.adam(0.1).update(params, optax.adam(0.1).init(params))
+        >>> tx = optax.chain(optax.clip(1.0), optax.adamw(0.1))
+        >>> new = finetune.restore_optimizer(tx, params, {"params": params, "opt_state": old})
+        >>> int(new[1][0].count), bool((new[1][0].mu["w"] == old[0].mu["w"]).all())
+        (1, True)
 
     Raises:
         LoadError: anything is wrong, all of it said at once.

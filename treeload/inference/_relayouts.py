@@ -65,10 +65,11 @@ class Fit:
 def changes(source: Shape, destination: Shape) -> tuple[Change, ...]:
     """Every change that makes ``destination`` of ``source``, likeliest first; none where nothing does.
 
-    >>> changes((6, 4), (4, 6))
-    (Change(turn='transposed', ops=(Transpose(),), plain=True),)
-    >>> changes((6, 4), (4, 2, 3))[0].ops
-    (Transpose(), Reshape(4, 2, 3, source=(4, 6)))
+    Examples:
+        >>> changes((6, 4), (4, 6))
+        (Change(turn='transposed', ops=(Transpose(),), plain=True),)
+        >>> changes((6, 4), (4, 2, 3))[0].ops
+        (Transpose(), Reshape(4, 2, 3, source=(4, 6)))
     """
     if math.prod(source) != math.prod(destination):
         return ()

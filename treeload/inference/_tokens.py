@@ -119,8 +119,9 @@ _ENDING = re.compile(r"(.+)_(weight|kernel|bias|embedding|scale)$")
 def concepts(key: str) -> tuple[str, ...]:
     """The concepts of one key, in order; a number belongs to the word before it.
 
-    >>> concepts("self_attn_layer_norm"), concepts("q_proj"), concepts("ln_2"), concepts("wte")
-    (('self', 'attention', 'norm'), ('query',), ('norm', 'norm#2'), ('word', 'embed'))
+    Examples:
+        >>> concepts("self_attn_layer_norm"), concepts("q_proj"), concepts("ln_2"), concepts("wte")
+        (('self', 'attention', 'norm'), ('query',), ('norm', 'norm#2'), ('word', 'embed'))
     """
     words = [word.lower() for word in _WORDS.findall(key)]
     found: list[str] = []
@@ -145,8 +146,9 @@ def concepts(key: str) -> tuple[str, ...]:
 def kind(key: str) -> tuple[str, str]:
     """What kind of parameter a last key is, and what of the key is the name of its module.
 
-    >>> kind("kernel"), kind("in_proj_bias"), kind("class_embedding"), kind("logit_scale")
-    (('weight', ''), ('bias', 'in_proj'), ('weight', 'class_embedding'), ('weight', 'logit_scale'))
+    Examples:
+        >>> kind("kernel"), kind("in_proj_bias"), kind("class_embedding"), kind("logit_scale")
+        (('weight', ''), ('bias', 'in_proj'), ('weight', 'class_embedding'), ('weight', 'logit_scale'))
     """
     known = _KINDS.get(key.lower())
     if known:

@@ -95,9 +95,10 @@ class Group:
 def group(items: Sequence[tuple[tuple[str, ...], Hashable]]) -> list[Group]:
     """The items, each a name and the facts it must share with its group, as groups in order of appearance.
 
-    >>> names = [(("layers", str(i), "kernel"), "float32[3]") for i in range(12)]
-    >>> [found.title for found in group(names)]
-    ['layers/{0..11}/kernel ×12']
+    Examples:
+        >>> names = [(("layers", str(i), "kernel"), "float32[3]") for i in range(12)]
+        >>> [found.title for found in group(names)]
+        ['layers/{0..11}/kernel ×12']
     """
     alike: dict[Hashable, list[tuple[int, list[tuple[int, ...]]]]] = {}
     for number, (name, facts) in enumerate(items):

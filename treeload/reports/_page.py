@@ -26,8 +26,9 @@ QUIET = "dim"
 def printable(text: str) -> str:
     r"""``text`` on one line, with what a terminal does not print written as Python would: ``\x1b``.
 
-    >>> print(printable("red: \x1b[31m"))
-    red: \x1b[31m
+    Examples:
+        >>> print(printable("red: \x1b[31m"))
+        red: \x1b[31m
     """
     text = re.sub(r"[ \t\r\n]*[\t\r\n][ \t\r\n]*", " ", text)
     if text.isprintable():
