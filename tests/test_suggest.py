@@ -509,3 +509,13 @@ def test_a_near_layout_is_put_in_words(
     source: tuple[int, ...], destination: tuple[int, ...], words: str | None
 ) -> None:
     assert near_layout(changes(source, destination)) == words
+
+
+def test_a_run_with_a_hole_is_not_closed_up() -> None:
+    """Layer 3 has no bias, and there is one layer too many: what layer 4 has is not layer 3's."""
+    source = {(f"h_{i}", "weight"): jax.ShapeDtypeStruct((4, 6), np.float32) for i in range(5)}
+    source |= {(f"h_{i}", "bias"): jax.ShapeDtypeStruct((4,), np.float32) for i in (0, 1, 2, 4)}
+    destination = {("h", str(i), "kernel"): jax.ShapeDtypeStruct((6, 4), np.float32) for i in range(4)}
+    destination |= {("h", str(i), "bias"): jax.ShapeDtypeStruct((4,), np.float32) for i in range(4)}
+    for rule in suggest(destination, source):
+        assert rule.rename(("h_4", "bias")) != ("h", "3", "bias")

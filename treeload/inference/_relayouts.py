@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, TypeAlias
@@ -154,7 +154,9 @@ def fit(source: Leaves, destination: Leaves) -> Fit | None:
 def _renamed(source: Leaves, destination: Leaves) -> Fit | None:
     holes = tuple(range(len(source.ranges)))
     if source.ranges != destination.ranges and [*map(len, source.ranges)] == [*map(len, destination.ranges)]:
-        return _moved(source, destination)
+        # A run with a hole in it has lost a leaf; to close it up would shift every later one.
+        if all(map(_is_even, (*source.ranges, *destination.ranges))):
+            return _moved(source, destination)
     for order in itertools.permutations(holes) if len(holes) == 2 else [holes]:
         shapes = {tuple(index[at] for at in order): shape for index, shape in source.shapes.items()}
         both = shapes.keys() & destination.shapes.keys()
@@ -165,6 +167,11 @@ def _renamed(source: Leaves, destination: Leaves) -> Fit | None:
         if options:
             return Fit("rename", order, options, whole=whole)
     return None
+
+
+def _is_even(run: Sequence[int]) -> bool:
+    """Whether numbers run in equal steps."""
+    return len({after - before for before, after in itertools.pairwise(run)}) <= 1
 
 
 def _moved(source: Leaves, destination: Leaves) -> Fit | None:
