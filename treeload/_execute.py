@@ -308,7 +308,7 @@ def _load_from_memory(
                 if array.shape != like.shape or array.dtype != like.dtype:
                     raise _not_as_said(source, name, like, array)
                 placer.put(index, array, own=True)
-            except Exception:
+            except Exception:  # raised again at once: a fence entered for each leaf costs more than the leaf
                 with fence(f"{print_name(name)!r} could not be made"):
                     raise
             advance(array)
