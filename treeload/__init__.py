@@ -22,19 +22,22 @@ from treeload._api import (
     update,
 )
 from treeload._errors import LoadError, NameCollision, RuleError, SaveError, SourceError, TreeloadError
-from treeload._names import Name
-from treeload._offers import From
-from treeload._ops import Apply, Cast, Reshape, Transpose
-from treeload._plan import Entry, Finding, Plan, SourceLeaf
-from treeload._policy import BIAS, Policy
-from treeload._resizes import Pad, Resize, Slice
-from treeload._rules import Rename
-from treeload._splits import Concat, Split
-from treeload._stacks import Stack, Unstack
-from treeload._ties import Tie
-from treeload.reports._diff import Diff
-from treeload.reports._inventory import Inventory
-from treeload.sources._base import Source
+from treeload._findings.finding import Finding
+from treeload._findings.policy import BIAS, Policy
+from treeload._naming.name import Name
+from treeload._ops.convert import Apply, Cast
+from treeload._ops.layout import Reshape, Transpose
+from treeload._ops.resize import Pad, Resize, Slice
+from treeload._plan import Plan
+from treeload._plans.entry import Entry
+from treeload._reports.diff import Diff
+from treeload._reports.inventory import Inventory
+from treeload._rules.rename import Rename
+from treeload._rules.split import Concat, Split
+from treeload._rules.stack import Stack, Unstack
+from treeload._rules.tie import Tie
+from treeload._sources.part import From
+from treeload._sources.source import Source, SourceLeaf
 
 __all__ = [
     "BIAS",

@@ -16,28 +16,39 @@ from typing import Any
 
 import jax
 
-from treeload import _average, _diff, _execute, _export, _initializer, _resume, _save
+from treeload._checkpoints import average as _average
+from treeload._checkpoints import compare as _diff
+from treeload._checkpoints import export as _export
+from treeload._checkpoints import initializer as _initializer
+from treeload._checkpoints import resume as _resume
+from treeload._checkpoints.view import View
 from treeload._errors import RuleError, SaveError
-from treeload._match import match
-from treeload._names import Name, NameLike, as_name
-from treeload._offers import From, Graft
-from treeload._ops import Op, as_ops
+from treeload._findings.policy import Policy
+from treeload._formats import open_source
+from treeload._formats.orbax import write as _save
+from treeload._leaves.selection import Patterns, Scope
+from treeload._leaves.spec import Kind
+from treeload._loading.checks import verify as _verify
+from treeload._loading.load import load as _load
+from treeload._loading.load import update as _update
+from treeload._matching.match import match
+from treeload._matching.offers import Graft
+from treeload._naming.name import Name, NameLike, as_name
+from treeload._ops.op import Op, as_ops
 from treeload._plan import Hands, Plan
-from treeload._policy import Policy
-from treeload._rules import Rule
-from treeload._scope import Patterns, Scope
-from treeload._specs import Kind
-from treeload._trees import PyTree, nested, printed_names, updatable, walk
-from treeload._view import View
-from treeload.reports._diff import Diff
-from treeload.reports._html import plan_html
-from treeload.reports._inventory import Inventory, inventory
-from treeload.reports._text import error_text, plan_text
-from treeload.sources import open_source
-from treeload.sources._base import Source
-from treeload.sources._memory import MemorySource
+from treeload._reports.diff import Diff
+from treeload._reports.html import plan_html
+from treeload._reports.inventory import Inventory, inventory
+from treeload._reports.text import error_text, plan_text
+from treeload._rules.rule import Rule
+from treeload._sources.memory import MemorySource
+from treeload._sources.part import From
+from treeload._sources.source import Source
+from treeload._trees.rebuild import updatable
+from treeload._trees.tree import PyTree, nested, printed_names
+from treeload._trees.walk import walk
 
-_HANDS = Hands(load=_execute.load, verify=_execute.verify, text=plan_text, html=plan_html, error=error_text)
+_HANDS = Hands(load=_load, verify=_verify, text=plan_text, html=plan_html, error=error_text)
 
 
 def plan(
@@ -128,7 +139,7 @@ def update(
             f"update() writes into NNX Modules, Optimizers and Variables; a {type(obj).__name__} cannot be "
             "updated in place: use tree = treeload.load(tree, ...)"
         )
-    _execute.update(plan(obj, src, rules=rules, policy=policy, scope=scope), **how)
+    _update(plan(obj, src, rules=rules, policy=policy, scope=scope), **how)
 
 
 def save(

@@ -16,7 +16,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the plan is data that an error carries, no dependency of this file
-    from treeload._plan import Finding, Plan
+    from treeload._findings.finding import Finding
+    from treeload._plan import Plan
 
 
 class TreeloadError(Exception):

@@ -1,7 +1,7 @@
 """What a load will do: entries and findings, as data that can be asked, printed and stored.
 
 Owns ``Plan``, ``Entry``, ``Finding``, ``SourceLeaf`` and every question they answer. Refuses to own how
-they come about (``_match``), how they read (``reports``) and how they are carried out (``_execute``):
+they come about (``_matching``), how they read (``_reports``) and how they are carried out (``_loading``):
 those rooms lie above this one and are handed in as ``Hands``. Nothing here reads an array.
 
 A plan of 100,000 leaves is made in a fraction of a second because most of its entries say the same
@@ -11,158 +11,29 @@ objects when somebody looks.
 
 from __future__ import annotations
 
-import enum
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Final
+from typing import Any
 
-from treeload._diagnosis import diagnose
 from treeload._errors import LoadError, RuleError
-from treeload._marks import marked
-from treeload._names import Name, NameLike, as_name, print_name
-from treeload._ops import Leaf, Op, Value, fills_up
-from treeload._policy import VERDICTS
-from treeload._rules import Rule
-from treeload._scope import Patterns, Within, compile_patterns
-from treeload._specs import Spec, bare, elements, is_abstract, nbytes, spec_of
-from treeload._suggest import Suggestions, suggest
-from treeload._trees import Keys, PyTree, Tree
-from treeload.sources._base import Source
-
-
-class Action(enum.StrEnum):
-    """What happens to a destination leaf."""
-
-    LOAD = "load"  # a source leaf's value, after its ops and cast
-    ZERO = "zero"  # zeros: the source is absent, and the policy says that means zero
-    KEEP = "keep"  # the destination's own value
-    TIE = "tie"  # the same source as another destination leaf, by a rule
-
-
-@dataclass(frozen=True, slots=True)
-class SourceLeaf:
-    """One leaf of one source.
-
-    Attributes:
-        source: the source's label.
-        name: the leaf's own name there.
-        spec: its shape and dtype there.
-    """
-
-    source: str
-    name: Name
-    spec: Spec
-
-    def __str__(self) -> str:
-        return str(self.name)
-
-
-@dataclass(frozen=True, slots=True)
-class Unused(SourceLeaf):
-    """A source leaf that feeds nothing.
-
-    Attributes:
-        at: the name it would have in the destination.
-        why: what it met there.
-    """
-
-    at: Name
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """The plan's line for one destination leaf.
-
-    Attributes:
-        name: its canonical name.
-        action: what happens to it.
-        spec: the shape and dtype that the destination asks for.
-        sources: the source leaves it is made of; none where it is kept or zeroed.
-        ops: what is done to them, in order.
-        cast: whether the dtype changes after the ops.
-        rule: the rule that chose them; None where names were equal.
-        reason: why it is kept or zeroed, or how it was matched, in words; may be empty.
-        aliases: its other names, where it is tied.
-        optional: whether a source may lack it (RNG state, caches, intermediates of NNX).
-        needs_values: whether a check of values is still to be done for it.
-    """
-
-    name: Name
-    action: Action
-    spec: Spec
-    sources: tuple[SourceLeaf, ...] = ()
-    ops: tuple[Op, ...] = ()
-    cast: bool = False
-    rule: Rule | None = None
-    reason: str = ""
-    aliases: tuple[Name, ...] = ()
-    optional: bool = False
-    needs_values: bool = False
-    value: Value | None = field(default=None, repr=False, compare=False)
-
-    @property
-    def keeps_something(self) -> bool:
-        """Whether the destination's own value is needed: the leaf is kept, or an op fills up with it."""
-        return self.action == Action.KEEP or (self.value is not None and fills_up(self.value))
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One disagreement between destination and source.
-
-    Attributes:
-        kind: one of the kinds of ``Policy``: ``"missing"``, ``"shape"``, ...
-        name: the destination-side name it is about.
-        verdict: what the policy said: ``"error"``, ``"keep"``, ``"ignore"``, ``"first"``.
-        expected: what the destination asks for: a spec, words, or None for nothing.
-        found: what the source has, likewise.
-        source: the source leaf concerned, under its own name; None where there is none.
-        rule: the rule concerned, if any.
-        message: what is wrong, in one sentence.
-        remedy: what to write to go on.
-        near: names on the other side that are nearly this one.
-    """
-
-    kind: str
-    name: Name
-    verdict: str
-    expected: Spec | str | None = None
-    found: Spec | str | None = None
-    source: SourceLeaf | None = None
-    rule: Rule | None = None
-    message: str = ""
-    remedy: str = ""
-    near: tuple[Name, ...] = ()
-
-    def __str__(self) -> str:
-        return f"{self.kind} {print_name(self.name)}: {self.message}"
-
-
-@dataclass(frozen=True, slots=True)
-class ZeroCheck:
-    """To be done before anything is changed: every element of ``value`` must be exactly zero.
-
-    ``finding`` is the finding that it gives where it fails; the counts are filled in.
-    """
-
-    name: Keys
-    value: Value
-    finding: Finding
-
-
-@dataclass(frozen=True, slots=True)
-class EqualCheck:
-    """To be done before anything is changed: tied leaves must have one value in the source.
-
-    ``values`` are the source's, each under the destination's name for it; the first is what loads.
-    """
-
-    name: Keys
-    values: tuple[tuple[Keys, Value], ...]
-    finding: Finding
+from treeload._findings.finding import Finding
+from treeload._findings.policy import VERDICTS
+from treeload._inference.diagnosis import diagnose
+from treeload._inference.suggest import suggest
+from treeload._inference.suggestions import Suggestions
+from treeload._leaves.selection import Patterns, Within, compile_patterns
+from treeload._leaves.spec import Spec, bare, elements, is_abstract, quantity, spec_of
+from treeload._naming.name import Keys, Name, NameLike, as_name, print_name
+from treeload._ops.expression import Leaf
+from treeload._plans.as_dict import entry_dict, finding_dict, leaf_dict
+from treeload._plans.check import EqualCheck, ZeroCheck
+from treeload._plans.entry import PLAIN, Action, Entry, Row, Unused
+from treeload._rules.rule import Rule
+from treeload._sources.source import Source, SourceLeaf
+from treeload._trees.marks import marked
+from treeload._trees.tree import PyTree, Tree
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,12 +45,6 @@ class Hands:
     text: Callable[[Plan], str]
     html: Callable[[Plan], str]
     error: Callable[[Plan, Sequence[Finding]], str]
-
-
-PLAIN: Final = object()
-"""The row of a leaf that loads from the first source's leaf of the same name, shape and dtype."""
-
-Row = Entry | None | object  # None: a slot that is no leaf; PLAIN; or the entry itself
 
 
 class Plan:
@@ -331,10 +196,10 @@ class Plan:
             "ok": self.ok,
             "coverage": self.coverage,
             "sources": [source.label for source in self.sources],
-            "entries": [_entry_dict(entry) for entry in self.entries],
-            "findings": [_finding_dict(finding) for finding in self.findings],
+            "entries": [entry_dict(entry) for entry in self.entries],
+            "findings": [finding_dict(finding) for finding in self.findings],
             "pending": [str(name) for name in self.pending],
-            "unused": [{**_leaf_dict(leaf), "at": str(leaf.at), "why": leaf.why} for leaf in self.unused],
+            "unused": [{**leaf_dict(leaf), "at": str(leaf.at), "why": leaf.why} for leaf in self.unused],
         }
 
     def to_json(self, *, indent: int | None = None) -> str:
@@ -530,51 +395,3 @@ class Plan:
 def _percent(share: float) -> str:
     # Never rounded up to 100 %: a plan that leaves anything out must not say it loads all.
     return "100 %" if share >= 1 else f"{min(share * 100, 99.9):.1f} %"
-
-
-def quantity(number: int) -> str:
-    for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
-        if number >= size * 10 or (number >= size and unit != "k"):
-            return f"{number / size:.1f} {unit}"
-    return f"{number:,}"
-
-
-def _spec_dict(spec: Spec | str | None) -> Any:
-    if spec is None or isinstance(spec, str):
-        return spec
-    return {"shape": list(spec.shape), "dtype": str(spec.dtype), "bytes": nbytes(spec)}
-
-
-def _leaf_dict(leaf: SourceLeaf) -> dict[str, Any]:
-    return {"source": leaf.source, "name": str(leaf.name), "spec": _spec_dict(leaf.spec)}
-
-
-def _entry_dict(entry: Entry) -> dict[str, Any]:
-    return {
-        "name": str(entry.name),
-        "action": str(entry.action),
-        "spec": _spec_dict(entry.spec),
-        "sources": [_leaf_dict(leaf) for leaf in entry.sources],
-        "ops": [repr(op) for op in entry.ops],
-        "cast": entry.cast,
-        "rule": None if entry.rule is None else repr(entry.rule),
-        "reason": entry.reason,
-        "aliases": [str(alias) for alias in entry.aliases],
-        "optional": entry.optional,
-        "needs_values": entry.needs_values,
-    }
-
-
-def _finding_dict(finding: Finding) -> dict[str, Any]:
-    return {
-        "kind": finding.kind,
-        "name": str(finding.name),
-        "verdict": finding.verdict,
-        "expected": _spec_dict(finding.expected),
-        "found": _spec_dict(finding.found),
-        "source": None if finding.source is None else _leaf_dict(finding.source),
-        "rule": None if finding.rule is None else repr(finding.rule),
-        "message": finding.message,
-        "remedy": finding.remedy,
-        "near": [str(name) for name in finding.near],
-    }

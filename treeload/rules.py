@@ -12,9 +12,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from treeload._errors import RuleError
-from treeload._names import print_name
-from treeload._patterns import Pattern, PatternLike, Template, compile_pattern, compile_template
-from treeload._rules import Given, Keys, Rule, Taken
+from treeload._naming.name import Keys, print_name
+from treeload._naming.pattern import Pattern, PatternLike, compile_pattern
+from treeload._naming.template import Template, compile_template
+from treeload._rules.rule import Given, Rule, Taken
 
 COLLECTIONS = ("params", "batch_stats", "cache")
 """The collections of Linen whose variables NNX modules have too."""

@@ -22,9 +22,9 @@ import numpy as np
 import pytest
 
 from treeload._errors import SourceError
-from treeload._names import Name
-from treeload._specs import spec_of
-from treeload.sources._base import Source
+from treeload._leaves.spec import spec_of
+from treeload._naming.name import Name
+from treeload._sources.source import Source
 
 _DTYPES = ("float32", "float16", "bfloat16", "float64", "int8", "int32", "int64", "uint8", "uint32", "bool")
 

@@ -63,7 +63,7 @@ def _peer(path: Path) -> Callable[[], Any]:
 def _source(path: Path) -> Callable[[], Any]:
     import jax
 
-    from treeload.sources._safetensors import SafetensorsSource
+    from treeload._formats.safetensors.source import SafetensorsSource
 
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
 
@@ -83,7 +83,7 @@ def _source(path: Path) -> Callable[[], Any]:
 
 def _load(path: Path) -> Callable[[], Any]:
     import treeload
-    from treeload.sources._safetensors import SafetensorsSource
+    from treeload._formats.safetensors.source import SafetensorsSource
 
     tree: dict[str, Any] = {}
     for name, spec in SafetensorsSource(path).specs().items():

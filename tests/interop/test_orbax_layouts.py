@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 
 from treeload._errors import SourceError
-from treeload._names import Name
-from treeload.sources._base import Source
-from treeload.sources._msgpack import MsgpackSource
-from treeload.sources._msgpack import recognises as recognises_msgpack
-from treeload.sources._orbax import OrbaxSource, recognises
+from treeload._formats.flax import MsgpackSource
+from treeload._formats.flax import recognises as recognises_msgpack
+from treeload._formats.orbax.source import OrbaxSource, recognises
+from treeload._naming.name import Name
+from treeload._sources.source import Source
 from treeload.testing import SourceConformance
 
 # pytest's importlib mode puts no test directory on the path.

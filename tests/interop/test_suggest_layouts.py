@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 import treeload
-from treeload._suggest import Suggestions, suggest
-from treeload._trees import walk
+from treeload._inference.suggest import suggest
+from treeload._inference.suggestions import Suggestions
+from treeload._trees.walk import walk
 
 # pytest's importlib mode puts no test directory on the path.
 _spec = importlib.util.spec_from_file_location("layouts", Path(__file__).with_name("layouts.py"))

@@ -11,8 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from treeload import Name
-from treeload._patterns import compile_pattern
-from treeload.reports._groups import Group, group, print_names, siblings
+from treeload._naming.pattern import compile_pattern
+from treeload._reports.groups import Group, group, print_names, siblings
 
 KEYS = st.one_of(
     st.sampled_from(["layers", "kernel", "bias", "0", "1", "2", "3", "10", "11", "w7", "w8", "007", "x1y2"]),

@@ -20,9 +20,9 @@ from rich.console import Console
 
 import treeload
 from treeload import BIAS, Cast, From, LoadError, Name, Plan, Policy, Rename, Source, Transpose
-from treeload._policy import VERDICTS
-from treeload.reports._text import error_rich, plan_rich
-from treeload.sources._memory import MemorySource
+from treeload._findings.policy import VERDICTS
+from treeload._reports.text import error_rich, plan_rich
+from treeload._sources.memory import MemorySource
 
 Tree = Any
 Check = Callable[[str, str], None]

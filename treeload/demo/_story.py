@@ -17,6 +17,7 @@ from flax import nnx
 from rich.console import Console
 
 import treeload
+from treeload._reports.text import plan_rich
 from treeload.demo._bert import Bert, BertConfig, embed
 from treeload.demo._hugging_face import POLICY, RULES
 from treeload.demo._minilm import (
@@ -29,7 +30,6 @@ from treeload.demo._minilm import (
 )
 from treeload.demo._sentences import QUERY, SENTENCES, Tokenise, token_ids
 from treeload.demo._small import SMALL, words, write_small_bert
-from treeload.reports._text import plan_rich
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from treeload._trees import Keys
+from treeload._naming.name import Keys
 
 Moment = tuple[str, Keys]
 """A kind and a parameter's name."""

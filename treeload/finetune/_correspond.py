@@ -14,12 +14,14 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from treeload._joins import Chain, Index, Join, Piece
-from treeload._names import print_name
-from treeload._ops import Apply, Cast, Leaf, Reshape, Transpose, Value, derive, ops_of
-from treeload._resizes import Slice
-from treeload._rules import Given, Rule, apply_rules
-from treeload._trees import Keys
+from treeload._naming.name import Keys, print_name
+from treeload._ops.convert import Apply, Cast
+from treeload._ops.expression import Leaf, Value, derive, ops_of
+from treeload._ops.layout import Reshape, Transpose
+from treeload._ops.resize import Slice
+from treeload._ops.several import Chain, Index, Join, Piece
+from treeload._rules.apply import apply_rules
+from treeload._rules.rule import Given, Rule
 from treeload.finetune._anatomy import Anatomy, Moment, of_destination, of_source
 
 _MOVES = (Transpose, Reshape, Cast, Slice, Join, Chain, Piece, Index)

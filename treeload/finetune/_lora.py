@@ -12,11 +12,12 @@ from dataclasses import dataclass
 import jax
 
 from treeload._errors import RuleError
-from treeload._names import print_name
-from treeload._ops import Apply, derive
-from treeload._patterns import Pattern, Template, compile_template
-from treeload._rules import Given, Rule, Taken, plain_pattern
-from treeload._trees import Keys
+from treeload._naming.name import Keys, print_name
+from treeload._naming.pattern import Pattern
+from treeload._naming.template import Template, compile_template
+from treeload._ops.convert import Apply
+from treeload._ops.expression import derive
+from treeload._rules.rule import Given, Rule, Taken, plain_pattern
 
 
 def merge_lora(

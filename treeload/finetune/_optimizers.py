@@ -16,11 +16,13 @@ import optax
 from flax import nnx
 
 from treeload._errors import RuleError
-from treeload._marks import Names, as_optax_sees, holds_nnx, marked, places
-from treeload._names import Name, print_name
-from treeload._patterns import Pattern, PatternLike, compile_pattern
-from treeload._plan import Action, Plan
-from treeload._trees import Keys, PyTree, walk
+from treeload._naming.name import Keys, Name, print_name
+from treeload._naming.pattern import Pattern, PatternLike, compile_pattern
+from treeload._plan import Plan
+from treeload._plans.entry import Action
+from treeload._trees.marks import Names, as_optax_sees, holds_nnx, marked, places
+from treeload._trees.tree import PyTree
+from treeload._trees.walk import walk
 
 Transformation: TypeAlias = optax.GradientTransformation
 Order: TypeAlias = "Iterable[PatternLike] | Callable[[Name], int | None]"

@@ -19,23 +19,25 @@ from flax import nnx
 
 from treeload import _api
 from treeload._errors import RuleError
-from treeload._marks import holds_nnx
-from treeload._names import Name, NameLike, as_name, print_name
-from treeload._offers import From
-from treeload._ops import Leaf
-from treeload._patterns import Pattern, compile_pattern
-from treeload._place import sharding_of
+from treeload._findings.policy import Policy
+from treeload._formats import open_source
+from treeload._leaves.placement import sharding_of
+from treeload._leaves.spec import bare
+from treeload._naming.name import Keys, Name, NameLike, as_name, print_name
+from treeload._naming.pattern import Pattern, compile_pattern
+from treeload._ops.expression import Leaf
 from treeload._plan import Plan
-from treeload._policy import Policy
-from treeload._rules import Given, Rule, Taken
-from treeload._specs import bare
-from treeload._ties import Tie
-from treeload._trees import Keys, PyTree, rebuild, walk
+from treeload._rules.rule import Given, Rule, Taken
+from treeload._rules.tie import Tie
+from treeload._sources.memory import MemorySource
+from treeload._sources.part import From
+from treeload._sources.source import Source
+from treeload._trees.marks import holds_nnx
+from treeload._trees.rebuild import rebuild
+from treeload._trees.tree import PyTree
+from treeload._trees.walk import walk
 from treeload.finetune._anatomy import of_destination
 from treeload.finetune._correspond import Correspondence, correspond, is_hyperparameter
-from treeload.sources import open_source
-from treeload.sources._base import Source
-from treeload.sources._memory import MemorySource
 
 Choice: TypeAlias = Literal["restore", "reset"]
 

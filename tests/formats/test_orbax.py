@@ -1,0 +1,373 @@
+"""Broken and hostile Orbax checkpoints: one test a malformation, each ends in a SourceError and silence."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from treeload._errors import SourceError
+from treeload._formats.orbax import source as _orbax
+from treeload._formats.orbax import write as _save
+from treeload._formats.orbax.source import OrbaxSource, recognises
+from treeload._naming.name import Name
+from treeload._sources.source import Source
+from treeload.testing import SourceConformance
+
+LEAF = Name(("encoder", "kernel"))
+
+
+class TestWhatTreeloadSaves(SourceConformance):
+    def make(self, directory: Path, leaves: Mapping[Name, np.ndarray[Any, Any]]) -> Source:
+        _save.write(directory / "saved", leaves)
+        return OrbaxSource(directory / "saved")
+
+
+class TestWhatTreeloadSavesCompressed(SourceConformance):
+    def make(self, directory: Path, leaves: Mapping[Name, np.ndarray[Any, Any]]) -> Source:
+        _save.write(directory / "saved", leaves, compression=True)
+        return OrbaxSource(directory / "saved")
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    """A checkpoint of ours: OCDBT, uncompressed, one leaf of 40 kB and a small one."""
+    values = np.random.default_rng(0).normal(size=(100, 100)).astype(np.float32)
+    _save.write(tmp_path / "ckpt", {LEAF: jnp.asarray(values), Name(("step",)): 3})
+    return tmp_path / "ckpt"
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> Path:
+    """A checkpoint of Orbax's v0 without OCDBT: a directory an array, chunks are files."""
+    import orbax.checkpoint as ocp
+
+    handler = ocp.PyTreeCheckpointHandler(use_ocdbt=False)
+    with ocp.Checkpointer(handler) as checkpointer:
+        checkpointer.save(tmp_path / "plain", {"encoder": {"kernel": jnp.ones((100, 100), jnp.float32)}})
+    return tmp_path / "plain"
+
+
+def _read_all(path: Path) -> dict[Name, Any]:
+    source = OrbaxSource(path)
+    return dict(source.read(source.specs()))
+
+
+def _data_files(path: Path) -> list[Path]:
+    files = [file for file in path.rglob("*") if file.is_file() and file.parent.name == "d"]
+    return sorted(files, key=lambda file: file.stat().st_size)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> Any:
+    yield
+    out, err = capfd.readouterr()
+    assert (out, err) == ("", "")
+
+
+def _refused(path: Path, *parts: str) -> SourceError:
+    with pytest.raises(SourceError) as caught:
+        _read_all(path)
+    for part in (*parts, str(path)):
+        assert part in str(caught.value)
+    return caught.value
+
+
+def test_a_missing_path(tmp_path: Path) -> None:
+    assert not recognises(tmp_path / "none")
+    _refused(tmp_path / "none", "does not exist")
+
+
+def test_an_empty_directory(tmp_path: Path) -> None:
+    assert not recognises(tmp_path)
+    _refused(tmp_path, "is an empty directory")
+
+
+def test_a_directory_of_other_things(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("hello")
+    assert not recognises(tmp_path)
+    _refused(tmp_path, "is no Orbax checkpoint")
+
+
+def test_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("hello")
+    _refused(tmp_path / "file", "is no directory")
+
+
+def test_an_incomplete_checkpoint(saved: Path) -> None:
+    left = saved.rename(saved.with_name("ckpt.orbax-checkpoint-tmp"))
+    assert recognises(left)
+    _refused(left, "incomplete")
+    assert recognises(saved)
+    _refused(saved, "never completed", left.name)
+
+
+def test_a_directory_of_nothing_but_incomplete_steps(saved: Path) -> None:
+    saved.rename(saved.with_name("7.orbax-checkpoint-tmp"))
+    assert recognises(saved.parent)
+    _refused(saved.parent, "no complete checkpoint", "7.orbax-checkpoint-tmp")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "\0\1\2",
+        "[]",
+        '"text"',
+        "[" * 100_000,
+        "{}",
+        '{"tree_metadata": 3}',
+        '{"tree_metadata": {"x": 3}}',
+        '{"tree_metadata": {"x": {"key_metadata": [3], "value_metadata": {}}}}',
+    ],
+)
+def test_tree_metadata_that_is_garbage(saved: Path, text: str) -> None:
+    (saved / "state" / "_METADATA").write_text(text)
+    assert recognises(saved)
+    _refused(saved, "_METADATA")
+
+
+def test_tree_metadata_in_bytes_that_are_no_text(saved: Path) -> None:
+    (saved / "state" / "_METADATA").write_bytes(b"\xff\xfe{}")
+    _refused(saved, "_METADATA")
+
+
+def test_checkpoint_metadata_that_is_garbage(saved: Path) -> None:
+    (saved / "_CHECKPOINT_METADATA").write_text("{")
+    _refused(saved, "_CHECKPOINT_METADATA")
+
+
+def test_array_metadata_that_is_garbage(saved: Path) -> None:
+    (saved / "state" / "array_metadatas" / "process_0").write_text('{"array_metadatas": [{}]}')
+    _refused(saved, "process_0")
+
+
+@pytest.mark.parametrize("size", [0, 100, 30_000])
+def test_a_truncated_data_file(saved: Path, size: int) -> None:
+    file = _data_files(saved)[-1]
+    content = file.read_bytes()
+    file.write_bytes(content[:size])
+    _refused(saved, "encoder/kernel")
+
+
+def test_a_deleted_data_file(saved: Path) -> None:
+    _data_files(saved)[-1].unlink()
+    _refused(saved, "encoder/kernel")
+
+
+def test_deleted_data_altogether(saved: Path) -> None:
+    for file in _data_files(saved):
+        file.unlink()
+    _refused(saved)
+
+
+def test_a_deleted_store(saved: Path) -> None:
+    (saved / "state" / "manifest.ocdbt").unlink()
+    _refused(saved, "encoder/kernel")
+
+
+def test_a_garbage_store(saved: Path) -> None:
+    (saved / "state" / "manifest.ocdbt").write_bytes(b"garbage")
+    _refused(saved)
+
+
+def test_a_flipped_bit_in_what_we_saved(saved: Path) -> None:
+    file = _data_files(saved)[-1]
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    _refused(saved, "encoder/kernel", "damaged")
+
+
+def test_a_flipped_bit_is_found_on_the_way_to_a_device(saved: Path) -> None:
+    test_a_flipped_bit_in_what_we_saved(saved)
+    source = OrbaxSource(saved)
+    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[1])
+    request = jax.ShapeDtypeStruct((100, 100), np.float32, sharding=sharding)
+    with pytest.raises(SourceError, match="damaged"):
+        list(source.read({LEAF: request}))
+
+
+def test_a_leaf_that_is_whole_is_read_beside_one_that_is_damaged(saved: Path) -> None:
+    test_a_flipped_bit_in_what_we_saved(saved)
+    source = OrbaxSource(saved)
+    step = Name(("step",))
+    assert [(name, int(value)) for name, value in source.read({step: source.specs()[step]})] == [(step, 3)]
+
+
+def test_an_array_without_its_chunk_is_not_zeros(plain: Path) -> None:
+    (plain / "encoder.kernel" / "0.0").unlink()
+    _refused(plain, "encoder/kernel")
+
+
+def test_an_array_with_a_truncated_chunk(plain: Path) -> None:
+    (plain / "encoder.kernel" / "0.0").write_bytes(b"\x28\xb5\x2f\xfd")
+    assert _refused(plain, "encoder/kernel").__cause__ is not None
+
+
+def test_an_array_without_its_directory(plain: Path) -> None:
+    shutil.rmtree(plain / "encoder.kernel")
+    _refused(plain, "encoder/kernel", "stores no array")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"shape": [-1, 100]},
+        {"shape": "many"},
+        {"shape": [100, True]},
+        {"dtype": "<U8"},
+        {"dtype": "|O"},
+        {"dtype": [["a", "<f4"]]},
+        {"dtype": 7},
+        {"shape": [10**9, 10**9], "compressor": None},
+        {"shape": [10**9, 10**9]},
+        {"dtype": "<f8"},
+        {"shape": [200, 200]},
+        {"chunks": [10**12, 10**12]},
+        {"chunks": [0, 0]},
+        {"compressor": {"id": "nonsense"}},
+        {"filters": [{"id": "nonsense"}]},
+        {"zarr_format": 9},
+    ],
+)
+def test_an_array_header_that_lies(plain: Path, change: dict[str, Any]) -> None:
+    header = plain / "encoder.kernel" / ".zarray"
+    header.write_text(json.dumps({**json.loads(header.read_text()), **change}))
+    _refused(plain, "encoder/kernel")
+
+
+def test_an_array_header_that_is_garbage(plain: Path) -> None:
+    (plain / "encoder.kernel" / ".zarray").write_text("{")
+    _refused(plain, "encoder/kernel")
+
+
+def test_a_leaf_whose_name_leads_out_of_the_directory(plain: Path) -> None:
+    shutil.copytree(plain / "encoder.kernel", plain.parent / "outside")
+    metadata = plain / "_METADATA"
+    content = json.loads(metadata.read_text())
+    (entry,) = content["tree_metadata"].values()
+    entry["key_metadata"] = [{"key": "/../../outside", "key_type": 2}]
+    metadata.write_text(json.dumps(content))
+    _refused(plain, "outside")
+
+
+@pytest.mark.parametrize("at", ["_METADATA", "encoder.kernel/0.0", "encoder.kernel/.zarray", "more"])
+def test_a_pipe_is_never_opened(plain: Path, at: str) -> None:
+    (plain / at).unlink(missing_ok=True)
+    os.mkfifo(plain / at)
+    _refused(plain)
+
+
+@pytest.mark.parametrize("at", ["_METADATA", "encoder.kernel/0.0", "array_metadatas"])
+def test_a_link_out_of_the_checkpoint_is_not_followed(plain: Path, at: str) -> None:
+    outside = plain.parent / "outside"
+    (plain / at).rename(outside)
+    (plain / at).symlink_to(outside)
+    _refused(plain, "leads out")
+
+
+def test_a_link_within_the_checkpoint_is_followed(plain: Path) -> None:
+    chunk = plain / "encoder.kernel" / "0.0"
+    chunk.rename(plain / "blob")
+    chunk.symlink_to("../blob")
+    assert _read_all(plain)[LEAF].sum() == 100 * 100
+
+
+def test_links_of_the_hugging_face_cache_are_followed(plain: Path) -> None:
+    snapshot = plain.parent / "models--me" / "snapshots" / "abc"
+    blobs = snapshot.parent.parent / "blobs"
+    blobs.mkdir(parents=True)
+    for number, file in enumerate(sorted(p for p in plain.rglob("*") if p.is_file())):
+        link = snapshot / file.relative_to(plain)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(os.path.relpath(file.rename(blobs / str(number)), link.parent))
+    assert _read_all(snapshot)[LEAF].sum() == 100 * 100
+
+
+def test_a_path_that_is_a_link_is_followed(saved: Path) -> None:
+    link = saved.parent / "latest"
+    link.symlink_to(saved)
+    assert set(_read_all(link)) == {LEAF, Name(("step",))}
+
+
+@pytest.mark.parametrize(
+    ("record", "word"),
+    [
+        (3, "malformed"),
+        ({}, "malformed"),
+        ({"format": 99}, "newer treeload"),
+        ({"format": 1, "aliases": {"a": "no/such"}}, "does not fit"),
+        ({"format": 1, "absent": {"step": None}}, "recorded as absent"),
+        ({"format": 1, "absent": {"hole": 3}}, "malformed"),
+        ({"format": 1, "empty": {"z": {"shape": [10**12], "dtype": "float32"}}}, "malformed"),
+        ({"format": 1, "encoded": {"step": "uint4"}}, "cannot hold"),
+        ({"format": 1, "digests": {"step": 3}}, "malformed"),
+    ],
+)
+def test_a_record_of_ours_that_lies(saved: Path, record: Any, word: str) -> None:
+    file = saved / "_CHECKPOINT_METADATA"
+    content = json.loads(file.read_text())
+    content["custom_metadata"]["treeload"] = record
+    file.write_text(json.dumps(content))
+    _refused(saved, word)
+
+
+def test_a_request_of_another_shape_or_dtype_is_refused(saved: Path) -> None:
+    source = OrbaxSource(saved)
+    for request in (jax.ShapeDtypeStruct((100,), np.float32), jax.ShapeDtypeStruct((100, 100), np.int32)):
+        with pytest.raises(SourceError, match=r"encoder/kernel.*float32\[100,100\].*cannot be read as"):
+            list(source.read({LEAF: request}))
+
+
+def test_64_bits_are_not_halved_on_the_way_to_a_device(saved: Path) -> None:
+    source = OrbaxSource(saved)
+    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    request = jax.ShapeDtypeStruct((), np.int64, sharding=sharding)
+    with pytest.raises(SourceError, match="jax_enable_x64"):
+        list(source.read({Name(("step",)): request}))
+
+
+def test_specs_open_no_array(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: Any, **options: Any) -> None:
+        raise AssertionError("an array was opened")
+
+    monkeypatch.setattr(_orbax.ts, "open", fail)
+    source = OrbaxSource(saved)
+    assert len(source.specs()) == 2
+    with pytest.raises(SourceError, match="an array was opened"):
+        list(source.read(source.specs()))
+
+
+def test_reads_more_leaves_than_one_batch_in_the_order_asked(tmp_path: Path) -> None:
+    leaves = {Name((f"l{i}",)): np.full(3, i, np.int32) for i in range(700)}
+    _save.write(tmp_path / "many", leaves)
+    source = OrbaxSource(tmp_path / "many")
+    wanted = {name: source.specs()[name] for name in reversed(leaves)}
+    got = list(source.read(wanted))
+    assert [name for name, _ in got] == list(wanted)
+    assert all((array == leaves[name]).all() for name, array in got)
+
+
+def test_holds_a_bounded_part_of_what_it_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _save.write(tmp_path / "many", {Name((f"l{i}",)): np.zeros(1000, np.uint8) for i in range(20)})
+    monkeypatch.setattr(_orbax, "_BYTES_AT_ONCE", 3000)
+    begun: list[int] = []
+    start = OrbaxSource._start
+    monkeypatch.setattr(OrbaxSource, "_start", lambda self, *args: (begun.append(1), start(self, *args))[1])
+    source = OrbaxSource(tmp_path / "many")
+    for taken, _ in enumerate(source.read(source.specs())):
+        assert len(begun) <= taken + 4
+
+
+def test_host_arrays_begin_where_jax_takes_them_without_a_copy(saved: Path) -> None:
+    assert all(array.ctypes.data % 64 == 0 for array in _read_all(saved).values())

@@ -1,0 +1,11 @@
+"""Whole checkpoints: looked at, compared, averaged, resumed, exported.
+
+view         several sources, through rules, as one
+compare      the difference of two
+one_model    whether several are of one model
+average      their mean
+resume       where a training goes on
+initializer  one leaf as an initialiser
+export       back into the source's layout
+undo         the way back down an expression
+"""

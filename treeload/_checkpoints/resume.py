@@ -1,0 +1,166 @@
+"""Where a training goes on: its latest complete checkpoint, or the pretrained values it starts from.
+
+Owns which checkpoint that is, and the rule that a training which has checkpoints is never started anew by
+mistake. Refuses to own what a checkpoint's layout is (``_formats``) and how it is loaded (``_loading``).
+
+``directory`` is a checkpoint itself (one that each save replaces), or holds one for each step: of an Orbax
+``CheckpointManager``, of ``treeload.save``, or of Flax. What was never completed is no checkpoint. What is
+complete but cannot be read is an error, unless skipping was asked for.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from treeload._errors import SourceError
+from treeload._files.replace import settle
+from treeload._formats.orbax.layout import is_checkpoint, is_incomplete
+from treeload._leaves.spec import spec_of
+from treeload._plan import Plan
+from treeload._sources.source import fence
+from treeload._trees.rebuild import updatable
+from treeload._trees.tree import PyTree
+from treeload._trees.walk import walk
+
+_LOG = logging.getLogger("treeload")
+
+
+_STEP = re.compile(r"(?P<series>|.*[^0-9])(?P<step>[0-9]{1,18})")
+
+
+_SAVING = re.compile(r"\.(?P<name>.+)\.treeload-save")  # see _files.replace
+
+
+def resume(
+    directory: Path,
+    *,
+    plan: Callable[[Path], Plan],
+    start: Callable[[], PyTree],
+    skip_unreadable: bool,
+) -> tuple[PyTree, int | None]:
+    """The training's latest state and its step; what ``start`` gives, and None, where it has none.
+
+    ``plan`` plans the load of one of its checkpoints.
+    """
+    for path, step in checkpoints(directory):
+        try:
+            made = plan(path)
+            made.raise_for_errors()
+            # What NNX may lack elsewhere (RNG state, caches) is part of a training's state.
+            tree = made.require(kept=()).load()
+        except SourceError as error:
+            if not skip_unreadable:
+                raise
+            _LOG.warning("a checkpoint that cannot be read is skipped: %s", error)
+        else:
+            return tree, _said_step(made, tree) if step is None else step
+    return start(), None
+
+
+def start_from(otherwise: Any, load: Callable[[Any], PyTree]) -> PyTree:
+    """The state that a new training starts in: ``otherwise``, as ``load`` puts it into place."""
+    if isinstance(otherwise, Plan):
+        return load(otherwise.load())
+    return load(otherwise() if _is_function(otherwise) else otherwise)
+
+
+def _is_function(given: Any) -> bool:
+    """Whether it is to be called; a model, which can be called too, is a tree."""
+    return callable(given) and not updatable(given) and jax.tree_util.all_leaves([given])
+
+
+def checkpoints(directory: Path) -> Iterator[tuple[Path, int | None]]:
+    """The checkpoints of a training, the latest first, each with the step that its name says.
+
+    Raises:
+        SourceError: it cannot be told which of those that are there is the latest.
+    """
+    shown = repr(str(directory))
+    with fence(f"{shown} could not be looked through"):
+        root = settle(directory)
+        if not root.exists():
+            return
+        if not root.is_dir() or is_checkpoint(root):
+            yield directory, None  # its own name may hold any number
+            return
+        steps, others = _inside(root)
+    if len({series for series, _ in steps}) > 1:
+        names = ", ".join(repr(path.name) for path in steps.values())
+        raise SourceError(f"{shown} holds steps of several series: {names}; give each its own directory")
+    if others and not steps:
+        raise SourceError(
+            f"{shown} holds checkpoints whose names say no step: {', '.join(map(repr, others))}; "
+            "give the path of the one that the training saves"
+        )
+    for (_, step), path in sorted(steps.items(), key=lambda item: item[0][1], reverse=True):
+        yield path, step
+
+
+def _inside(root: Path) -> tuple[dict[tuple[str, int], Path], list[str]]:
+    """The steps in a directory by series and number, and the names of checkpoints that have no number."""
+    steps: dict[tuple[str, int], Path] = {}
+    damaged: dict[tuple[str, int], Path] = {}
+    others: list[str] = []
+    for name in _names(root):
+        path, match = root / name, _STEP.fullmatch(name)
+        key = (match["series"], int(match["step"])) if match else None
+        if path.is_file():
+            if key is not None and key[0] == "checkpoint_":  # Flax's own files
+                steps[key] = path
+        elif not is_checkpoint(settle(path)):
+            if key is not None:
+                damaged[key] = path
+        elif key is not None:
+            steps[key] = path
+        else:
+            others.append(name)
+    # A directory of no checkpoint is a damaged one only where its name says so: the series of those
+    # that are whole, or where none is, a number alone, as the CheckpointManager has it.
+    series = {name for name, _ in steps} or {""}
+    steps.update((key, path) for key, path in damaged.items() if key[0] in series)
+    return steps, others
+
+
+def _names(root: Path) -> list[str]:
+    """What lies in a directory, but for what is still being written, or never was completed."""
+    names: dict[str, None] = {}
+    for name in sorted(os.listdir(root)):
+        saving = _SAVING.fullmatch(name)
+        if saving is not None:
+            if os.path.lexists(settle(root / saving["name"])):  # a save that died between its renames
+                names[saving["name"]] = None
+        elif is_incomplete(name):
+            _LOG.warning("%r in %r was never completed: it is no checkpoint", name, str(root))
+        else:
+            names[name] = None
+    return list(names)
+
+
+def _said_step(plan: Plan, tree: PyTree) -> int:
+    """The step of a checkpoint whose name does not say it: by its metadata, else by its leaves ``step``."""
+    for source in plan.sources:
+        said = source.metadata.get("step")
+        if isinstance(said, (int, str)) and str(said).isdecimal():
+            return int(said)
+    steps = {
+        int(value) for name, value in walk(tree).leaves() if name[-1:] == ("step",) and _is_integer(value)
+    }
+    if len(steps) != 1:
+        raise SourceError(
+            f"{plan.sources[0].label} does not say its step: save it with metadata={{'step': ...}}, "
+            "or in a directory whose name is the step"
+        )
+    return steps.pop()
+
+
+def _is_integer(value: Any) -> bool:
+    spec = spec_of(value)
+    return spec.shape == () and jax.dtypes.issubdtype(spec.dtype, np.integer)

@@ -1,0 +1,164 @@
+"""The way back down an expression: what a destination leaf holds, handed to the source leaves it was made of.
+
+An op that joins hands each of its inputs its part, an op that takes a piece out hands its input the piece,
+which waits there until the others have come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from treeload._leaves.casts import can_cast
+from treeload._leaves.placement import cast
+from treeload._leaves.spec import Spec, elements, is_key
+from treeload._leaves.values import equal
+from treeload._naming.name import Name, print_name
+from treeload._ops.expression import Derived, Leaf, Value
+from treeload._ops.op import Op
+from treeload._ops.resize import Pad
+from treeload._ops.several import Chain, Index, Join, Piece
+
+Array = Any
+
+
+Part = Callable[[Any], Array]
+"""What gives a region of an array that goes back; nothing is made before it is asked for."""
+
+
+WHOLE = ...
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A region of an array that comes back by itself, and waits for the others."""
+
+    name: Name
+    region: tuple[Any, ...]
+    part: Part
+    size: int
+
+
+class Back:
+    """What comes back at each value of the plan's expressions."""
+
+    def __init__(self) -> None:
+        self._at_leaf: dict[Leaf, list[tuple[Name, Part]]] = {}
+        self._pieces: dict[int, tuple[Derived, list[_Piece]]] = {}
+        self._leaf_pieces: dict[Leaf, list[_Piece]] = {}
+
+    def take(self, name: Name, value: Value, array: Array) -> list[str]:
+        """Hands down the array that ``value`` gave; what cannot be undone, in words."""
+        wanted = value.spec.dtype
+        if is_key(wanted) or array.dtype == wanted:
+            return self._down(name, value, lambda region: array[region])
+        if not can_cast(array.dtype, wanted, "same_kind"):
+            return [f"{name} is {array.dtype} and cannot become the source's {wanted}"]
+        # Region by region: a stack of a hundred layers is not cast a hundred times.
+        return self._down(name, value, lambda region: cast(array[region], wanted))
+
+    def _down(self, name: Name, value: Value, part: Part) -> list[str]:
+        if isinstance(value, Leaf):
+            self._at_leaf.setdefault(value, []).append((name, part))
+            return []
+        op = value.op
+        if isinstance(op, (Index, Piece)):
+            (whole,) = value.inputs
+            piece = _Piece(name, op.region(len(whole.spec.shape)), part, elements(value.spec))
+            if isinstance(whole, Leaf):
+                self._leaf_pieces.setdefault(whole, []).append(piece)
+            else:
+                self._pieces.setdefault(id(whole), (whole, []))[1].append(piece)
+            return []
+        if isinstance(op, (Join, Chain)):
+            faults: list[str] = []
+            for one, region in zip(value.inputs, _regions(value), strict=True):
+                faults += self._down(name, one, _within(part, region))
+            return faults
+        if len(value.inputs) != 1:
+            return [f"{name}: {op!r} of several leaves cannot be undone"]
+        (only,) = value.inputs
+        undo = op.inverse(only.spec)
+        if undo is None:
+            return [f"{name}: {op!r} loses something, so it cannot be undone"]
+        if isinstance(op, Pad) and (op.onto_destination or not _refilled(op, undo, part(WHOLE))):
+            return [
+                f"{name}: the rows that {op!r} added hold values now, "
+                "and the source's layout has no place for them"
+            ]
+        return self._down(name, only, lambda region: undo.apply(part(WHOLE))[region])
+
+    def finish(self) -> list[str]:
+        """Puts pieces together, from the outermost op to the leaves; what is incomplete, in words."""
+        problems: list[str] = []
+        while self._pieces:
+            _, (whole, pieces) = self._pieces.popitem()
+            fault = _incomplete(whole, pieces)
+            problems += (
+                [fault] if fault else self._down(pieces[0].name, whole, _assembled(whole.spec, pieces))
+            )
+        for leaf, pieces in self._leaf_pieces.items():
+            fault = _incomplete(leaf, pieces)
+            if fault:
+                problems.append(fault)
+            else:
+                self._at_leaf.setdefault(leaf, []).append((pieces[0].name, _assembled(leaf.spec, pieces)))
+        for several in self._at_leaf.values():
+            (first, array), *others = several
+            for name, other in others:
+                if not equal(array(WHOLE), other(WHOLE)):
+                    problems.append(f"{first} and {name} come from one source leaf and differ now")
+        return problems
+
+    def leaves(self) -> Iterator[tuple[Leaf, Part]]:
+        """Every source leaf that something came back to."""
+        for leaf, several in self._at_leaf.items():
+            yield leaf, several[0][1]
+
+
+def _regions(value: Derived) -> Iterator[tuple[Any, ...]]:
+    """For each input of an op that joins, where it lies in the result."""
+    op, rank = value.op, len(value.spec.shape)
+    if isinstance(op, Join):
+        for flat in range(len(value.inputs)):
+            indices = tuple(int(i) for i in np.unravel_index(flat, op.counts))
+            yield Index(indices, op.axis, op.counts).region(rank)
+        return
+    assert isinstance(op, Chain)
+    start = 0
+    for part in value.inputs:
+        size = part.spec.shape[op.axis % rank]
+        yield Piece(op.axis, start, start + size, value.spec.shape[op.axis % rank]).region(rank)
+        start += size
+
+
+def _within(part: Part, outer: tuple[Any, ...]) -> Part:
+    """A region as a whole of its own."""
+    return lambda region: part(outer)[region]
+
+
+def _refilled(op: Pad, undo: Op, array: Array) -> bool:
+    """Whether what ``op`` would add is what the array has there."""
+    return equal(op.apply(undo.apply(array)), array)
+
+
+def _incomplete(whole: Value, pieces: Sequence[_Piece]) -> str:
+    have, need = sum(piece.size for piece in pieces), elements(whole.spec)
+    if have == need:
+        return ""
+    names = ", ".join(dict.fromkeys(print_name(leaf.name) for leaf in whole.leaves()))
+    given = ", ".join(str(piece.name) for piece in pieces[:5])
+    return f"{names}: only {have:,} of {need:,} elements come back, from {given}"
+
+
+def _assembled(spec: Spec, pieces: Sequence[_Piece]) -> Part:
+    def assemble(region: Any) -> Array:
+        result = np.empty(spec.shape, spec.dtype)
+        for piece in pieces:
+            result[piece.region] = np.asarray(piece.part(WHOLE))
+        return result[region]
+
+    return assemble

@@ -1,0 +1,161 @@
+"""What is asked for of one or several sources, through a ``From`` and rules, as one source.
+
+Owns the reading of leaves that meet no destination: those that are averaged, compared, or initialise one
+parameter. Refuses to own names and rules (``_matching.offers``), and the reading itself (``_loading``). Where
+a plan collects what is wrong, a view has nobody to forgive it: a rule that does nothing raises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from treeload._errors import RuleError
+from treeload._leaves.spec import Spec, bare, nbytes
+from treeload._loading.gather import Job, gather
+from treeload._matching.offers import Graft, Offers
+from treeload._naming.name import Name, print_name
+from treeload._ops.expression import Leaf, Value, evaluate
+from treeload._rules.rule import Rule
+from treeload._rules.tie import Tie
+from treeload._sources.source import Source, fence
+
+_LEAVES_AT_ONCE = 512
+
+
+_BYTES_AT_ONCE = 32 << 20
+
+
+class View(Source):
+    """Some leaves of sources, each under the name and in the layout that was asked for.
+
+    Args:
+        sources: the sources.
+        values: each name, and what is made of the sources' leaves for it.
+        ties: alias → the name that it shares its array with.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        values: Mapping[Name, Value],
+        ties: Mapping[Name, Name],
+        offers: Offers | None = None,
+    ) -> None:
+        self.label = " and ".join(source.label for source in sources)
+        self._sources = sources
+        self._values = values
+        self._ties = ties
+        self._offers = offers
+
+    @classmethod
+    def of(cls, grafts: Sequence[Graft], rules: Sequence[Rule] = ()) -> View:
+        """All that the grafts give under the rules.
+
+        Raises:
+            RuleError: a rule that did not do its work, two leaves of one name, a subtree that is not there.
+            SourceError: a source does not say what it holds.
+        """
+        if any(isinstance(rule, Tie) for rule in rules):
+            raise RuleError("a Tie is about a destination, and there is none here")
+        if any(graft.by_position for graft in grafts):
+            raise RuleError("From(by_position=True) goes by a destination's order, and there is none here")
+        offers = Offers.of(grafts, tuple(rules))
+        problems = [failure.message for failure in offers.failures]
+        problems += [f"two leaves would be called {print_name(name)!r}" for name in offers.extra]
+        for graft, table in zip(grafts, offers.tables, strict=True):
+            depth = len(graft.subtree)
+            if depth and not any(tuple(name[:depth]) == graft.subtree for name in table):
+                problems.append(f"{graft.source.label} has nothing below {print_name(graft.subtree)!r}")
+        if problems:
+            raise RuleError("; ".join(problems))
+        if offers.plain is not None:
+            values: dict[Name, Value] = {
+                (whole := Name(name)): Leaf(0, whole, bare(spec)) for name, spec in offers.shaped.items()
+            }
+        else:
+            values = {Name(name): fed.value for name, fed in offers.fed.items() if fed.value is not None}
+        return cls([graft.source for graft in grafts], values, _ties(values, offers), offers)
+
+    def opened(self, wanted: Collection[Name]) -> View:
+        """The view with its boxes open, as in a load: ``kernel`` is wanted, and ``kernel/value`` is there."""
+        leftover = {tuple(name) for name in self._values.keys() - set(wanted)}
+        if self._offers is None or not any(name[-1:] == ("value",) for name in leftover):
+            return self
+        prefixes = {tuple(name[:depth]) for name in wanted for depth in range(len(name))}
+        boxes = self._offers.open_boxes({tuple(name): 0 for name in wanted}, prefixes, leftover)
+        new = {Name(leaf): Name(box) for box, leaf in boxes.items()}
+        return View(
+            self._sources,
+            {new.get(name, name): value for name, value in self._values.items()},
+            {new.get(alias, alias): new.get(name, name) for alias, name in self._ties.items()},
+        )
+
+    def only(self, name: Name, value: Value) -> View:
+        """A view of one leaf, changed to ``value``."""
+        return View(self._sources, {name: value}, {})
+
+    def holds(self, kind: type[Source]) -> bool:
+        """Whether one of its sources is of that kind."""
+        return any(isinstance(source, kind) for source in self._sources)
+
+    def value(self, name: Name) -> Value:
+        """What the leaf of that name is made of."""
+        return self._values[name]
+
+    def specs(self) -> Mapping[Name, Spec]:
+        return {name: value.spec for name, value in self._values.items()}
+
+    def ties(self) -> Mapping[Name, Name]:
+        return self._ties
+
+    def read(self, requests: Mapping[Name, Spec]) -> Iterator[tuple[Name, Any]]:
+        names = list(requests)
+        values = [self._values[name] for name in names]
+        shardings = {
+            value: request.sharding
+            for value, request in zip(values, requests.values(), strict=True)
+            if isinstance(value, Leaf) and request.sharding is not None
+        }
+        jobs = [Job(tuple(value.leaves())) for value in values]
+        for number, arrays in gather(self._sources, jobs, shardings):
+            name, sharding = names[number], requests[names[number]].sharding
+            with fence(f"{print_name(name)!r} could not be made"):
+                array = evaluate(values[number], arrays)
+            if sharding is not None and getattr(array, "sharding", None) != sharding:
+                array = jax.device_put(array, sharding)
+            arrays.clear()
+            yield name, array
+
+
+def _ties(values: Mapping[Name, Value], offers: Offers) -> dict[Name, Name]:
+    """Names whose arrays are known to be one: stored once, or in memory the same object."""
+    first: dict[Any, Name] = {}
+    ties: dict[Name, Name] = {}
+    for name, value in values.items():
+        if isinstance(value, Leaf):
+            held = offers.tables[value.index][value.name]
+            same: Any = id(held) if isinstance(held, (jax.Array, np.ndarray)) else offers.stored_as(value)
+            if first.setdefault(same, name) != name:
+                ties[name] = first[same]
+    return ties
+
+
+def batches(specs: Mapping[Name, Spec], *, sources: int) -> Iterator[dict[Name, Spec]]:
+    """``specs`` in pieces that may be read from so many sources at once: a large leaf comes alone.
+
+    Asking for one leaf at a time would open each source as many times as it has leaves.
+    """
+    batch: dict[Name, Spec] = {}
+    size = 0
+    for name, spec in specs.items():
+        if batch and (size + nbytes(spec) > _BYTES_AT_ONCE // sources or len(batch) == _LEAVES_AT_ONCE):
+            yield batch
+            batch, size = {}, 0
+        batch[name] = spec
+        size += nbytes(spec)
+    if batch:
+        yield batch

@@ -1,0 +1,9 @@
+"""What every format stands on. Knows no format.
+
+open         only what is safe
+strict_json  JSON as a trust boundary
+index        which shard holds what
+read         bytes into aligned buffers, ahead of who asks
+regions      which part belongs on which device
+replace      one directory by another, whole or not at all
+"""

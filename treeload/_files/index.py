@@ -1,0 +1,93 @@
+"""The index of a sharded directory: which file holds which tensor, as ``<name>.index.json`` says it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from treeload._errors import SourceError
+from treeload._files.open import File, brief, look_beside, opened, read_bytes, some
+from treeload._files.strict_json import parse_json
+
+_MAX_INDEX = 32 << 20  # the largest real indices (100,000 tensors) take about 10 MB
+
+
+# --- The index of a sharded directory --------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ShardIndex:
+    """Which file of a directory holds which tensor, as ``<name>.index.json`` says it.
+
+    Attributes:
+        file: the index itself.
+        shards: file name → the file, in the order in which the index first names them.
+        tensors: tensor → the name of its file, in the order of the index.
+        metadata: what the index says besides.
+    """
+
+    file: File
+    shards: Mapping[str, File]
+    tensors: Mapping[str, str]
+    metadata: Mapping[str, Any]
+
+    def check(self, found: Mapping[str, Sequence[str]]) -> None:
+        """Nothing, if each shard holds exactly the tensors that the index gives it.
+
+        Args:
+            found: file name → the tensors that the file really holds.
+
+        Raises:
+            SourceError: a tensor is lacking, is not in the index, or is in two shards.
+        """
+        holders: dict[str, list[str]] = {}
+        for shard, tensors in found.items():
+            for tensor in tensors:
+                holders.setdefault(tensor, []).append(shard)
+        for tensor, shard in self.tensors.items():
+            if shard not in holders.get(tensor, ()):
+                raise SourceError(
+                    f"{self.shards[shard]} lacks {brief(tensor)}, which {self.file} finds there"
+                )
+        for tensor, shards in holders.items():
+            if len(shards) > 1:
+                raise SourceError(f"{self.file}: {brief(tensor)} is in {len(shards)} shards: {some(shards)}")
+            if tensor not in self.tensors:
+                unlisted = [name for name in found[shards[0]] if name not in self.tensors]
+                raise SourceError(
+                    f"{self.shards[shards[0]]} holds what {self.file} does not list: {some(unlisted)}"
+                )
+
+
+def read_index(directory: Path, filename: str) -> ShardIndex:
+    """The index ``filename`` of ``directory``, its shards looked at but not read.
+
+    The format: a JSON object with ``weight_map`` (tensor → file name beside the index) and ``metadata``
+    (Hugging Face, "Sharded checkpoints").
+
+    Raises:
+        SourceError: it is no such index, or names a file that is missing or outside its directory.
+    """
+    file = look_beside(directory, filename)
+    if file.size > _MAX_INDEX:
+        raise SourceError(f"{file} is no index: it has {file.size:,} bytes, and {_MAX_INDEX:,} are plenty")
+    with opened(file) as descriptor:
+        raw = read_bytes(descriptor, file.size, 0)
+    try:
+        content = parse_json(raw.decode("utf-8"))
+    except ValueError as error:
+        raise SourceError(f"{file} is no valid index: {error}") from error
+    tensors = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(tensors, dict) or not all(isinstance(shard, str) for shard in tensors.values()):
+        raise SourceError(f"{file} is no valid index: it has no 'weight_map' of tensors to file names")
+    metadata = content.get("metadata", {})
+    if not isinstance(metadata, dict):
+        raise SourceError(f"{file} is no valid index: its 'metadata' is no object")
+    return ShardIndex(
+        file=file,
+        shards={shard: look_beside(directory, shard) for shard in dict.fromkeys(tensors.values())},
+        tensors=tensors,
+        metadata=metadata,
+    )

@@ -1,0 +1,320 @@
+"""Leaves that lie in a file as plain bytes, read into buffers that JAX takes over without a copy.
+
+Knows no format: where a leaf lies is told by the format's own file.
+
+Reading is bounded by the first touch of fresh memory, not by the copy out of the page cache. So two
+threads read ahead of the consumer, 16 MiB at a time, while it places what is there; buffers are
+uninitialised (NumPy asks for huge pages from 4 MiB on) and start on a 64-byte boundary, where
+``jax.device_put`` on CPU takes a buffer over instead of copying it. Small leaves that lie side by side
+are scattered by one ``preadv`` into buffers of their own: none of them pins another's memory.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, TypeAlias
+
+import jax
+import numpy as np
+
+from treeload._errors import SourceError
+from treeload._files.open import File, check_unchanged, opened
+from treeload._files.regions import (
+    Box,
+    devices_by_box,
+    extents_of,
+    first_element,
+    is_contiguous,
+    is_spread,
+    whole_box,
+)
+from treeload._leaves.spec import Spec, nbytes, print_spec
+from treeload._naming.name import Name, print_name
+
+Bytes: TypeAlias = "np.ndarray[tuple[int], np.dtype[np.uint8]]"
+
+
+_CHUNK = 16 << 20  # bytes that one thread reads at a time
+
+
+_AHEAD = 64 << 20  # bytes read ahead of the consumer, or one leaf if that is larger
+
+
+_SEGMENTS = 256  # buffers filled by one preadv; the systems' limit is 1024
+
+
+_ALIGNMENT = 64  # where JAX on CPU takes a buffer over without a copy
+
+
+_THREADS = 2
+
+
+# --- Leaves that lie in a file as plain bytes --------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Where a leaf lies: contiguous, row-major, little-endian, uncompressed, from ``offset`` on."""
+
+    file: File
+    offset: int
+    spec: Spec
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A box of a leaf that is contiguous in the file, and the buffer that it is read into."""
+
+    box: Box
+    offset: int
+    buffer: Bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Leaf:
+    """A leaf on its way: its pieces are being read, or lie there."""
+
+    name: Name
+    request: Spec
+    pieces: tuple[_Piece, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """Leaves whose pieces threads are filling, and how many bytes that is."""
+
+    leaves: Sequence[_Leaf]
+    futures: Sequence[Future[None]]
+    size: int
+
+
+_Segment: TypeAlias = "tuple[int, Bytes, _Leaf]"  # where in the file, what it fills, whose it is
+
+
+def read_stored(stored: Mapping[Name, Stored], requests: Mapping[Name, Spec]) -> Iterator[tuple[Name, Any]]:
+    """The leaves asked for, file by file and in the order in which they lie there, as ``Source.read`` says.
+
+    Held at any time: what is being yielded (a leaf, or small ones of 16 MiB together), and 64 MiB or one
+    leaf ahead of it.
+
+    Raises:
+        SourceError: a request that no leaf answers to; a file that has changed, ends early, or cannot be
+            read; a boolean that is neither 0 nor 1; not enough memory.
+    """
+    _check(stored, requests)
+    in_order = sorted(requests, key=lambda name: (stored[name].file.real, stored[name].offset))
+    for _, names in groupby(in_order, key=lambda name: stored[name].file.real):
+        yield from _read_file({name: stored[name] for name in names}, requests)
+
+
+def _check(stored: Mapping[Name, Stored], requests: Mapping[Name, Spec]) -> None:
+    for name, request in requests.items():
+        if name not in stored:
+            raise SourceError(f"there is no leaf {print_name(name)} here")
+        spec = stored[name].spec
+        if (request.shape, request.dtype) != (spec.shape, spec.dtype):
+            raise SourceError(
+                f"{print_name(name)} is {print_spec(spec)} in {stored[name].file}, "
+                f"and was asked for as {print_spec(request)}"
+            )
+        # device_put would make 32 bits of 64 without a word.
+        if request.sharding is not None and jax.dtypes.canonicalize_dtype(spec.dtype) != spec.dtype:
+            raise SourceError(
+                f"{print_name(name)} is {print_spec(spec)} in {stored[name].file}, which JAX puts on a "
+                "device only with jax_enable_x64: ask for it without a sharding"
+            )
+
+
+def _read_file(stored: Mapping[Name, Stored], requests: Mapping[Name, Spec]) -> Iterator[tuple[Name, Any]]:
+    file = next(iter(stored.values())).file
+    # The threads are left before the descriptor is closed: none of them reads from one that is reused.
+    with opened(file) as descriptor, _reading_threads() as threads:
+
+        def start(names: Sequence[Name]) -> _Reading:
+            leaves = [_prepare(name, stored[name], requests[name]) for name in names]
+            futures = [threads.submit(_fill, descriptor, file, batch) for batch in _batches(leaves)]
+            return _Reading(leaves, futures, sum(nbytes(leaf.request) for leaf in leaves))
+
+        coming = map(start, _groups(stored))  # lazily: memory is taken and threads are fed at each next()
+        ahead: deque[_Reading] = deque()
+        bytes_ahead = 0
+        current = next(coming, None)
+        while current is not None:
+            while bytes_ahead < _AHEAD and (reading := next(coming, None)) is not None:
+                ahead.append(reading)
+                bytes_ahead += reading.size
+            for future in current.futures:
+                future.result()
+            if not ahead:
+                check_unchanged(file, descriptor)  # before the last leaves go: whoever reads all sees it
+            placed = _place(current.leaves)
+            current = reading = ahead.popleft() if ahead else None
+            bytes_ahead -= current.size if current is not None else 0
+            while placed:  # let go of one by one, so that the caller can free them
+                yield placed.popleft()
+
+
+@contextmanager
+def _reading_threads() -> Iterator[ThreadPoolExecutor]:
+    threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="treeload-read")
+    try:
+        yield threads
+    finally:
+        threads.shutdown(wait=True, cancel_futures=True)
+
+
+def _groups(stored: Mapping[Name, Stored]) -> Iterator[list[Name]]:
+    """The names in order, small leaves together: what is read, placed and yielded at once."""
+    group: list[Name] = []
+    size = 0
+    for name, leaf in stored.items():
+        group.append(name)
+        size += nbytes(leaf.spec)
+        if size >= _CHUNK or len(group) == _SEGMENTS:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
+
+
+def _prepare(name: Name, stored: Stored, request: Spec) -> _Leaf:
+    """The leaf with buffers for the parts of it that the request's sharding has on this host."""
+    shape, itemsize = request.shape, request.dtype.itemsize
+    boxes: Sequence[Box] = (whole_box(shape),)
+    if is_spread(request.sharding):
+        boxes = tuple(devices_by_box(request))
+        if not all(is_contiguous(box, shape) for box in boxes):
+            rows = (min(box[0][0] for box in boxes), max(box[0][1] for box in boxes))
+            boxes = ((rows, *whole_box(shape[1:])),)
+    try:
+        pieces = tuple(
+            _Piece(
+                box=box,
+                offset=stored.offset + first_element(box, shape) * itemsize,
+                buffer=aligned(math.prod(extents_of(box)) * itemsize),
+            )
+            for box in sorted(boxes)
+        )
+    except MemoryError as error:
+        raise SourceError(
+            f"{print_name(name)} ({print_spec(request)}, {nbytes(request):,} bytes) in {stored.file}: "
+            "not enough memory"
+        ) from error
+    return _Leaf(name, request, pieces)
+
+
+def aligned(count: int) -> Bytes:
+    """Uninitialised bytes that start where ``jax.device_put`` on CPU takes them over without a copy."""
+    buffer = np.empty(count + _ALIGNMENT, np.uint8)
+    start = -buffer.__array_interface__["data"][0] % _ALIGNMENT
+    return buffer[start : start + count]
+
+
+def _batches(leaves: Sequence[_Leaf]) -> Iterator[list[_Segment]]:
+    """What one thread reads at a time: at most 16 MiB, in at most 256 buffers."""
+    batch: list[_Segment] = []
+    size = 0
+    for leaf in leaves:
+        for piece in leaf.pieces:
+            for start in range(0, len(piece.buffer), _CHUNK):
+                segment = piece.buffer[start : start + _CHUNK]
+                if batch and (size + len(segment) > _CHUNK or len(batch) == _SEGMENTS):
+                    yield batch
+                    batch, size = [], 0
+                batch.append((piece.offset + start, segment, leaf))
+                size += len(segment)
+    if batch:
+        yield batch
+
+
+def _fill(descriptor: int, file: File, batch: Sequence[_Segment]) -> None:
+    """Fills the segments, with one call for those that follow each other in the file."""
+    run: list[_Segment] = []
+    for segment in batch:
+        if run and run[-1][0] + len(run[-1][1]) != segment[0]:
+            _fill_run(descriptor, file, run)
+            run = []
+        run.append(segment)
+    _fill_run(descriptor, file, run)
+    for _, filled, leaf in batch:
+        if leaf.request.dtype == np.bool_ and filled.max() > 1:
+            raise SourceError(f"{print_name(leaf.name)} in {file} holds a boolean that is neither 0 nor 1")
+
+
+def _fill_run(descriptor: int, file: File, run: Sequence[_Segment]) -> None:
+    offset = run[0][0]
+    left = deque(run)
+    unfilled = [buffer.data for _, buffer, _ in run]
+    while unfilled:
+        name = print_name(left[0][2].name)
+        try:
+            count = os.preadv(descriptor, unfilled, offset)
+        except OSError as error:
+            raise SourceError(f"cannot read {name} from {file}: {error.strerror}") from error
+        if count == 0:
+            raise SourceError(f"{file} ends before {name} does: it was cut short while it was read")
+        offset += count
+        while unfilled and count >= len(unfilled[0]):
+            count -= len(unfilled.pop(0))
+            left.popleft()
+        if count:
+            unfilled[0] = unfilled[0][count:]
+
+
+def _place(leaves: Sequence[_Leaf]) -> deque[tuple[Name, Any]]:
+    """The leaves as their requests want them: on the host, on one device, or spread over several."""
+    on_one_device = [
+        leaf for leaf in leaves if leaf.request.sharding is not None and not is_spread(leaf.request.sharding)
+    ]
+    placed: dict[Name, Any] = {}
+    if on_one_device:  # together, because device_put costs less for a list than for each alone
+        arrays = jax.device_put(
+            [_on_host(leaf.pieces[0], leaf.request.dtype) for leaf in on_one_device],
+            [leaf.request.sharding for leaf in on_one_device],
+        )
+        placed = dict(zip((leaf.name for leaf in on_one_device), arrays, strict=True))
+    for leaf in leaves:
+        if leaf.request.sharding is None:
+            placed[leaf.name] = _on_host(leaf.pieces[0], leaf.request.dtype)
+        elif leaf.name not in placed:
+            placed[leaf.name] = _spread(leaf)
+    return deque((leaf.name, placed[leaf.name]) for leaf in leaves)
+
+
+def _on_host(piece: _Piece, dtype: Any) -> np.ndarray[Any, Any]:
+    array: np.ndarray[Any, Any] = piece.buffer.view(dtype).reshape(extents_of(piece.box))
+    return array
+
+
+def _spread(leaf: _Leaf) -> jax.Array:
+    """The leaf over several devices, each given the part that is its own."""
+    sharding, dtype = leaf.request.sharding, leaf.request.dtype
+    parts, places = [], []
+    for box, devices in devices_by_box(leaf.request).items():
+        part = _part(leaf.pieces, box, dtype)
+        for device in devices:
+            parts.append(part)
+            places.append(jax.sharding.SingleDeviceSharding(device, memory_kind=sharding.memory_kind))
+    arrays = jax.device_put(parts, places)
+    return jax.make_array_from_single_device_arrays(leaf.request.shape, sharding, arrays, dtype=dtype)
+
+
+def _part(pieces: Sequence[_Piece], box: Box, dtype: Any) -> np.ndarray[Any, Any]:
+    for piece in pieces:
+        if piece.box == box:
+            return _on_host(piece, dtype)
+    (piece,) = pieces  # the box is no contiguous part of the file: it is cut out of the rows that hold it
+    part: np.ndarray[Any, Any] = (
+        aligned(math.prod(extents_of(box)) * dtype.itemsize).view(dtype).reshape(extents_of(box))
+    )
+    origins = [origin for origin, _ in piece.box]
+    window = (slice(start - at, stop - at) for (start, stop), at in zip(box, origins, strict=True))
+    part[...] = _on_host(piece, dtype)[tuple(window)]
+    return part

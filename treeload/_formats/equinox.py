@@ -1,0 +1,107 @@
+"""Equinox's ``tree_serialise_leaves``: a stream of arrays without names, in the order of a tree's leaves.
+
+Owns the parsing of the stream: ``.npy`` records one after the other, as Equinox's default filter writes
+them, for arrays and for Python numbers alike (https://docs.kidger.site/equinox/api/serialisation/; a record
+is https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html). The leaves are named by their
+numbers and load by position only. Nothing is unpickled.
+
+NumPy writes dtypes it does not know as bare bytes: two of them are bfloat16, the one such type in use.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import tokenize
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import jax
+import ml_dtypes
+import numpy as np
+
+from treeload._errors import SourceError
+from treeload._files.open import look_at, opened
+from treeload._files.read import Stored, read_stored
+from treeload._leaves.spec import Spec, is_numeric, print_spec
+from treeload._naming.name import Name
+from treeload._sources.source import Source, fence
+
+SUFFIX = ".eqx"
+
+
+_MAX_HEADER = 1 << 14  # bytes of one record's header: some hundred are usual
+
+
+_MAX_LEAVES = 1 << 20
+
+
+def recognises(path: Path) -> bool:
+    """Whether ``path`` is called as Equinox's files are."""
+    return path.suffix == SUFFIX
+
+
+class EqxSource(Source):
+    """The arrays of a file that ``equinox.tree_serialise_leaves`` wrote.
+
+    Args:
+        path: the file.
+
+    Raises:
+        SourceError: no regular file, or records that are cut short, hold objects, or are none.
+    """
+
+    positional = True
+    counts_numbers = True
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.label = f"{os.fspath(path)!r} (Equinox)"
+        self._stored: dict[Name, Stored] = {}
+        with fence(f"{self.label} could not be read"):
+            file = look_at(Path(path))
+            with opened(file) as descriptor, os.fdopen(os.dup(descriptor), "rb") as stream:
+                for number, (spec, offset) in enumerate(_records(stream, file.size)):
+                    self._stored[Name((str(number),))] = Stored(file, offset, spec)
+
+    def specs(self) -> Mapping[Name, Spec]:
+        return {name: stored.spec for name, stored in self._stored.items()}
+
+    def read(self, requests: Mapping[Name, Spec]) -> Iterator[tuple[Name, Any]]:
+        return read_stored(self._stored, requests)
+
+
+def _records(stream: BinaryIO, size: int) -> Iterator[tuple[Spec, int]]:
+    """Shape, dtype and place of each array; no array is read."""
+    number = 0
+    while stream.tell() < size:
+        if number >= _MAX_LEAVES:
+            raise SourceError(f"it holds more than {_MAX_LEAVES:,} records")
+        yield _record(stream, size, f"record {number}")
+        number += 1
+    if not number:
+        raise SourceError("it is empty")
+
+
+def _record(stream: BinaryIO, size: int, what: str) -> tuple[Spec, int]:
+    try:
+        version = np.lib.format.read_magic(stream)
+        read_header = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }[version]
+        shape, by_column, dtype = read_header(stream, max_header_size=_MAX_HEADER)
+    except (ValueError, KeyError, EOFError, SyntaxError, TypeError, tokenize.TokenError) as error:
+        raise SourceError(f"{what} is no NumPy array: {error}") from error
+    if dtype == np.dtype("V2"):
+        dtype = np.dtype(ml_dtypes.bfloat16)
+    if not is_numeric(dtype):
+        raise SourceError(f"{what} has dtype {dtype}, which is no number's")
+    if not dtype.isnative or (by_column and len(shape) > 1):
+        raise SourceError(f"{what} is stored column by column or big-endian, which Equinox never does")
+    start, length = stream.tell(), math.prod(shape) * dtype.itemsize
+    if min(shape, default=0) < 0 or start + length > size:
+        spec = print_spec(jax.ShapeDtypeStruct(shape, dtype))
+        raise SourceError(f"{what} is said to be {spec}, more than the file holds")
+    stream.seek(start + length)
+    return jax.ShapeDtypeStruct(shape, dtype), start

@@ -1,0 +1,7 @@
+"""Orbax checkpoints, read through TensorStore and written through Orbax.
+
+source  the leaves
+layout  which directory is meant, and what its metadata says
+record  what treeload keeps beside the arrays
+write   a checkpoint, complete or not there at all
+"""

@@ -1,0 +1,341 @@
+"""Where in a directory an Orbax checkpoint keeps its tree, and what its metadata files say.
+
+Owns the layouts (a tree's own directory, items, steps, Flax's ``checkpoint_N``) and the reading of the
+JSON files, which are untrusted. Opens no array. ``source`` comes after and reads the arrays.
+
+A tree's directory is one that holds ``_METADATA``. It is the path itself (v0 handlers, Flax), or a child
+of a checkpoint (an item: v1's ``state``, the manager's ``default``), or below the latest step.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from treeload._errors import SourceError
+from treeload._files.replace import settle
+from treeload._naming.name import Name, print_name
+
+TREE_FILE = "_METADATA"
+
+
+CHECKPOINT_FILE = "_CHECKPOINT_METADATA"
+
+
+_INCOMPLETE = ".orbax-checkpoint-tmp"
+
+
+_STEP = re.compile(r"(?P<prefix>|.*[^0-9])(?P<step>[0-9]{1,18})")
+
+
+_MOST_METADATA_BYTES = 1 << 29  # 20,000 leaves take 5 MB
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where one tree lies: ``root`` is the checkpoint's directory, ``tree`` the tree's within it."""
+
+    root: Path
+    tree: Path
+    step: int | None
+    item: str | None
+
+
+def recognises(path: Path) -> bool:
+    """Whether ``path`` is an Orbax checkpoint, whole or broken; looks at file names alone."""
+    path = Path(path)
+    if is_incomplete(path.name) or _incomplete_beside(path):
+        return True
+    directory = settle(path)
+    if not directory.is_dir():
+        return False
+    return is_checkpoint(directory) or bool(_steps(directory)) or bool(_incomplete_in(directory))
+
+
+def is_checkpoint(directory: Path) -> bool:
+    """Whether ``directory`` is itself one complete checkpoint, and not a directory that holds some."""
+    if (directory / TREE_FILE).is_file() or (directory / CHECKPOINT_FILE).is_file():
+        return True
+    items = _items(directory)
+    return bool(items) and not _are_steps(items)
+
+
+def locate(path: Path, item: str | None) -> Layout:
+    """The directory of the tree that ``path`` (and ``item``) mean.
+
+    Raises:
+        SourceError: nothing there, nothing complete, or several items and no choice among them.
+    """
+    path = Path(path)
+    shown = repr(str(path))
+    if is_incomplete(path.name):
+        raise SourceError(f"{shown} is an incomplete Orbax checkpoint: its writer died before it was done")
+    root = settle(path)
+    if not root.exists():
+        if beside := _incomplete_beside(path):
+            raise SourceError(f"{shown} does not exist; {str(beside)!r} beside it was never completed")
+        raise SourceError(f"{shown} does not exist")
+    if not root.is_dir():
+        raise SourceError(f"{shown} is no directory, so no Orbax checkpoint")
+
+    step: int | None = None
+    if not is_checkpoint(root):
+        step, root = _latest_step(root, shown)
+    if (root / TREE_FILE).is_file():
+        if item is not None:
+            raise SourceError(f"{str(root)!r} holds one tree and no items, so no item {item!r}")
+        return Layout(root, root, step, None)
+    return _choose_item(root, step, item)
+
+
+def _choose_item(root: Path, step: int | None, item: str | None) -> Layout:
+    items = _items(root)
+    listed = ", ".join(repr(name) for name in items)
+    if item is not None:
+        if item not in items:
+            there = f"has the items {listed}" if items else "has no item that holds a tree"
+            raise SourceError(f"{str(root)!r} has no item {item!r} that holds a tree; it {there}")
+        return Layout(root, root / item, step, item)
+    if not items:
+        raise SourceError(f"{str(root)!r} holds no tree: {TREE_FILE!r} is neither in it nor in a child of it")
+    if len(items) > 1:
+        raise SourceError(f"{str(root)!r} holds several items: {listed}; choose one with From(..., item=...)")
+    return Layout(root, root / items[0], step, None)
+
+
+def _latest_step(root: Path, shown: str) -> tuple[int, Path]:
+    steps = _steps(root)
+    if not steps:
+        if not any(root.iterdir()):
+            raise SourceError(f"{shown} is an empty directory")
+        if left := _incomplete_in(root):
+            raise SourceError(f"{shown} holds no complete checkpoint, only {', '.join(map(repr, left))}")
+        if (root / "checkpoint").is_file():
+            raise SourceError(
+                f"{shown} may be of an early Orbax, which wrote no {TREE_FILE!r}: "
+                "restore it with that Orbax and save it again"
+            )
+        raise SourceError(f"{shown} is no Orbax checkpoint: no {TREE_FILE!r}, no item, no step in it")
+    prefixes = {prefix for prefix, _ in steps}
+    if len(prefixes) > 1:
+        names = ", ".join(repr(directory.name) for directory in steps.values())
+        raise SourceError(f"{shown} holds steps of several series: {names}; give the path of one")
+    (_, step), directory = max(steps.items(), key=lambda entry: entry[0][1])
+    return step, directory
+
+
+def _steps(directory: Path) -> dict[tuple[str, int], Path]:
+    """The complete steps in ``directory``, unless what lies latest there is Flax's msgpack file."""
+    steps: dict[tuple[str, int], Path] = {}
+    latest_file = -1
+    for entry in _children(directory):
+        match = _STEP.fullmatch(entry.name)
+        if match is None:
+            continue
+        if not entry.is_dir():
+            if match["prefix"] == "checkpoint_" and entry.is_file():
+                latest_file = max(latest_file, int(match["step"]))
+        elif is_checkpoint(Path(entry.path)):
+            steps[match["prefix"], int(match["step"])] = Path(entry.path)
+    if any(step > latest_file for _, step in steps):
+        return steps
+    return {}
+
+
+def _items(directory: Path) -> list[str]:
+    """The children that hold a tree, in order."""
+    return sorted(
+        entry.name
+        for entry in _children(directory)
+        if entry.is_dir() and os.path.isfile(os.path.join(entry.path, TREE_FILE))
+    )
+
+
+def _are_steps(items: list[str]) -> bool:
+    return all(_STEP.fullmatch(name) for name in items)
+
+
+def _children(directory: Path) -> list[os.DirEntry[str]]:
+    with os.scandir(directory) as entries:
+        return [entry for entry in entries if not is_incomplete(entry.name)]
+
+
+def is_incomplete(name: str) -> bool:
+    """Whether a directory of this name is one that Orbax has not completed."""
+    return _INCOMPLETE in name
+
+
+def _incomplete_in(directory: Path) -> list[str]:
+    return sorted(name for name in os.listdir(directory) if is_incomplete(name))
+
+
+def _incomplete_beside(path: Path) -> Path | None:
+    beside = path.with_name(path.name + _INCOMPLETE) if path.name else path
+    return beside if not path.exists() and beside != path and beside.is_dir() else None
+
+
+# --- what the metadata files say -------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class StoredLeaf:
+    """One array on disk: its name in the tree, and the name that Orbax joined from it."""
+
+    name: Name
+    stored: str
+
+
+@dataclass(frozen=True)
+class TreeMetadata:
+    """What ``_METADATA`` says: which leaves are arrays, which slots are None, and how they are stored."""
+
+    leaves: tuple[StoredLeaf, ...]
+    nones: tuple[Name, ...]
+    zarr3: bool
+    stores_fill: bool  # every chunk was written, so one that lacks is damage
+    custom: dict[str, Any]
+
+
+_EMPTY = ("Dict", "List", "Tuple", "NamedTuple", "None")
+
+
+def read_tree_metadata(layout: Layout) -> TreeMetadata:
+    """What the tree's ``_METADATA`` says.
+
+    Raises:
+        SourceError: it is no JSON of that form, or two of its leaves are stored under one name.
+    """
+    file = layout.tree / TREE_FILE
+    data = read_json(file, layout.root)
+    entries = data.get("tree_metadata")
+    if not isinstance(entries, dict):
+        raise SourceError(f"{str(file)!r} lists no tree ('tree_metadata' is missing)")
+    leaves: dict[Name, StoredLeaf] = {}
+    by_stored: dict[str, Name] = {}
+    nones: dict[Name, None] = {}
+    for key, entry in entries.items():
+        name, value_type = _read_entry(key, entry, file)
+        if name in leaves or name in nones:
+            raise SourceError(f"{str(file)!r} lists the leaf {print_name(name)!r} twice")
+        if value_type == "None":
+            nones[name] = None
+        elif value_type not in _EMPTY and value_type != "string":
+            stored = ".".join(name)
+            if stored in by_stored:
+                raise SourceError(
+                    f"{str(file)!r}: the leaves {print_name(by_stored[stored])!r} and {print_name(name)!r} "
+                    f"are both stored as {stored!r}, so that one has overwritten the other"
+                )
+            by_stored[stored] = name
+            leaves[name] = StoredLeaf(name, stored)
+    custom = data.get("custom_metadata")
+    return TreeMetadata(
+        leaves=tuple(leaves.values()),
+        nones=tuple(nones),
+        zarr3=data.get("use_zarr3") is True,
+        stores_fill=data.get("store_array_data_equal_to_fill_value") is True,
+        custom=custom if isinstance(custom, dict) else {},
+    )
+
+
+def _read_entry(key: str, entry: Any, file: Path) -> tuple[Name, str]:
+    try:
+        name = Name(str(part["key"]) for part in entry["key_metadata"])
+        value = entry["value_metadata"]
+        return name, str(value["value_type"])
+    except (KeyError, TypeError) as error:
+        raise SourceError(f"{str(file)!r}: the entry {key[:100]!r} is malformed") from error
+
+
+def read_custom_metadata(layout: Layout) -> dict[str, Any]:
+    """The custom metadata of the whole checkpoint; empty where it has none."""
+    file = layout.root / CHECKPOINT_FILE
+    if not file.exists():
+        return {}
+    custom = read_json(file, layout.root).get("custom_metadata")
+    return custom if isinstance(custom, dict) else {}
+
+
+def read_key_impls(layout: Layout) -> dict[str, str]:
+    """Stored name → PRNG implementation, for the leaves that are typed keys."""
+    impls: dict[str, str] = {}
+    directory = layout.tree / "array_metadatas"
+    if not directory.is_dir():
+        return impls
+    for file in sorted(directory.iterdir()):
+        for entry in read_json(file, layout.root).get("array_metadatas") or ():
+            try:
+                described = entry["array_metadata"]
+                extra = described["ext_metadata"]
+                if extra and "random_key_impl" in extra:
+                    impls[str(described["param_name"])] = str(extra["random_key_impl"])
+            except (KeyError, TypeError) as error:
+                raise SourceError(f"{str(file)!r} is malformed") from error
+    return impls
+
+
+def read_json(file: Path, root: Path) -> dict[str, Any]:
+    """The JSON object in ``file``, which must be a regular file of the checkpoint at ``root``."""
+    check_file(file, root)
+    if file.stat().st_size > _MOST_METADATA_BYTES:
+        raise SourceError(f"{str(file)!r} is too large for a metadata file: {file.stat().st_size} bytes")
+    try:
+        data = json.loads(file.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise SourceError(f"{str(file)!r} is no JSON: {' '.join(str(error).split())[:200]}") from error
+    if not isinstance(data, dict):
+        raise SourceError(f"{str(file)!r} is no JSON object")
+    return data
+
+
+# --- nothing but regular files, nothing outside ----------------------------------------------------
+
+
+def check_files(layout: Layout) -> int:
+    """The bytes in the files of the tree, once each is known to be one that may be opened.
+
+    Raises:
+        SourceError: a pipe, socket or device (opening one could hang), or a link that leads out.
+    """
+    total = 0
+    todo = [layout.tree]
+    check_file(layout.tree, layout.root, directory=True)
+    while todo:
+        with os.scandir(todo.pop()) as entries:
+            for entry in entries:
+                if entry.is_symlink():
+                    check_file(Path(entry.path), layout.root, directory=entry.is_dir())
+                elif entry.is_dir(follow_symlinks=False):
+                    todo.append(Path(entry.path))
+                    continue
+                elif not entry.is_file(follow_symlinks=False):
+                    raise SourceError(f"{entry.path!r} is no regular file")
+                total += entry.stat().st_size
+    return total
+
+
+def check_file(file: Path, root: Path, *, directory: bool = False) -> None:
+    """Raises SourceError unless ``file`` is a regular file (or directory) within ``root``."""
+    try:
+        mode = file.stat().st_mode
+    except OSError as error:
+        raise SourceError(f"{str(file)!r} cannot be opened: {error.strerror}") from error
+    if not (stat.S_ISDIR(mode) if directory else stat.S_ISREG(mode)):
+        raise SourceError(f"{str(file)!r} is no {'directory' if directory else 'regular file'}")
+    real, real_root = Path(os.path.realpath(file)), Path(os.path.realpath(root))
+    if not real.is_relative_to(real_root) and not _is_hub_blob(real, real_root):
+        raise SourceError(f"{str(file)!r} is a link that leads out of the checkpoint")
+
+
+def _is_hub_blob(real: Path, root: Path) -> bool:
+    """Whether ``real`` is where the Hugging Face cache keeps the files of the snapshot that holds root."""
+    parts = root.parts
+    if "snapshots" not in parts:
+        return False
+    at = len(parts) - 1 - parts[::-1].index("snapshots")
+    return real.parent == Path(*parts[:at]) / "blobs"

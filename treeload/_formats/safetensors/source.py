@@ -1,0 +1,143 @@
+"""safetensors: one file, or a directory of shards with an index.
+
+Owns the format's header, parsed here and not by the safetensors library: to read single leaves into
+buffers that JAX takes over needs their offsets, and the library's own checks let duplicate names pass.
+Refuses to own the reading (``_files``). Every byte of a header is taken for hostile until it has been
+checked against the size of the file; nothing is allocated for a leaf before that.
+
+The format (github.com/huggingface/safetensors, README, "Format"): 8 bytes, the length N of the header,
+little-endian; N bytes of JSON in UTF-8 that begin with ``{`` and may end in spaces, a map of a tensor's
+name to its ``dtype``, ``shape`` and ``data_offsets`` (from, to; counted from the end of the header), and
+of ``__metadata__`` to a map of strings to strings; then the data, little-endian and row-major, without
+holes. No key may be there twice.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from treeload._errors import RuleError, SourceError
+from treeload._files.index import ShardIndex, read_index
+from treeload._files.open import File, look_at, look_beside, some
+from treeload._files.read import Stored, read_stored
+from treeload._formats.safetensors.header import read_header
+from treeload._leaves.spec import Spec
+from treeload._naming.name import Name
+from treeload._sources.source import Source
+
+SUFFIX = ".safetensors"
+
+
+INDEX = ".safetensors.index.json"
+
+
+def recognises(path: Path) -> bool:
+    """Whether ``path`` is safetensors: a file or an index by its name, a directory by what is in it."""
+    if not path.is_dir():
+        return path.name.endswith((SUFFIX, INDEX))
+    return any(_files_in(path, suffix) for suffix in (INDEX, SUFFIX))
+
+
+class SafetensorsSource(Source):
+    """The tensors of a ``.safetensors`` file, or of a directory of such files with an index.
+
+    Of a directory, ``model.safetensors.index.json`` is read, or its only ``*.safetensors.index.json``,
+    or its only ``.safetensors`` file.
+
+    Args:
+        path: the file, its index, or the directory.
+        separator: where the format's joined names are split; ``None`` leaves them in one piece.
+
+    Attributes:
+        metadata: ``__metadata__`` of the file; of shards, what the index says, and beside it what every
+            shard that has metadata says the same.
+
+    Raises:
+        SourceError: anything in the headers or the index that is not as the format says, before any
+            tensor is read. The message names the file and the leaf.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, separator: str | None = ".") -> None:
+        if separator == "":
+            raise RuleError("separator='' splits nothing: write None to leave names in one piece")
+        path = Path(path)
+        index, files = _find(path)
+        headers = {filename: read_header(file) for filename, file in files.items()}
+        self.label = f"{str(path)!r} (safetensors{f', {len(files)} shards' if index else ''})"
+        if index is None:
+            ((file, header),) = zip(files.values(), headers.values(), strict=True)
+            self.metadata = MappingProxyType(header.metadata)
+            places = [(tensor, file, header) for tensor in header.tensors]
+        else:
+            index.check({filename: tuple(header.tensors) for filename, header in headers.items()})
+            agreed = _agreed([header.metadata for header in headers.values() if header.metadata])
+            self.metadata = MappingProxyType({**agreed, **index.metadata})
+            places = [(tensor, files[shard], headers[shard]) for tensor, shard in index.tensors.items()]
+        self._stored = {
+            Name(_split(tensor, separator)): Stored(file, header.data + header.tensors[tensor].start, spec)
+            for tensor, file, header in places
+            for spec in (header.tensors[tensor].spec,)
+        }
+        self._specs = MappingProxyType({name: stored.spec for name, stored in self._stored.items()})
+
+    def specs(self) -> Mapping[Name, Spec]:
+        """Shape and dtype of every tensor, in the order of the header or of the index."""
+        return self._specs
+
+    def read(self, requests: Mapping[Name, Spec]) -> Iterator[tuple[Name, Any]]:
+        """The leaves asked for, in the order in which they lie in their files."""
+        return read_stored(self._stored, requests)
+
+
+def _split(tensor: str, separator: str | None) -> tuple[str, ...]:
+    return (tensor,) if separator is None else tuple(tensor.split(separator))
+
+
+def _agreed(metadatas: list[Mapping[str, str]]) -> dict[str, str]:
+    if not metadatas:
+        return {}
+    return {key: value for key, value in metadatas[0].items() if all(m.get(key) == value for m in metadatas)}
+
+
+# --- Which files -----------------------------------------------------------------------------------
+
+
+def _find(path: Path) -> tuple[ShardIndex | None, Mapping[str, File]]:
+    """The index, if there is one, and the files that hold the tensors, by their names."""
+    if not path.is_dir():
+        if not path.name.endswith(INDEX):
+            return None, {path.name: look_at(path)}
+        directory, filename = path.parent, path.name
+    else:
+        directory, filename = path, _choose(path)
+        if not filename.endswith(INDEX):
+            return None, {filename: look_beside(directory, filename)}
+    index = read_index(directory, filename)
+    return index, index.shards
+
+
+def _choose(directory: Path) -> str:
+    indices, files = _files_in(directory, INDEX), _files_in(directory, SUFFIX)
+    if "model" + INDEX in indices:
+        return "model" + INDEX
+    for found, what in ((indices, "indices"), (files, "files without an index")):
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise SourceError(
+                f"{str(directory)!r} holds {len(found)} safetensors {what}: {some(found)}; "
+                "open one of them by its own path"
+            )
+    raise SourceError(f"{str(directory)!r} holds no {SUFFIX} file")
+
+
+def _files_in(directory: Path, suffix: str) -> list[str]:
+    try:
+        found = os.listdir(directory)
+    except OSError as error:
+        raise SourceError(f"cannot list {str(directory)!r}: {error.strerror}") from error
+    return sorted(name for name in found if name.endswith(suffix) and not name.startswith("."))

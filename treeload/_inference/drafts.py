@@ -1,0 +1,202 @@
+"""From decisions to rules that read well: one rule for many leaves wherever the names allow it.
+
+Owns the spelling: captures for indices, ``{*p}`` for what two names have in common, and the order in which
+rules stand (the first that matches a leaf takes it). Refuses to own the decisions (``suggest``).
+
+A draft is a rule for one template. Drafts that differ only in a common part become one rule, if that rule
+takes the leaves of those drafts and of no other.
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+from treeload._inference.relayouts import Fit, moved_index
+from treeload._inference.templates import CAPTURES, HOLE, Leaves, fill
+from treeload._naming.name import Keys, print_name
+from treeload._ops.op import Op
+from treeload._rules.rename import Rename
+from treeload._rules.rule import Rule
+from treeload._rules.stack import Stack, Unstack
+
+Example: TypeAlias = str  # the printed name of one leaf, standing for all of its template
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A rule in the making.
+
+    Attributes:
+        rule: the rule.
+        takes: examples of what it takes: one of each template, or every leaf.
+        count: how many leaves it gives.
+        certain: see ``pairing``.
+        reasons: why, in words; each once.
+        core: what is left of the two templates when a common part is taken out; None where they have none.
+    """
+
+    rule: Rule
+    takes: tuple[Example, ...]
+    count: int
+    certain: bool
+    reasons: tuple[str, ...]
+    core: Core | None = None
+
+    @property
+    def reason(self) -> str:
+        """One text for all of it."""
+        leaves = f"{self.count:,} {'leaf' if self.count == 1 else 'leaves'}"
+        return "; ".join([("certain: " if self.certain else "likely: ") + leaves, *self.reasons])
+
+
+@dataclass(frozen=True)
+class Core:
+    """Two templates without their common part: ``head + part + tail`` on each side, and what is done."""
+
+    heads: tuple[Keys, Keys]
+    tails: tuple[Keys, Keys]
+    fit: tuple[str, int, int]
+    ops: tuple[Op, ...]
+    certain: bool
+
+
+def examples(leaves: Leaves, *, every: bool = False) -> tuple[Example, ...]:
+    """The printed name of one leaf of a template; ``every``: of each."""
+    return tuple(print_name(name) for name in itertools.islice(leaves.names(), None if every else 1))
+
+
+def drafts(
+    source: Leaves, destination: Leaves, fit: Fit, ops: tuple[Op, ...], *, certain: bool,
+    reasons: Sequence[str], every: bool = False,
+) -> Iterator[Draft]:  # fmt: skip
+    """The rule for one pair of templates; several where indices have other numbers.
+
+    ``every``: each leaf stands for itself, as it must where rules name single indices.
+    """
+    if fit.moved:
+        for index in source.shapes:
+            numbers = [map(str, index), map(str, moved_index(source, destination, index))]
+            here, there = (
+                _numbered(leaves.template, run)
+                for leaves, run in zip((source, destination), numbers, strict=True)
+            )
+            core = _core(here, there, fit, ops, certain)
+            yield Draft(Rename(here, there, *ops), (print_name(here),), 1, certain, tuple(reasons), core)
+        return
+    captures = CAPTURES[: max(len(source.ranges), len(destination.ranges))]
+    kept = "".join(captures[at] for at in fit.holes)
+    sides = (kept, captures) if fit.how == "unstack" else (captures, kept)
+    pattern, template = source.text(sides[0]), destination.text(sides[1])
+    rule = _rule(fit.how, pattern, template, ops, fit.axis, fit.first)
+    plain = fit.how != "rename" or list(fit.holes) == sorted(fit.holes)
+    core = _core(source.template, destination.template, fit, ops, certain) if plain else None
+    takes = examples(source, every=every)
+    yield Draft(rule, takes, len(destination.shapes), certain, tuple(reasons), core)
+
+
+def _rule(how: str, here: str, there: str, ops: Sequence[Op], axis: int, first: int) -> Rule:
+    if how == "rename":
+        return Rename(here, there, *ops)
+    return (Stack if how == "stack" else Unstack)(here, there, *ops, axis=axis, first=first)
+
+
+def _numbered(template: Keys, numbers: Iterable[str]) -> Keys:
+    run = iter(numbers)
+    return tuple(key.replace(HOLE, next(run)) if HOLE in key else key for key in template)
+
+
+def _core(here: Keys, there: Keys, fit: Fit, ops: tuple[Op, ...], certain: bool) -> Core | None:
+    match = difflib.SequenceMatcher(None, here, there, autojunk=False).find_longest_match()
+    if match.size == 0:
+        return None
+    heads = here[: match.a], there[: match.b]
+    tails = here[match.a + match.size :], there[match.b + match.size :]
+    if fit.how == "rename" and any(_holes(one) != _holes(other) for one, other in (heads, tails)):
+        return None
+    if fit.how != "rename" and _holes(tails[0]) != _holes(tails[1]):
+        return None
+    # Only holes that come first may be the stacked ones: else it is not plain which capture is which.
+    if fit.how != "rename" and min(_holes(heads[0]), _holes(heads[1])) > 0:
+        return None
+    return Core(heads, tails, (fit.how, fit.axis, fit.first), ops, certain)
+
+
+def _holes(keys: Keys) -> int:
+    return sum(key.count(HOLE) for key in keys)
+
+
+# One rule for many.
+
+
+def gathered(singles: Sequence[Draft], others: Sequence[Example]) -> list[Draft]:
+    """The same as few drafts, in the order in which their rules must stand.
+
+    Args:
+        singles: one draft for each template.
+        others: examples of the templates that no draft takes, and that no rule may take.
+    """
+    clusters: dict[Core, list[Draft]] = defaultdict(list)
+    for draft in singles:
+        if draft.core is not None:
+            clusters[draft.core].append(draft)
+    owner = {name: draft for draft in singles for name in draft.takes}
+    clustered = {
+        name for each in clusters.values() if len(each) > 1 for draft in each for name in draft.takes
+    }
+    general: list[Draft] = []
+    taken: set[Example] = set()
+    # The more a rule says, the earlier it stands.
+    for core, members in sorted(clusters.items(), key=lambda item: -_length(item[0])):
+        if len(members) < 2:
+            continue
+        draft = _general(core, members)
+        pattern = draft.rule.patterns[0]
+        own = set(draft.takes)
+        reach = {name for name in (*owner, *others) if pattern.matches(name)}
+        # It may reach what an earlier rule takes; a certain one, what an earlier certain one takes, since the
+        # certain rules may be used without the others.
+        earlier = {
+            name for name, single in owner.items()
+            if (name in taken or name not in clustered) and single.certain >= draft.certain
+        }  # fmt: skip
+        if own <= reach and reach - own <= earlier:
+            general.append(draft)
+            taken |= own
+    left = [draft for draft in singles if not set(draft.takes) <= taken]
+    # A name without captures before a pattern that would take it too.
+    return sorted(left, key=lambda draft: sum(len(each.captures) for each in draft.rule.patterns)) + general
+
+
+def _length(core: Core) -> int:
+    return 10 * sum(map(len, (core.heads[0], core.tails[0]))) + _holes(core.heads[0])
+
+
+def _general(core: Core, members: Sequence[Draft]) -> Draft:
+    how, axis, first = core.fit
+    (head, target_head), (tail, target_tail) = core.heads, core.tails
+    rest = "rest" if not tail else "p"
+    count = max(_holes(head), _holes(target_head))
+    front, back = CAPTURES[:count], CAPTURES[count:]
+    texts = []
+    for start, end in ((head, tail), (target_head, target_tail)):
+        parts = [fill(start, front), f"{{*{rest}}}", fill(end, back)]
+        texts.append("/".join(part for part in parts if part))
+    rule = _rule(how, texts[0], texts[1], core.ops, axis, first)
+    merged = tuple(_summary(members))
+    takes = tuple(name for member in members for name in member.takes)
+    return replace(
+        members[0], rule=rule, takes=takes, count=sum(member.count for member in members), reasons=merged
+    )
+
+
+def _summary(members: Sequence[Draft]) -> Iterator[str]:
+    """Reasons of many drafts: how many there are, and those that all share."""
+    yield f"the names of {len(members)} groups of leaves agree but for this"
+    yield from (
+        reason for reason in members[0].reasons if all(reason in member.reasons for member in members)
+    )

@@ -1,0 +1,189 @@
+"""What speaks for two modules being one: shapes that fit, and words in common.
+
+Owns the evidence of one pair taken by itself. Refuses to own the choice between pairs (``pairing``), what
+fits (``relayouts``) and what words mean (``tokens``).
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from treeload._inference.relayouts import Fit, fit
+from treeload._inference.templates import Module
+from treeload._inference.tokens import HARD, WEIGHT, concepts, conflict
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """A module of the source that could feed one of the destination.
+
+    Attributes:
+        source, destination: the two.
+        fits: for each kind of leaf that both have, how it would go.
+        words: how well the names agree; higher is better, around 0 is no evidence.
+        sure: what they share, of what cannot mislead; words that one side lacks do not count here.
+        shared: the words in common, weightiest first.
+        against: the names exclude each other, or seem to.
+        excluded: they do, whatever numbers are taken to mean.
+        custom: they agree by a custom of numbering, not by words.
+        miscounted: one is numbered among several, and the other is not, or otherwise.
+    """
+
+    source: Module
+    destination: Module
+    fits: Mapping[str, Fit]
+    words: float
+    sure: float
+    shared: tuple[str, ...]
+    against: bool
+    excluded: bool = False
+    custom: bool = False
+    miscounted: bool = False
+
+
+def candidates(destination: Sequence[Module], source: Sequence[Module]) -> Iterator[Pair]:
+    """Every two modules that fit by shape, with what their names say."""
+    words = _Words(destination, source)
+    by_volume: dict[tuple[str, int], dict[int, Module]] = defaultdict(dict)
+    for module in source:
+        for volume in _volumes(module):
+            by_volume[volume][module.order] = module
+    for there in destination:
+        fellows: dict[int, Module] = {}
+        for volume in _volumes(there):
+            fellows.update(by_volume.get(volume, {}))
+        for order in sorted(fellows):
+            here = fellows[order]
+            fits = {
+                kind: how
+                for kind in there.leaves
+                if kind in here.leaves and (how := fit(here.leaves[kind], there.leaves[kind])) is not None
+            }
+            common = here.leaves.keys() & there.leaves.keys()
+            if fits and fits.keys() == common and not conflict(words.of(here), words.of(there), HARD):
+                yield words.weigh(here, there, fits)
+
+
+def _volumes(module: Module) -> set[tuple[str, int]]:
+    """What any fitting module shares: for a kind, elements of one leaf or of all."""
+    found = set()
+    for kind, leaves in module.leaves.items():
+        sizes = [math.prod(shape) for shape in leaves.shapes.values()]
+        found |= {(kind, size) for size in set(sizes)} | {(kind, sum(sizes))}
+    return found
+
+
+class _Words:
+    """What names say, weighed by how rare a word is on either side."""
+
+    def __init__(self, destination: Sequence[Module], source: Sequence[Module]) -> None:
+        sides = [
+            Counter(word for module in side for word in module.context) for side in (destination, source)
+        ]
+        self.same = _spellings(sides[0].keys() - sides[1].keys(), sides[1].keys() - sides[0].keys())
+        for word, other in self.same.items():
+            sides[1][other] += sides[1].pop(word)
+        self.known = [side.keys() for side in sides]
+        self.rarity = {
+            word: 1
+            - 0.4
+            * sum(
+                side[word] / max(1, len(all_))
+                for side, all_ in zip(sides, (destination, source), strict=True)
+            )
+            for word in sides[0].keys() | sides[1].keys()
+        }
+        numbered = [_by_stem(side) for side in sides]
+        # Numbers that count otherwise on the other side (norm0, norm1 and norm1, norm2) say nothing.
+        self.numbers = {"by_number"} | {
+            word
+            for stem in numbered[0].keys() | numbered[1].keys()
+            if numbered[0].get(stem) != numbered[1].get(stem) or not stem
+            for word in numbered[0].get(stem, frozenset()) | numbered[1].get(stem, frozenset())
+        }
+        self.several = [_several(side) for side in sides]
+        self.soft = {"first", "second"} | self.numbers
+        self._cache: dict[Module, frozenset[str]] = {}
+
+    def of(self, module: Module) -> frozenset[str]:
+        """Its words, in the destination's spelling."""
+        if module not in self._cache:
+            self._cache[module] = frozenset(self.same.get(word, word) for word in module.context)
+        return self._cache[module]
+
+    def weight(self, word: str) -> float:
+        return WEIGHT.get(word, 1.0 if "#" not in word else 0.7) * max(self.rarity.get(word, 1.0), 0.2)
+
+    def weigh(self, here: Module, there: Module, fits: Mapping[str, Fit]) -> Pair:
+        ours, theirs = self.of(here), self.of(there)
+        shared = sorted(ours & theirs, key=lambda word: (-self.weight(word), word))
+        same_end = 0
+        for one, other in zip(reversed(here.path), reversed(there.path), strict=False):
+            if one != other or self.numbers & set(concepts(one)):
+                break
+            same_end += 1
+        form = 0.3 * min(same_end, 4) + (0.6 if here.path == there.path else 0.0)
+        form -= 0.5 * len(here.leaves.keys() ^ there.leaves.keys())
+        against = conflict(ours, theirs)
+        # w1 for gate is a custom, not a word: where one side only counts, that is no certainty.
+        counted = ("by_number" in ours) != ("by_number" in theirs)
+        soft = self.soft | here.guessed | there.guessed | ({"gate", "up"} if counted else set())
+        words = form + self._agreement(ours - self.numbers, theirs - self.numbers)
+        return Pair(
+            here,
+            there,
+            fits,
+            words=words - (3.0 if against else 0.0),
+            sure=form + sum(map(self.weight, (ours & theirs) - soft)),
+            shared=tuple(word for word in shared if word not in self.soft),
+            against=against,
+            excluded=conflict(ours - soft, theirs - soft),
+            custom=counted and bool(ours & theirs & {"gate", "up"}),
+            miscounted=_numbers(theirs & self.several[0]) != _numbers(ours & self.several[1]),
+        )
+
+    def _agreement(self, ours: frozenset[str], theirs: frozenset[str]) -> float:
+        score = sum(self.weight(word) for word in ours & theirs)
+        for words, known in ((ours - theirs, self.known[0]), (theirs - ours, self.known[1])):
+            # A word that the other side uses elsewhere speaks against; one that it never uses says little.
+            score -= sum((0.5 if word in known else 0.1) * self.weight(word) for word in words)
+        return score
+
+
+def _spellings(theirs: Iterable[str], ours: Iterable[str]) -> dict[str, str]:
+    """Words of one side that are nearly a word of the other: source's spelling -> destination's."""
+    found: dict[str, str] = {}
+    candidates = sorted(word for word in theirs if len(word) >= 5 and "#" not in word)[:500]
+    for word in sorted(word for word in ours if len(word) >= 5 and "#" not in word)[:500]:
+        for other in candidates:
+            if (
+                word.startswith(other)
+                or other.startswith(word)
+                or (
+                    abs(len(word) - len(other)) <= 2
+                    and difflib.SequenceMatcher(None, word, other).ratio() >= 0.85
+                )
+            ):
+                found.setdefault(word, other)
+    return found
+
+
+def _by_stem(words: Iterable[str]) -> dict[str, frozenset[str]]:
+    stems: dict[str, set[str]] = defaultdict(set)
+    for word in words:
+        if "#" in word:
+            stems[word.split("#")[0]].add(word)
+    return {stem: frozenset(group) for stem, group in stems.items()}
+
+
+def _several(words: Iterable[str]) -> frozenset[str]:
+    """The numbered words of which there are several, such as norm1 and norm2."""
+    return frozenset(word for group in _by_stem(words).values() if len(group) > 1 for word in group)
+
+
+def _numbers(words: Iterable[str]) -> list[int]:
+    return sorted(int(word.split("#")[1]) for word in words)

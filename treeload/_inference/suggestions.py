@@ -1,0 +1,58 @@
+"""What is suggested, as data: rules with their reasons, and what stayed open. Prints as code to paste."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from treeload._rules.rule import Rule
+
+
+@dataclass(frozen=True)
+class Ambiguity:
+    """Destination leaves that several source leaves could feed equally well.
+
+    Attributes:
+        destination: their names; patterns where an index runs.
+        source: the names of what could feed each of them.
+        why: what leaves it open.
+    """
+
+    destination: tuple[str, ...]
+    source: tuple[str, ...]
+    why: str
+
+    def __str__(self) -> str:
+        return f"ambiguous: {', '.join(self.destination)} from {', '.join(self.source)}: {self.why}"
+
+
+class Suggestions(tuple[Rule, ...]):
+    """Rules to pass on as they are: ``plan(dst, src, rules=plan.suggest())``. Prints as code to paste.
+
+    Attributes:
+        certain: those of the rules that nothing in names and shapes speaks against.
+        reasons: for each rule, why, and how sure.
+        ambiguous: what several leaves would fit equally well; there is no rule for it.
+    """
+
+    certain: tuple[Rule, ...]
+    reasons: tuple[str, ...]
+    ambiguous: tuple[Ambiguity, ...]
+
+    def __new__(
+        cls, rules: Iterable[Rule] = (), *, certain: Iterable[Rule] = (), reasons: Iterable[str] = (),
+        ambiguous: Iterable[Ambiguity] = (),
+    ) -> Suggestions:  # fmt: skip
+        self = super().__new__(cls, rules)
+        self.certain, self.reasons, self.ambiguous = tuple(certain), tuple(reasons), tuple(ambiguous)
+        return self
+
+    def __str__(self) -> str:
+        lines = ["rules = ["] if self else ["rules = []"]
+        for rule, reason in zip(self, self.reasons, strict=True):
+            lines += [f"    # {reason}", f"    {rule!r},"]
+        lines += ["]"] if self else []
+        lines += [f"# {ambiguity}" for ambiguity in self.ambiguous]
+        return "\n".join(lines)
+
+    __repr__ = __str__

@@ -1,0 +1,311 @@
+"""The leaves of one side as a few templates: names with their indices taken out, gathered into modules.
+
+Owns which digits of a name are an index (``layers/0``, ``layer_0``) and which are part of a name (``fc1``),
+and the grouping of leaves into ``Leaves`` (one template, all its indices) and ``Module`` (the leaves that
+belong together, such as a kernel and its bias). So twelve layers are one decision, and 40,000 tensors are
+ten. Refuses to own what the words mean (``tokens``) and what fits together (``pairing``).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
+
+from treeload._inference.tokens import concepts, kind
+from treeload._leaves.spec import Spec
+from treeload._naming.name import Keys
+from treeload._naming.pattern import quote
+
+Index = tuple[int, ...]
+
+
+Shape = tuple[int, ...]
+
+
+IsIndex = Callable[[Keys, str], bool]
+
+
+HOLE = "\0"  # stands for an index within a key of a template
+
+
+CAPTURES = "ijklmnop"
+
+
+_NUMBERED = re.compile(r"(.*?)(0|[1-9][0-9]*)$", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Leaves:
+    """All leaves of one template.
+
+    Attributes:
+        template: the keys, with ``HOLE`` for each index.
+        shapes: the shape at each index; the empty index where the template has none.
+    """
+
+    template: Keys
+    shapes: Mapping[Index, Shape]
+
+    @cached_property
+    def ranges(self) -> tuple[tuple[int, ...], ...]:
+        """The values that each index takes, sorted."""
+        count = sum(key.count(HOLE) for key in self.template)
+        return tuple(tuple(sorted({index[at] for index in self.shapes})) for at in range(count))
+
+    @cached_property
+    def distinct(self) -> frozenset[Shape]:
+        """Its shapes, each once."""
+        return frozenset(self.shapes.values())
+
+    @property
+    def full(self) -> bool:
+        """Whether every combination of its indices is there."""
+        return math.prod(map(len, self.ranges)) == len(self.shapes)
+
+    @property
+    def key(self) -> str:
+        """The last key."""
+        return self.template[-1] if self.template else ""
+
+    def names(self) -> Iterator[Keys]:
+        """The names of its leaves."""
+        for index in self.shapes:
+            numbers = iter(index)
+            yield tuple(
+                key.replace(HOLE, str(next(numbers))) if HOLE in key else key for key in self.template
+            )
+
+    def text(self, captures: Iterable[str] | None = None) -> str:
+        """The template as a pattern: ``layers/{i}/kernel``."""
+        return fill(self.template, CAPTURES if captures is None else captures)
+
+
+def fill(template: Keys, captures: Iterable[str]) -> str:
+    """A template as a pattern, its holes filled with captures of these names."""
+    names = iter(captures)
+    text = quote([key.replace(HOLE, "<hole>") for key in template]) if template else ""
+    while "<hole>" in text:
+        text = text.replace("<hole>", f"{{{next(names)}}}", 1)
+    return text
+
+
+@dataclass(frozen=True)
+class Module:
+    """Leaves that are one module's: told apart by their kind.
+
+    Attributes:
+        path: the module's template.
+        leaves: kind -> leaves.
+        context: the concepts of all its words.
+        guessed: those of them that its neighbours suggest, and no word of its own says.
+        order: its place on its side, so that results do not depend on hashing.
+    """
+
+    path: Keys
+    leaves: Mapping[str, Leaves]
+    context: frozenset[str]
+    order: int = field(compare=False)
+    guessed: frozenset[str] = frozenset()
+
+    def __hash__(self) -> int:
+        return hash((self.path, self.order))
+
+    @property
+    def count(self) -> int:
+        """How many leaves it has, over all indices."""
+        return sum(len(leaves.shapes) for leaves in self.leaves.values())
+
+
+def modules(specs: Mapping[Keys, Spec], *, literal: bool = False) -> list[Module]:
+    """The modules of one side, in its order. ``literal``: no digits are taken for indices."""
+    shapes: dict[Keys, dict[Index, Shape]] = {}
+    is_index = (lambda prefix, stem: False) if literal else _indices(specs)
+    for name, spec in specs.items():
+        template, index = _abstract(name, is_index)
+        shapes.setdefault(template, {})[index] = tuple(spec.shape)
+    gathered: dict[tuple[Keys, str], dict[str, Leaves]] = {}
+    for template, at in shapes.items():
+        leaves = Leaves(template, at)
+        what, stem = kind(leaves.key)
+        path = (*template[:-1], stem) if stem else template[:-1]
+        if path[-2:] == ("parametrizations", "weight"):
+            path = path[:-2]
+        family = "stats" if what in ("mean", "var") else ""
+        if (path, family) in gathered and what in gathered[path, family]:
+            what = f"{what}:{leaves.key}"  # a weight and a scale in one module
+        gathered.setdefault((path, family), {})[what] = leaves
+    made = [
+        Module(path, leaves, _context(path, leaves), order)
+        for order, ((path, _), leaves) in enumerate(gathered.items())
+    ]
+    return _with_order_of_norms(_with_neighbours(_with_gates(made)))
+
+
+def _indices(specs: Mapping[Keys, Spec]) -> IsIndex:
+    """Decides for (naive prefix, stem) whether the digits that follow are an index.
+
+    They are where the subtrees under different digits look alike: the same leaves, of the same rank. Digits
+    after a word must also count without a gap, and have modules below them, not leaves.
+    """
+    below: dict[tuple[Keys, str], dict[str, set[tuple[Keys, int]]]] = defaultdict(lambda: defaultdict(set))
+    for name, spec in specs.items():
+        naive = tuple([_naive(key)[0] for key in name])
+        for at, key in enumerate(name):
+            stem, digits = _naive(key)
+            if digits is not None:
+                below[naive[:at], stem][digits].add((naive[at + 1 :], len(spec.shape)))
+    found: set[tuple[Keys, str]] = set()
+    for (prefix, stem), children in below.items():
+        numbers = sorted(map(int, children))
+        trees = list(children.values())
+        plain = stem == HOLE
+        if len(trees) > 1:
+            largest = max(trees, key=len)
+            alike = all(2 * len(tree & largest) > min(len(tree), len(largest)) for tree in trees)
+        else:
+            alike = plain
+        if not plain and alike:
+            counted = numbers[0] <= 1 and numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+            alike = counted and any(len(rest) > 1 for tree in trees for rest, _ in tree)
+        if alike:
+            found.add((prefix, stem))
+    return lambda prefix, stem: (prefix, stem) in found
+
+
+@lru_cache(maxsize=65536)
+def _naive(key: str) -> tuple[str, str | None]:
+    numbered = _NUMBERED.match(key)
+    if numbered is None:
+        return key, None
+    return numbered[1] + HOLE, numbered[2]
+
+
+def _abstract(name: Keys, is_index: IsIndex) -> tuple[Keys, Index]:
+    naive = tuple([_naive(key)[0] for key in name])
+    keys: list[str] = []
+    index: list[int] = []
+    for at, key in enumerate(name):
+        stem, digits = _naive(key)
+        if digits is not None and is_index(naive[:at], stem):
+            keys.append(stem)
+            index.append(int(digits))
+        else:
+            keys.append(key)
+    return tuple(keys), tuple(index)
+
+
+# What the words of a module's path say, with its neighbours in view.
+
+_AFTER = {"proj", "dense", "output", "wo", "c", "linear"}
+
+
+def _context(path: Keys, leaves: Mapping[str, Leaves]) -> frozenset[str]:
+    found: list[str] = []
+    for key in path:
+        if key.isdigit() and found:
+            found.append(f"{found[-1].split('#')[0]}#{int(key)}")
+        else:
+            found += concepts(key.replace(HOLE, ""))
+    here = set(found)
+    last = path[-1] if path else ""
+    if not here & {"query", "key", "value", "qkv", "kv", "out", "norm", "up", "down", "gate"} and (
+        set(concepts(last)) <= _AFTER and last
+    ):
+        if "attention" in here:
+            here = (here - _AFTER) | {"out"}
+        elif last in ("wo", "c_proj") or ("output" in here and here & {"layer", "mlp"}):
+            here = (here - _AFTER) | {"down"}
+    keys = {one.key.lower(): one for one in leaves.values()}
+    if "embedding" in keys:
+        here.add("embed")
+    if keys.keys() & {"scale", "gamma"} or (
+        "weight" in keys and all(len(shape) == 1 for shape in keys["weight"].distinct)
+    ):
+        here.add("norm")
+    return frozenset(here)
+
+
+def _with_gates(made: list[Module]) -> list[Module]:
+    """``w1`` is a gate where a ``w3`` stands beside it, else the way up."""
+    parents = {module.path[:-1] for module in made if module.path and module.path[-1] == "w3"}
+    return [
+        replace(module, context=(module.context - {"gate"}) | {"up"})
+        if module.path and module.path[-1] == "w1" and module.path[:-1] not in parents
+        else module
+        for module in made
+    ]
+
+
+def _with_neighbours(made: list[Module]) -> list[Module]:
+    """A norm that stands alone with an attention or an MLP, as in ``layer/0``, is the norm of that."""
+    below: dict[Keys, list[Module]] = defaultdict(list)
+    for module in made:
+        for at in range(1, len(module.path)):
+            below[module.path[:at]].append(module)
+    found = []
+    for module in made:
+        others = [other for other in below.get(module.path[:-1], ()) if other is not module]
+        alone = "norm" in module.context and not any("norm" in other.context for other in others)
+        if alone and module.path[:-1] and HOLE not in module.path[-2]:
+            said = frozenset().union(*(other.context for other in others))
+            words = said & {"attention", "self", "cross"}
+            if said & {"up", "down", "gate"}:
+                words = frozenset() if words else frozenset({"mlp"})
+            module = replace(module, context=module.context | words, guessed=words - module.context)
+        found.append(module)
+    return found
+
+
+def _with_order_of_norms(made: list[Module]) -> list[Module]:
+    """Where a layer has exactly two norms, which comes first and which second, as far as words say it."""
+    layers: dict[Keys, list[Module]] = defaultdict(list)
+    for module in made:
+        at = max((number for number, key in enumerate(module.path) if HOLE in key), default=None)
+        if at is None:
+            at = max(
+                (number for number, key in enumerate(module.path) if "layer" in concepts(key)), default=None
+            )
+        if "norm" in module.context and at is not None and at < len(module.path) - 1:
+            layers[module.path[: at + 1]].append(module)
+    order: dict[int, frozenset[str]] = {}
+    for layer, norms in layers.items():
+        if len(norms) != 2:
+            continue
+        words = ["_".join(norm.path[len(layer) :]).lower() for norm in norms]
+        said = _counted(words) or [_turn(text) for text in words]
+        if said[0] != said[1]:
+            for norm, other, turn in zip(norms, norms[::-1], said, strict=True):
+                if turn is None:
+                    turn = "second" if said[norms.index(other)] == "first" else "first"
+                # What follows attention is not attention's, what stands before an MLP not of another layer.
+                misleading = {"pre", "post"} | ({"attention", "self"} if "post_" in norm.path[-1] else set())
+                order[norm.order] = (norm.context - misleading) | {turn}
+    return [replace(module, context=order.get(module.order, module.context)) for module in made]
+
+
+def _counted(words: list[str]) -> list[str | None] | None:
+    """The order of two norms that differ only in a number."""
+    numbered = [_NUMBERED.match(text) for text in words]
+    if None in numbered or len({match[1] for match in numbered if match}) > 1:
+        return None
+    one, other = (int(match[2]) for match in numbered if match)
+    return ["first", "second"] if one < other else ["second", "first"]
+
+
+def _turn(text: str) -> str | None:
+    """Whether the words of a norm's path put it first or second in its layer."""
+    if re.search(r"mlp|ffn|ffw|feed_?forward|ff_", text):
+        return "second"
+    if re.search(r"post_(self_)?att", text):
+        return "second"
+    if re.search(r"att|^input|^pre|before|^sa_", text):
+        return "first"
+    if re.search(r"^final|^output|^post|after|2$", text):
+        return "second"
+    if re.search(r"1$", text):
+        return "first"
+    return None

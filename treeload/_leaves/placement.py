@@ -1,0 +1,110 @@
+"""Arrays to where the destination wants them: host or device, dtype, sharding.
+
+Owns casts, placement and zeros of one leaf, each decided by what the destination holds there. Refuses
+to own which value goes where (``_matching``) and when (``_loading``).
+
+A destination leaf that is a NumPy array stays one; a Python number stays one; a jax array or a spec
+gives a jax array with that sharding. Where the destination names no sharding, or holds an array that
+was never committed to a device, the result is on the default device and uncommitted too, so that JAX
+moves it as freely as it would have moved the original.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from treeload._leaves.spec import is_abstract, is_key
+
+
+def sharding_of(like: Any) -> jax.sharding.Sharding | None:
+    """The sharding that the result is committed to; None for the host, or uncommitted."""
+    if isinstance(like, jax.Array) and not like.committed:
+        return None
+    sharding: jax.sharding.Sharding | None = getattr(like, "sharding", None)
+    return sharding
+
+
+def on_device(like: Any) -> bool:
+    """Whether the destination's leaf is a jax array, or will be one."""
+    return isinstance(like, jax.Array) or is_abstract(like)
+
+
+def stays(array: jax.Array, like: Any) -> bool:
+    """Whether an array already lies where a destination leaf on devices wants it."""
+    if isinstance(like, jax.Array):
+        return array.committed == like.committed and bool(array.sharding == like.sharding)
+    wanted = sharding_of(like)
+    return not array.committed if wanted is None else array.committed and array.sharding == wanted
+
+
+def cast(array: Any, dtype: Any) -> Any:
+    """``array`` in another dtype; on the host where it can be, since XLA on CPU flushes denormals."""
+    if array.dtype == dtype:
+        return array
+    if isinstance(array, jax.Array) and any(device.platform != "cpu" for device in array.devices()):
+        return array.astype(dtype)
+    host = np.asarray(array)
+    if host.dtype.kind == "c" and np.dtype(dtype).kind != "c":
+        host = host.real  # which NumPy would warn of
+    with np.errstate(
+        over="ignore", invalid="ignore"
+    ):  # whether the cast may lose anything was decided before
+        return host.astype(dtype)
+
+
+def to_host(array: Any, like: Any, *, own: bool) -> Any:
+    """The NumPy array, NumPy scalar or Python number for a destination leaf that is one.
+
+    ``own``: nobody else holds the array, so a NumPy leaf may be it and no copy.
+    """
+    host = np.asarray(array)
+    if isinstance(like, np.generic):
+        return host[()]
+    if isinstance(like, np.ndarray):
+        return host if own and host.flags.writeable and isinstance(array, np.ndarray) else host.copy()
+    return type(like)(host.item())
+
+
+def to_device(array: Any, like: Any) -> jax.Array:
+    """The jax array for one destination leaf, committed as the destination's is."""
+    if isinstance(array, jax.Array) and stays(array, like):
+        return array
+    wanted = sharding_of(like)
+    placed: jax.Array
+    if wanted is not None:
+        placed = jax.device_put(array, wanted)
+        return placed
+    # What is committed elsewhere becomes uncommitted by way of the host.
+    if is_key(array.dtype):
+        data = jnp.asarray(np.asarray(jax.random.key_data(array)))
+        placed = jax.random.wrap_key_data(data, impl=jax.random.key_impl(array))
+        return placed
+    host = np.asarray(array)
+    placed = jnp.asarray(host) if host.nbytes < 1 << 16 else jax.device_put(host)
+    return placed
+
+
+def to_default_device(arrays: Sequence[np.ndarray[Any, Any]]) -> list[jax.Array]:
+    """Host arrays on the default device, uncommitted, in one call: cheaper than one by one."""
+    return list(jax.device_put(list(arrays)))
+
+
+def zeros(like: Any) -> Any:
+    """Zeros in place of one destination leaf."""
+    if isinstance(like, np.generic):
+        return like.dtype.type(0)
+    if isinstance(like, np.ndarray):
+        return np.zeros(like.shape, like.dtype)
+    if not on_device(like):
+        return type(like)(0)
+    wanted = sharding_of(like)
+    return (
+        jnp.zeros(like.shape, like.dtype)
+        if wanted is None
+        else jnp.zeros(like.shape, like.dtype, device=wanted)
+    )

@@ -1,0 +1,144 @@
+"""What is known of a leaf without reading it: specs, kinds of slots, and which casts lose what.
+
+Owns the ``Spec`` of a value, the question "is this an array, a number, absent or static?", and
+``can_cast``. Refuses to own where leaves sit in a tree (``_trees``) and what a disagreement means
+(``_matching``).
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from functools import lru_cache
+from typing import Any, TypeAlias
+
+import jax
+import ml_dtypes
+import numpy as np
+
+Spec: TypeAlias = jax.ShapeDtypeStruct
+
+
+class Kind(enum.IntEnum):
+    """What a slot of a tree holds."""
+
+    ARRAY = 0  # jax or NumPy array, NumPy scalar, or an abstract ShapeDtypeStruct
+    SCALAR = 1  # a Python int, float, complex, or True
+    ABSENT = 2  # None or False
+    STATIC = 3  # anything else: functions, strings, configuration; never loads
+
+
+_PYTHON_NUMBERS: dict[type, np.dtype[Any]] = {
+    bool: np.dtype(np.bool_),
+    int: np.dtype(np.int64),
+    float: np.dtype(np.float64),
+    complex: np.dtype(np.complex128),
+}
+
+
+_ML_DTYPES = frozenset(
+    np.dtype(getattr(ml_dtypes, name))
+    for name in dir(ml_dtypes)
+    if isinstance(getattr(ml_dtypes, name), type) and issubclass(getattr(ml_dtypes, name), np.generic)
+)
+
+
+def kind_of_type(cls: type) -> Kind | None:
+    """The kind of every instance of ``cls``, or ``None`` where it depends on the instance."""
+    if issubclass(cls, (jax.Array, jax.ShapeDtypeStruct)):
+        return Kind.ARRAY
+    if cls is type(None):
+        return Kind.ABSENT
+    if cls is bool:
+        return None
+    if cls in _PYTHON_NUMBERS:
+        return Kind.SCALAR
+    if issubclass(cls, np.generic):
+        return Kind.ARRAY if is_numeric(np.dtype(cls)) else Kind.STATIC
+    if issubclass(cls, np.ndarray) or hasattr(cls, "__array__"):
+        return None
+    return Kind.STATIC
+
+
+def kind_of(value: Any) -> Kind:
+    """The kind of one slot's value."""
+    kind = kind_of_type(type(value))
+    if kind is not None:
+        return kind
+    if isinstance(value, bool):
+        return Kind.SCALAR if value else Kind.ABSENT
+    dtype = getattr(value, "dtype", None)
+    if hasattr(value, "shape") and isinstance(dtype, np.dtype) and is_numeric(dtype):
+        return Kind.ARRAY
+    return Kind.STATIC
+
+
+def is_numeric(dtype: np.dtype[Any]) -> bool:
+    """Whether JAX can hold arrays of ``dtype``: booleans, integers, floats, complex, and ml_dtypes."""
+    return dtype.kind in "biufc" or dtype in _ML_DTYPES
+
+
+def is_abstract(value: Any) -> bool:
+    """Whether ``value`` is a shape and dtype with no array behind it."""
+    return isinstance(value, jax.ShapeDtypeStruct)
+
+
+def is_key(dtype: Any) -> bool:
+    """Whether ``dtype`` is that of typed PRNG keys."""
+    return not isinstance(dtype, np.dtype) and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key)
+
+
+def spec_of(value: Any) -> Spec:
+    """The spec of an array, a number, or a spec; a Python number has NumPy's default dtype for it.
+
+    Examples:
+        >>> spec_of(3.0)
+        ShapeDtypeStruct(shape=(), dtype=float64)
+    """
+    if isinstance(value, jax.ShapeDtypeStruct):
+        return value
+    dtype = _PYTHON_NUMBERS.get(type(value))
+    if dtype is not None:
+        return jax.ShapeDtypeStruct((), dtype)
+    return jax.ShapeDtypeStruct(value.shape, value.dtype, sharding=getattr(value, "sharding", None))
+
+
+def bare(spec: Any) -> Spec:
+    """``spec`` with shape and dtype alone, no sharding."""
+    return make_spec(tuple(spec.shape), spec.dtype)
+
+
+@lru_cache(maxsize=4096)
+def make_spec(shape: tuple[int, ...], dtype: Any) -> Spec:
+    """A spec; one object for all equal leaves, since making one costs more than what is done with it."""
+    return jax.ShapeDtypeStruct(shape, dtype)
+
+
+def elements(spec: Any) -> int:
+    """How many elements an array of this spec has."""
+    return math.prod(spec.shape)
+
+
+def nbytes(spec: Any) -> int:
+    """How many bytes an array of this spec takes; 4-bit types and smaller count whole bytes."""
+    if is_key(spec.dtype):
+        data = jax.eval_shape(jax.random.key_data, bare(spec))
+        return elements(data) * int(data.dtype.itemsize)
+    return elements(spec) * int(spec.dtype.itemsize)
+
+
+def print_spec(spec: Any) -> str:
+    """A spec as reports print it.
+
+    Examples:
+        >>> print_spec(spec_of(np.zeros((3, 4), np.float32)))
+        'float32[3,4]'
+    """
+    return f"{spec.dtype}[{','.join(map(str, spec.shape))}]"
+
+
+def quantity(number: int) -> str:
+    for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
+        if number >= size * 10 or (number >= size and unit != "k"):
+            return f"{number / size:.1f} {unit}"
+    return f"{number:,}"

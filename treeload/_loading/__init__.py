@@ -1,0 +1,8 @@
+"""Decisions carried out: all of them or none.
+
+load      the order that makes it all or nothing
+checks    of values
+gather    source leaves read
+deliver   into their places
+progress  a bar
+"""

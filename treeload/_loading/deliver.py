@@ -1,0 +1,125 @@
+"""Leaves on their way from a source into their places: read, changed, cast, placed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from treeload._leaves.placement import cast, on_device, sharding_of, to_default_device, to_device, to_host
+from treeload._leaves.spec import bare
+from treeload._loading.gather import Job, gather, not_as_said
+from treeload._naming.name import Name, print_name
+from treeload._ops.expression import Derived, Leaf, Value, evaluate, fills_up
+from treeload._plan import Plan
+from treeload._plans.entry import PLAIN, Entry
+from treeload._sources.memory import MemorySource
+from treeload._sources.source import fence
+from treeload._trees.tree import Tree
+
+
+def load_leaves(plan: Plan, tree: Tree, values: list[Any], advance: Callable[[Any], None]) -> None:
+    """Reads what the plan loads, and puts each leaf into its place in ``values``."""
+    placer = _Placer(tree, values)
+    memory = next((source for source in plan.sources[:1] if isinstance(source, MemorySource)), None)
+    if memory is not None:
+        _load_from_memory(memory, plan, tree, placer, advance)
+    jobs: list[Job] = []
+    slots: list[int] = []
+    shardings: dict[Leaf, jax.sharding.Sharding] = {}
+    for index, row in enumerate(plan.rows):
+        like = tree.values[index]
+        if row is PLAIN and memory is None:
+            value: Value = Leaf(0, Name(tree.names[index]), bare(like))
+            placed = True
+        elif isinstance(row, Entry) and row.value is not None:
+            value = row.value
+            placed = isinstance(value, Leaf) and not row.cast
+        else:
+            continue
+        jobs.append(Job(tuple(value.leaves())))
+        slots.append(index)
+        if placed and on_device(like):
+            sharding = sharding_of(like)
+            if sharding is not None:
+                shardings[value] = sharding  # type: ignore[index]  # only a Leaf is read into its place
+    uses = Counter(leaf for job in jobs for leaf in job.leaves)
+    for number, arrays in gather(plan.sources, jobs, shardings, advance):
+        index = slots[number]
+        row = plan.rows[index]
+        with fence(f"{print_name(tree.names[index])!r} could not be made"):
+            if isinstance(row, Entry) and row.value is not None and not isinstance(row.value, Leaf):
+                placer.put(index, _made_of(row.value, arrays, values[index]), own=False)
+            else:
+                ((leaf, array),) = arrays.items()
+                placer.put(index, array, own=uses[leaf] == 1)
+        arrays.clear()
+    placer.flush()
+
+
+def _made_of(value: Derived, arrays: dict[Leaf, Any], held: Any) -> Any:
+    """The array of an expression; ``held`` is the destination's own, for ops that fill up with it."""
+    if not fills_up(value):
+        return evaluate(value, arrays)
+    (part,) = value.inputs
+    return value.op.apply_onto(cast(evaluate(part, arrays), held.dtype), held)
+
+
+def _load_from_memory(
+    source: MemorySource, plan: Plan, tree: Tree, placer: _Placer, advance: Callable[[Any], None]
+) -> None:
+    """Loads the leaves that a tree in memory gives as they are.
+
+    There is nothing to ask for, to wait for and to let go, which otherwise takes most of the time.
+    """
+    for index, row in enumerate(plan.rows):
+        if row is PLAIN:
+            like, name = tree.values[index], tree.names[index]
+            try:
+                array = source.take(name)
+                if array.shape != like.shape or array.dtype != like.dtype:
+                    raise not_as_said(source, name, like, array)
+                placer.put(index, array, own=True)
+            except Exception:  # raised again at once: a fence entered for each leaf costs more than the leaf
+                with fence(f"{print_name(name)!r} could not be made"):
+                    raise
+            advance(array)
+
+
+class _Placer:
+    """Puts arrays on devices, those for the default device in batches: a call costs as much as a leaf."""
+
+    _BYTES = 32 << 20
+    _COUNT = 512
+
+    def __init__(self, tree: Tree, values: list[Any]) -> None:
+        self.likes = tree.values
+        self.values = values
+        self.batch: list[tuple[int, np.ndarray[Any, Any]]] = []
+        self.size = 0
+
+    def put(self, index: int, array: Any, *, own: bool) -> None:
+        """Makes ``array`` the value of a slot. ``own``: nobody else holds it, so it need not be copied."""
+        like = self.likes[index]
+        dtype = getattr(like, "dtype", None)  # a Python number has none
+        if dtype is not None and array.dtype != dtype:
+            array, own = cast(array, dtype), True
+        if not on_device(like):
+            self.values[index] = to_host(array, like, own=own)
+        elif isinstance(array, np.ndarray) and sharding_of(like) is None:
+            self.batch.append((index, array))
+            self.size += array.nbytes
+            if self.size >= self._BYTES or len(self.batch) >= self._COUNT:
+                self.flush()
+        else:
+            self.values[index] = to_device(array, like)
+
+    def flush(self) -> None:
+        for (index, _), placed in zip(
+            self.batch, to_default_device([array for _, array in self.batch]), strict=True
+        ):
+            self.values[index] = placed
+        self.batch, self.size = [], 0

@@ -1,0 +1,110 @@
+"""Source leaves read, checked to be what they were said to be, handed on once a job has all its own.
+
+Leaves stream: each is handed on as soon as its source yields it, and what it was made of is let go, so
+that the peak is the result and the leaf at hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import numpy as np
+
+from treeload._errors import SourceError
+from treeload._leaves.spec import print_spec
+from treeload._naming.name import Name, print_name
+from treeload._ops.expression import Leaf
+from treeload._sources.source import Source, fence
+
+# Reading.
+
+
+@dataclass
+class Job:
+    """Source leaves that are needed together."""
+
+    leaves: Sequence[Leaf]
+    lacking: set[Leaf] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.lacking = set(self.leaves)
+
+
+def gather(
+    sources: Sequence[Source],
+    jobs: Sequence[Job],
+    shardings: dict[Leaf, jax.sharding.Sharding] | None = None,
+    read: Callable[[Any], None] = lambda leaf: None,
+) -> Iterator[tuple[int, dict[Leaf, Any]]]:
+    """Each job's number and arrays, as soon as its last leaf is read; an array goes with its last job."""
+    waiting: dict[Leaf, list[int]] = {}
+    for number, job in enumerate(jobs):
+        for leaf in job.lacking:
+            waiting.setdefault(leaf, []).append(number)
+    held: dict[Leaf, Any] = {}
+    uses = {leaf: len(numbers) for leaf, numbers in waiting.items()}
+    for index, source in enumerate(sources):
+        wanted = {leaf.name: leaf for leaf in waiting if leaf.index == index}
+        if not wanted:
+            continue
+        for name, array in _read(source, wanted, shardings or {}):
+            leaf = wanted[name]
+            read(leaf.spec)
+            held[leaf] = array
+            for number in waiting[leaf]:
+                job = jobs[number]
+                job.lacking.discard(leaf)
+                if not job.lacking:
+                    yield number, {each: held[each] for each in job.leaves}
+                    for each in set(job.leaves):
+                        uses[each] -= 1
+                        if not uses[each]:
+                            del held[each]
+            del array
+
+
+def _read(
+    source: Source, wanted: dict[Name, Leaf], shardings: dict[Leaf, jax.sharding.Sharding]
+) -> Iterator[tuple[Name, Any]]:
+    """Every leaf asked for, checked to be what the plan was told it is."""
+    requests = {
+        name: jax.ShapeDtypeStruct(leaf.spec.shape, leaf.spec.dtype, sharding=shardings.get(leaf))
+        for name, leaf in wanted.items()
+    }
+    outstanding = set(wanted)
+    with fence(f"{source.label} could not be read"):
+        for name, array in source.read(requests):
+            if name not in outstanding:
+                raise SourceError(
+                    f"{source.label} gave {print_name(name)!r}, which was not asked for (any more)"
+                )
+            outstanding.discard(name)
+            spec = wanted[name].spec
+            if array.shape != spec.shape or array.dtype != spec.dtype:
+                raise not_as_said(source, name, spec, array)
+            if isinstance(array, np.ndarray) and not _is_ours(source):
+                array = array.copy()
+            yield name, array
+        if outstanding:
+            some = ", ".join(sorted(map(print_name, outstanding))[:5])
+            raise SourceError(
+                f"{source.label} did not give {len(outstanding)} of the leaves asked for: {some}"
+            )
+
+
+def _is_ours(source: Source) -> bool:
+    """Whether a source can be relied on to give away what it yields.
+
+    All are asked to. But the ones that users write may yield arrays that they go on writing to, and the
+    result would change behind the user's back; a copy costs less.
+    """
+    return type(source).__module__.startswith("treeload.")
+
+
+def not_as_said(source: Source, name: Sequence[str], said: Any, found: Any) -> SourceError:
+    return SourceError(
+        f"{print_name(name)!r} in {source.label} was said to be {print_spec(said)} and is {print_spec(found)}"
+    )

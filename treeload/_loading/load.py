@@ -1,0 +1,166 @@
+"""A plan carried out: values checked, leaves read, changed, placed, and the tree made of them.
+
+Owns the order of things that makes a load all or nothing: first every check, then every read, and only
+when nothing can fail any more the result. Refuses to own decisions: those are in the plan.
+
+Leaves stream: each is handed on as soon as its source yields it, and what it was made of is let go, so
+that the peak is the result and the leaf at hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from treeload._errors import LoadError, TreeloadError
+from treeload._leaves.placement import sharding_of, zeros
+from treeload._leaves.spec import Kind, is_abstract, is_key, print_spec
+from treeload._loading.deliver import load_leaves
+from treeload._loading.progress import Bar
+from treeload._naming.name import print_name
+from treeload._plan import Plan
+from treeload._plans.entry import PLAIN, Action, Entry
+from treeload._trees.rebuild import assign, rebuild
+from treeload._trees.tree import PyTree, Tree
+from treeload._trees.walk import walk
+
+Init = Callable[[], PyTree] | None
+
+
+def load(plan: Plan, *, init: Init = None, donate: bool = False, progress: bool | None = None) -> PyTree:
+    """A new tree with the plan's values in it.
+
+    Raises:
+        LoadError: the plan has errors, or a value check fails.
+        SourceError: a source could not be read.
+    """
+    tree = _destination_now(plan)
+    values = _values(plan, tree, init, progress, fresh=True)
+    result = rebuild(tree, values)
+    if donate:
+        _free_replaced(plan, tree, values)
+    return result
+
+
+def update(plan: Plan, *, init: Init = None, donate: bool = False, progress: bool | None = None) -> None:
+    """Puts the plan's values into the destination itself, after every check and every read.
+
+    The plan was made just now: the destination is what it was walked as.
+
+    Raises:
+        LoadError, SourceError: as ``load``; the destination is as before.
+    """
+    values = _values(plan, plan.tree, init, progress, fresh=False)
+    assign(plan.tree, values)
+    if donate:
+        _free_replaced(plan, plan.tree, values)
+
+
+# Values for every slot.
+
+
+def _values(plan: Plan, tree: Tree, init: Init, progress: bool | None, *, fresh: bool) -> list[Any]:
+    """A value for every slot of the destination, which is not changed.
+
+    ``fresh``: they go into a new tree, so kept NumPy arrays are copied.
+    """
+    _raise_for_errors(plan.verify(), init)  # checks of values too, so that all is said at once
+    values = [
+        value.copy() if fresh and isinstance(value, np.ndarray) and row is not PLAIN else value
+        for value, row in zip(tree.values, plan.rows, strict=True)
+    ]
+    made = _made_by(init, plan) if init is not None else {}
+    for index, row in enumerate(plan.rows):
+        if isinstance(row, Entry) and row.action == Action.ZERO:
+            values[index] = zeros(tree.values[index])
+        elif index in made:
+            values[index] = made[index]
+    with Bar(plan, progress) as bar:
+        load_leaves(plan, tree, values, bar.advance)
+    for index, value in enumerate(values):
+        if is_abstract(value) and plan.rows[index] is not None:
+            raise AssertionError(f"{print_name(tree.names[index])!r} was left abstract")
+    return values
+
+
+def _destination_now(plan: Plan) -> Tree:
+    """The destination walked again: what is kept is what it holds now, not what it held at plan time."""
+    then, now = plan.tree, walk(plan.tree.root)
+    if now.names != then.names or now.kinds != then.kinds or now.visits != then.visits:
+        raise TreeloadError("the destination has changed since it was planned; plan again")
+    for name, old, new, kind in zip(now.names, then.values, now.values, now.kinds, strict=True):
+        if old is not new and kind == Kind.ARRAY and (old.shape != new.shape or old.dtype != new.dtype):
+            raise TreeloadError(
+                f"{print_name(name)!r} of the destination was {print_spec(old)} when it was planned "
+                f"and is {print_spec(new)}; plan again"
+            )
+    return now
+
+
+def _raise_for_errors(plan: Plan, init: Init) -> None:
+    errors = [finding for finding in plan.errors if init is None or finding.kind != "abstract"]
+    if errors:
+        raise LoadError(plan.hands.error(plan, errors), findings=tuple(errors), plan=plan)
+
+
+# What the source does not give.
+
+
+def _made_by(init: Callable[[], PyTree], plan: Plan) -> dict[int, Any]:
+    """Values for kept, abstract slots, from ``init`` under jit: XLA computes nothing else of it."""
+    tree = plan.tree
+    wanted = plan.abstract_kept()
+    if not wanted:
+        return {}
+    names = [tree.names[index] for index in wanted]
+
+    def only_what_is_needed() -> list[Any]:
+        made = walk(init(), traced=True)
+        found = dict(zip(made.names, made.values, strict=True))
+        for name, aliases in made.aliases.items():
+            found.update(dict.fromkeys(aliases, found[name]))
+        lacking = [
+            print_name(name) for name in names if name not in found or not hasattr(found[name], "shape")
+        ]
+        if lacking:
+            raise TreeloadError(f"init() gives no array for {', '.join(lacking[:5])}")
+        return [found[name] for name in names]
+
+    shardings = [sharding_of(tree.values[index]) for index in wanted]
+    out = shardings if any(sharding is not None for sharding in shardings) else None
+    try:
+        arrays = jax.jit(only_what_is_needed, out_shardings=out)()
+    except TreeloadError:
+        raise
+    except Exception as error:
+        raise TreeloadError(f"init() could not be run under jit: {type(error).__name__}: {error}") from error
+    for index, array in zip(wanted, arrays, strict=True):
+        spec = tree.values[index]
+        if array.shape != spec.shape or array.dtype != spec.dtype:
+            raise TreeloadError(
+                f"init() gives {print_spec(array)} for {print_name(tree.names[index])!r}, "
+                f"the destination asks for {print_spec(spec)}"
+            )
+    return dict(zip(wanted, arrays, strict=True))
+
+
+def _free_replaced(plan: Plan, tree: Tree, values: Sequence[Any]) -> None:
+    """Frees the destination's arrays that were replaced and whose buffers nothing else holds."""
+    held = {pointer for value in values for pointer in _buffers(value)}
+    for source in plan.sources:
+        for value in source.shaped().values():
+            held.update(_buffers(value))
+    for old, new in zip(tree.values, values, strict=True):
+        if isinstance(old, jax.Array) and old is not new and not is_key(old.dtype) and not old.is_deleted():
+            if held.isdisjoint(_buffers(old)):
+                old.delete()
+
+
+def _buffers(value: Any) -> list[int]:
+    """The addresses of a jax array's buffers on this process."""
+    if not isinstance(value, jax.Array) or is_key(value.dtype) or value.is_deleted():
+        return [id(value)]
+    return [shard.data.unsafe_buffer_pointer() for shard in value.addressable_shards] or [id(value)]

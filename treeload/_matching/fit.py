@@ -1,0 +1,138 @@
+"""Whether one source value can go into one destination leaf, and if not, why. Pure.
+
+Owns the comparison of two leaves that have found each other by name: structure, shape, dtype. Refuses
+to own how they found each other (``_matching``) and what is done about a disagreement (``policy``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from treeload._findings import remedy
+from treeload._leaves.casts import can_cast, cast_loses_kind, overflows
+from treeload._leaves.spec import Spec, is_abstract, is_key
+from treeload._naming.name import Keys
+
+_BOOLEAN = np.dtype(np.bool_)
+
+
+@dataclass(frozen=True, slots=True)
+class Misfit:
+    """Why a value cannot go into a leaf: the facts of a finding, and the reason in a few words."""
+
+    kind: str
+    expected: Spec | str
+    found: Spec | str
+    message: str
+    remedy: str
+    reason: str
+
+
+def misfit(name: Keys, held: Any, wanted: Spec, given: Spec, number: Any, casting: str) -> Misfit | None:
+    """Why a value of spec ``given`` cannot become the leaf ``name``; None where it can.
+
+    Args:
+        name: the destination's name for the leaf, for the remedy.
+        held: what the destination holds there, an array, a spec or a Python number.
+        wanted: its spec.
+        given: the value's spec, after its rule's ops.
+        number: the Python number that the value is, if it is one.
+        casting: which casts the policy allows here.
+    """
+    structural = _structural(held, wanted, given, number)
+    if structural is not None:
+        expected, found, why = structural
+        return Misfit("structure", expected, found, why, remedy.keep_own("structure", name), why)
+    if given.shape != wanted.shape:
+        said = f"shapes differ: {list(wanted.shape)} in the destination, {list(given.shape)} in the source"
+        op = transposition(given.shape, wanted.shape)
+        if op:
+            said += "; they match if transposed"
+        way = (f"{op} in a Rename; " if op else "") + remedy.keep_own("shape", name)
+        return Misfit("shape", wanted, given, said, way, "shapes differ")
+    narrowed = narrows(held, wanted.dtype)
+    why = narrowed or _cast_fault(given.dtype, wanted.dtype, casting, held, number)
+    if why:
+        way = remedy.keep_own("dtype", name)
+        if not narrowed:
+            way = f"{remedy.cast_anyway(name)}; {way}"
+        return Misfit("dtype", wanted, given, why, way, "dtypes differ")
+    return None
+
+
+def _structural(
+    held: Any, wanted: Spec, given: Spec, number: Any
+) -> tuple[Spec | str, Spec | str, str] | None:
+    """What is expected, what was found and why they are not of one nature; None where they are."""
+    if number is True and not is_python_number(held) and not _is_boolean(wanted):
+        return wanted, "True", "the source has True in place of an array"
+    if held is True and number is None and not _is_boolean(given):
+        return "True", given, "the destination has True in place of an array"
+    if (is_key(given.dtype) or is_key(wanted.dtype)) and given.dtype != wanted.dtype:
+        return wanted, given, "PRNG keys load only into keys of the same implementation"
+    return None
+
+
+def _is_boolean(spec: Spec) -> bool:
+    return bool(spec.shape == () and spec.dtype == _BOOLEAN)
+
+
+def is_python_number(value: Any) -> bool:
+    """Whether a value is a number of Python's own, not a NumPy scalar."""
+    return isinstance(value, (bool, int, float, complex)) and not isinstance(value, np.generic)
+
+
+def _cast_fault(given: Any, wanted: Any, casting: str, held: Any, number: Any) -> str:
+    """Why a value of dtype ``given`` cannot become ``wanted``; empty where it can.
+
+    Python numbers have a kind and no width, so what counts for them is that kind, and whether the value
+    fits.
+    """
+    if casting == "unsafe":
+        return ""
+    if is_python_number(held):
+        if cast_loses_kind(given, wanted, exact=True):
+            return f"{given} is no Python {type(held).__name__}"
+    elif number is not None:
+        if cast_loses_kind(given, wanted):
+            return f"a Python {type(number).__name__} does not become {wanted}"
+    if number is not None:
+        return f"{number!r} overflows {wanted}" if overflows(number, wanted) else ""
+    if is_python_number(held) or can_cast(given, wanted, casting):
+        return ""
+    return f"{given} does not become {wanted} under casting={casting!r}"
+
+
+def narrows(held: Any, wanted: Any) -> str:
+    """Why JAX cannot make the array that an abstract leaf asks for; empty where it can."""
+    if is_abstract(held) and wanted in wide_dtypes():
+        return f"JAX makes {jax.dtypes.canonicalize_dtype(wanted)} of {wanted} without jax_enable_x64"
+    return ""
+
+
+def wide_dtypes() -> frozenset[Any]:
+    """The dtypes that JAX, as it is set up now, makes narrower without a word."""
+    wide = map(np.dtype, ("int64", "uint64", "float64", "complex128"))
+    return frozenset(dtype for dtype in wide if jax.dtypes.canonicalize_dtype(dtype) != dtype)
+
+
+def transposition(given: tuple[int, ...], wanted: tuple[int, ...]) -> str:
+    """The usual transposition that makes one shape of the other, as code; empty where there is none.
+
+    Examples:
+        >>> transposition((16, 3, 5, 7), (5, 7, 3, 16))
+        'Transpose(2, 3, 1, 0)'
+    """
+    if len(given) < 2 or given == wanted:
+        return ""
+    if given[::-1] == wanted:
+        return "Transpose()"
+    # PyTorch's convolutions: out, in, *space -> *space, in, out.
+    conv = (*range(2, len(given)), 1, 0)
+    if len(given) > 2 and tuple(given[axis] for axis in conv) == wanted:
+        return f"Transpose({', '.join(map(str, conv))})"
+    return ""

@@ -1,0 +1,308 @@
+"""What the sources offer, under the names it would have in the destination.
+
+Owns the way of a source leaf's name: the subtree that a ``From`` looks at, its own rules, where it is
+grafted in, the plan's rules. Refuses to own what the leaf meets there (``_matching``). Reads names, shapes
+and dtypes only.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import jax
+import numpy as np
+
+from treeload._leaves.spec import Spec, bare
+from treeload._naming.name import Keys, Name, print_key, print_name
+from treeload._ops.expression import Leaf, Value
+from treeload._rules.apply import Fault, Fed, apply_rules, rename_empty
+from treeload._rules.rule import Rule
+from treeload._sources.memory import MemorySource
+from treeload._sources.source import Source, fence
+
+
+@dataclass(frozen=True)
+class Graft:
+    """One source, the part of it that is looked at, and where that part goes.
+
+    Attributes:
+        source: the source.
+        subtree: the name of the part; its leaves lose this prefix.
+        into: the name of the destination's subtree it feeds; its leaves gain this prefix.
+        rules: its own rules, on the names between the two.
+        explicit: it was written as a ``From``, so it is expected to feed something.
+        by_position: its leaves are to be taken in the order of the destination's.
+        positions: then, each leaf's own name → the name of the destination's leaf below ``into``.
+    """
+
+    source: Source
+    subtree: Keys = ()
+    into: Keys = ()
+    rules: tuple[Rule, ...] = ()
+    explicit: bool = False
+    by_position: bool = False
+    positions: Mapping[Keys, Keys] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A rule that did not do its work: on nothing at all, or on some leaves.
+
+    Attributes:
+        rule: the rule.
+        name: the destination-side name it was to feed; None where it took nothing.
+        landing: that name, or the rule's destination side as it was written: what policies look at.
+        leaves: the source leaves that it took.
+        message: why.
+    """
+
+    rule: Rule
+    name: Keys | None
+    landing: str
+    leaves: tuple[Leaf, ...]
+    message: str
+
+
+class Offers:
+    """Every source leaf under the name it has after ``From``s and rules.
+
+    Attributes:
+        shaped: each name → something with a shape and a dtype. Where a leaf simply kept its name in the
+            only source (``plain``), that is all there is.
+        plain: that only source, where neither a ``From`` nor a rule changes its names.
+        columns: its names and arrays side by side, where it has them so; None once it is known that the
+            destination's names are others.
+        fed: otherwise, each name → what feeds it, and how it came there.
+        extra: further leaves for names that are taken (collisions), in the order in which they lose.
+        empty: names of slots that the sources know to be empty → None or False.
+        hollow: those names before the plan's rules.
+        statics: names of slots that hold what never loads.
+        ties: of each source, alias → the leaf it shares its array with, under the source's own names.
+        failures: rules that did not do their work.
+    """
+
+    def __init__(self) -> None:
+        self.plain: Source | None = None
+        self.columns: tuple[list[Keys], list[Any]] | None = None
+        self.fed: dict[Keys, Fed] = {}
+        self.extra: dict[Keys, list[Fed]] = {}
+        self.empty: dict[Keys, None | bool] = {}
+        self.hollow: list[Keys] = []
+        self.statics: set[Keys] = set()
+        self.ties: list[Mapping[Name, Name]] = []
+        self.failures: list[Failure] = []
+        self.grafts: Sequence[Graft] = ()
+        self.grafted: Sequence[tuple[Keys, Fed]] = ()
+
+    @classmethod
+    def of(cls, grafts: Sequence[Graft], rules: tuple[Rule, ...]) -> Offers:
+        """What ``grafts`` offer under the plan's ``rules``.
+
+        Raises:
+            SourceError: a source does not say what it holds.
+        """
+        offers = cls()
+        offers.grafts = grafts
+        if len(grafts) == 1 and not rules and not _renames(grafts[0]):
+            source = grafts[0].source
+            with fence(f"{source.label} does not say what it holds"):
+                offers.plain = source
+                offers.columns = source.columns() if isinstance(source, MemorySource) else None
+                offers.empty.update({tuple(name): value for name, value in source.absent().items()})
+                offers.statics = set(source.statics())
+                offers.ties = [source.ties()]
+            return offers
+        offers.grafted = [fed for index in range(len(grafts)) for fed in offers.graft(index, rules)]
+        offers.apply(rules, offers.grafted)
+        return offers
+
+    def before_rules(self) -> dict[Keys, Spec]:
+        """Every leaf under the name that the plan's rules see."""
+        if self.plain is not None:
+            return {tuple(name): bare(spec) for name, spec in self.tables[0].items()}
+        return {name: one.value.spec for name, one in self.grafted if one.value is not None}
+
+    @cached_property
+    def shaped(self) -> dict[Keys, Any]:
+        """Every offered leaf, as something with a shape and a dtype."""
+        if self.plain is None:
+            return {}
+        (table,) = self.tables
+        return table if type(table) is dict else dict(table)  # never written to; see own_tables
+
+    @cached_property
+    def tables(self) -> list[Mapping[Any, Any]]:
+        """What each source holds, under its own names, as something with a shape and a dtype."""
+        tables = []
+        for graft in self.grafts:
+            with fence(f"{graft.source.label} does not say what it holds"):
+                tables.append(graft.source.shaped())
+        return tables
+
+    # From the sources' names to the destination's.
+
+    def graft(self, index: int, rules: tuple[Rule, ...]) -> list[tuple[Keys, Fed]]:
+        """The leaves of one source under the names they have before the plan's ``rules``."""
+        graft = self.grafts[index]
+        depth = len(graft.subtree)
+        with fence(f"{graft.source.label} does not say what it holds"):
+            absent, statics = graft.source.absent(), graft.source.statics()
+            self.ties.append(graft.source.ties())
+        inside = {
+            _placed(graft, name): Leaf(index, Name(name), bare(spec))
+            for name, spec in self.tables[index].items()
+            if tuple(name[:depth]) == graft.subtree and (graft.positions is None or name in graft.positions)
+        }
+
+        def below_into(name: Keys) -> Keys:
+            return (*graft.into, *rename_empty(tuple(name[depth:]), graft.rules))
+
+        hollow = [tuple(name[depth:]) for name in absent if name[:depth] == graft.subtree]
+        for slot, nothing in absent.items():
+            if slot[:depth] == graft.subtree:
+                self.hollow.append(below_into(slot))
+                self.empty[rename_empty(self.hollow[-1], rules)] = nothing
+        self.statics.update(
+            rename_empty(below_into(name), rules) for name in statics if name[:depth] == graft.subtree
+        )
+        fed, faults = apply_rules(list(inside.items()), graft.rules)
+        for fault in faults:
+            if fault.name is not None or not _renames_any(fault.rule, hollow):
+                name = None if fault.name is None else rename_empty((*graft.into, *fault.name), rules)
+                self.fail(fault, name, [inside[taken] for taken in fault.taken], into=graft.into)
+        for name, one in fed:
+            if one.value is None:  # its rule failed, which was said here or at another of its names
+                self.fed.setdefault(rename_empty((*graft.into, *name), rules), one)
+        return [((*graft.into, *name), one) for name, one in fed if one.value is not None]
+
+    def apply(self, rules: tuple[Rule, ...], grafted: Sequence[tuple[Keys, Fed]]) -> None:
+        """Takes what all sources give through the plan's rules, and finds who wins where names collide."""
+        values = [(name, one.value) for name, one in grafted if one.value is not None]
+        earlier = {id(one.value): one.rule for _, one in grafted}  # the rule of its own From
+        fed, faults = apply_rules(values, rules)
+        for fault in faults:
+            if fault.name is not None or not _renames_any(fault.rule, self.hollow):
+                taken = set(fault.taken)
+                self.fail(
+                    fault,
+                    fault.name,
+                    [leaf for name, value in values if name in taken for leaf in value.leaves()],
+                )
+        order = [*rules, *(rule for graft in self.grafts for rule in graft.rules), None]
+        rank = {id(rule): number for number, rule in reversed(list(enumerate(order)))}
+        groups: dict[Keys, list[Fed]] = {}
+        for name, one in fed:
+            if one.value is not None:
+                rule = one.rule or earlier[id(one.value)]
+                groups.setdefault(name, []).append(Fed(one.value, rule, one.taken))
+            else:
+                self.fed.setdefault(name, one)  # as in ``graft``
+        for name, several in groups.items():
+            if len(several) > 1:
+                several.sort(key=lambda one: _precedence(one, rank))
+            self.fed[name] = several[0]
+            self.shaped[name] = self.as_stored(several[0].value)
+            if len(several) > 1:
+                self.extra[name] = several[1:]
+
+    def fail(self, fault: Fault, name: Keys | None, leaves: Sequence[Leaf] = (), *, into: Keys = ()) -> None:
+        """Notes a rule's failure; what it was to feed is then known to be fed by nothing."""
+        if name is not None:
+            landing = print_name(name)
+        else:
+            landing = "/".join([*map(print_key, into), fault.rule.landing()])
+        self.failures.append(Failure(fault.rule, name, landing, tuple(leaves), fault.message))
+        if name is not None:
+            self.fed.setdefault(name, Fed(None, fault.rule, fault.taken))
+
+    def as_stored(self, value: Value | None) -> Any:
+        """What ``shaped`` holds for a value: a leaf as its source has it, where a number stays one."""
+        assert value is not None
+        return self.tables[value.index][value.name] if isinstance(value, Leaf) else value.spec
+
+    # Which leaves are one array.
+
+    def stored_as(self, leaf: Leaf) -> tuple[int, Keys]:
+        """Where the array of a leaf is stored: the same for all aliases of it."""
+        return leaf.index, self.ties[leaf.index].get(leaf.name, leaf.name)
+
+    def same_leaf(self, leaf: Leaf, other: Leaf) -> bool:
+        """Whether two leaves are known to be one array without looking at their values."""
+        if self.stored_as(leaf) == self.stored_as(other):
+            return True
+        one, two = (self.tables[each.index][each.name] for each in (leaf, other))
+        return one is two and isinstance(one, (jax.Array, np.ndarray))
+
+    def own_tables(self) -> None:
+        """Makes ``shaped`` safe to write to: in a plain load it is the source's own table."""
+        self.columns = None
+        self.shaped = dict(self.shaped)
+
+    # Boxes.
+
+    def open_boxes(
+        self, slots: Mapping[Keys, int], slot_prefixes: set[Keys], leftover: set[Keys]
+    ) -> dict[Keys, Keys]:
+        """Takes the last ``value`` off names of a stored checkpoint whose boxes were not transparent.
+
+        A box is a subtree that holds this one leaf, where the destination has none of the longer name.
+        It is opened where the destination has a slot in its place; and where it has nothing there, if
+        every leaf around it is boxed: of a subtree in which others are opened, or of the whole source.
+        Returns new name → old name.
+        """
+        boxed = [name for name in leftover if len(name) > 1 and name[-1] == "value"]
+        if not boxed:
+            return {}
+        total = Counter(name[:depth] for name in self.shaped for depth in range(len(name)))
+        ending = Counter(
+            name[:depth] for name in self.shaped if name[-1:] == ("value",) for depth in range(len(name))
+        )
+        boxes = {
+            name[:-1]: name
+            for name in boxed
+            if total[name[:-1]] == 1 and name[:-1] not in self.shaped and name not in slots
+        }
+        opened = {box: name for box, name in boxes.items() if box in slots}
+        around = {box[:depth] for box in opened for depth in range(len(box))} | {()}
+        for box, name in boxes.items():
+            inside = any(
+                box[:depth] in around and total[box[:depth]] == ending[box[:depth]]
+                for depth in range(len(box))
+            )
+            if inside and box not in slot_prefixes:
+                opened[box] = name
+        self.own_tables()
+        for box, name in opened.items():
+            self.shaped[box] = self.shaped.pop(name)
+            if name in self.fed:
+                self.fed[box] = self.fed.pop(name)
+            if name in self.extra:
+                self.extra[box] = self.extra.pop(name)
+        return opened
+
+
+def _renames(graft: Graft) -> bool:
+    """Whether leaves of a source have other names in the destination, before the plan's rules."""
+    return bool(graft.rules or graft.subtree or graft.into or graft.by_position)
+
+
+def _placed(graft: Graft, name: Keys) -> Keys:
+    """The name of a source leaf after ``subtree``, or after its position."""
+    return tuple(name[len(graft.subtree) :]) if graft.positions is None else graft.positions[name]
+
+
+def _renames_any(rule: Rule, names: Iterable[Keys]) -> bool:
+    """Whether a rule that took no leaf took an empty slot, so that it is of use all the same."""
+    return any(rule.rename(name) is not None for name in names)
+
+
+def _precedence(one: Fed, rank: Mapping[int, int]) -> tuple[Any, ...]:
+    """Sources in order, then rules, then names: who wins a collision under ``"first"``."""
+    assert one.value is not None
+    leaf = next(one.value.leaves())
+    in_order = [(0, int(key), key) if key.isdecimal() else (1, 0, key) for key in leaf.name]
+    return leaf.index, rank[id(one.rule)], in_order

@@ -1,0 +1,7 @@
+"""What a leaf is called: names, patterns over them, templates that their captures fill.
+
+name      the tuple of key strings, printed and read back
+near      which names are nearly a given one
+pattern   what a pattern matches
+template  what captures are written into
+"""

@@ -1,0 +1,6 @@
+"""What will happen, as data.
+
+entry    a line for each leaf
+check    what only values can tell
+as_dict  all of it as JSON-like data
+"""

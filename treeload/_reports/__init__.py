@@ -1,0 +1,1 @@
+"""What treeload says: plans, inventories and differences, as text and HTML."""

@@ -1,0 +1,221 @@
+"""What differs between two trees or checkpoints, as data and as text: the answer of ``treeload.diff``.
+
+Owns ``Diff``. What is in it was found by ``_checkpoints.compare``; here no array is read.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, TypeAlias
+
+from treeload._leaves.spec import Spec, elements, print_spec
+from treeload._naming.name import Name, NameLike, as_name
+from treeload._reports.groups import group
+from treeload._reports.page import MARGIN, WIDTH, counted, printable, sentence
+
+Kind: TypeAlias = Literal["only in a", "only in b", "shape", "dtype", "values", "equal"]
+
+
+@dataclass(frozen=True, slots=True)
+class LeafDiff:
+    """What differs at one name.
+
+    Attributes:
+        name: the leaf's name.
+        a, b: its shape and dtype on each side; None where that side has no such leaf.
+        differing: how many elements differ; None where they cannot be compared one by one.
+        largest: the largest absolute difference; NaN where one side is NaN and the other is not.
+        relative: the largest difference relative to the larger of its two elements, from 0 to 2.
+    """
+
+    name: Name
+    a: Spec | None
+    b: Spec | None
+    differing: int | None = None
+    largest: float | None = None
+    relative: float | None = None
+
+    @property
+    def kind(self) -> Kind:
+        """What there is to say, the first of it: a missing leaf, then shapes, dtypes, values."""
+        if self.a is None:
+            return "only in b"
+        if self.b is None:
+            return "only in a"
+        if self.a.shape != self.b.shape:
+            return "shape"
+        if self.a.dtype != self.b.dtype:
+            return "dtype"
+        return "values" if self.differing else "equal"
+
+
+@dataclass(frozen=True)
+class Diff:
+    """What differs between two trees or checkpoints.
+
+    Attributes:
+        a, b: what was compared.
+        leaves: every leaf, those of ``a`` in its order and then those that only ``b`` has.
+    """
+
+    a: str
+    b: str
+    leaves: tuple[LeafDiff, ...]
+
+    @property
+    def equal(self) -> bool:
+        """Whether both have the same leaves with the same shapes, dtypes and values; NaN equals NaN."""
+        return all(leaf.kind == "equal" for leaf in self.leaves)
+
+    @property
+    def only_in_a(self) -> tuple[LeafDiff, ...]:
+        """Leaves that ``b`` lacks."""
+        return self._of("only in a")
+
+    @property
+    def only_in_b(self) -> tuple[LeafDiff, ...]:
+        """Leaves that ``a`` lacks."""
+        return self._of("only in b")
+
+    @property
+    def shapes(self) -> tuple[LeafDiff, ...]:
+        """Leaves whose shapes differ; their values are not compared."""
+        return self._of("shape")
+
+    @property
+    def dtypes(self) -> tuple[LeafDiff, ...]:
+        """Leaves of one shape whose dtypes differ; numbers are compared all the same."""
+        return self._of("dtype")
+
+    @property
+    def values(self) -> tuple[LeafDiff, ...]:
+        """Leaves of one shape and dtype whose values differ."""
+        return self._of("values")
+
+    def _of(self, kind: Kind) -> tuple[LeafDiff, ...]:
+        return tuple(leaf for leaf in self.leaves if leaf.kind == kind)
+
+    @cached_property
+    def _by_name(self) -> dict[Name, LeafDiff]:
+        return {leaf.name: leaf for leaf in self.leaves}
+
+    def __getitem__(self, name: NameLike) -> LeafDiff:
+        """What differs at one name.
+
+        Raises:
+            KeyError: neither side has it.
+        """
+        try:
+            return self._by_name[as_name(name)]
+        except KeyError:
+            raise KeyError(f"neither {self.a} nor {self.b} has a leaf {str(as_name(name))!r}") from None
+
+    def __len__(self) -> int:
+        return len(self.leaves)
+
+    def __iter__(self) -> Iterator[LeafDiff]:
+        return iter(self.leaves)
+
+    def __bool__(self) -> bool:
+        """Always true: ask ``equal``, since "if diff" could be read either way."""
+        return True
+
+    def to_dict(self) -> dict[str, Any]:
+        """The whole as JSON-like data; what JSON has no number for (NaN, infinity) is a string."""
+        return {
+            "a": self.a,
+            "b": self.b,
+            "equal": self.equal,
+            "leaves": [
+                {"name": str(leaf.name), "kind": leaf.kind, "a": _spec(leaf.a), "b": _spec(leaf.b),
+                 "differing": leaf.differing, "largest": _number(leaf.largest),
+                 "relative": _number(leaf.relative)}
+                for leaf in self.leaves
+            ],
+        }  # fmt: skip
+
+    def summary(self) -> str:
+        """One line: ``3 of 12 leaves differ: 1 only in a, 2 in values``."""
+        parts = [
+            f"{len(several):,} {words}"
+            for several, words in (
+                (self.only_in_a, "only in a"), (self.only_in_b, "only in b"), (self.shapes, "in shape"),
+                (self.dtypes, "in dtype"), (self.values, "in values"),
+            ) if several
+        ]  # fmt: skip
+        if not parts:
+            return f"{counted(len(self.leaves), 'leaf', 'leaves')}, no difference"
+        many = sum(leaf.kind != "equal" for leaf in self.leaves)
+        differ = "differs" if len(self.leaves) == 1 else "differ"
+        return f"{many:,} of {counted(len(self.leaves), 'leaf', 'leaves')} {differ}: {', '.join(parts)}"
+
+    def __str__(self) -> str:
+        lines = [text.plain for text in sentence(self.summary(), "", hanging=MARGIN)]
+        lines += [f"  a  {printable(self.a)}", f"  b  {printable(self.b)}"]
+        for title, leaves in (
+            ("only in a", self.only_in_a), ("only in b", self.only_in_b), ("other shapes", self.shapes),
+            ("other dtypes", self.dtypes), ("other values", self.values),
+        ):  # fmt: skip
+            if leaves:
+                lines += ["", title, *_listed(leaves)]
+        return "\n".join(lines)
+
+
+_MOST = 24  # lines of one kind
+
+
+def _listed(leaves: Sequence[LeafDiff]) -> Iterator[str]:
+    groups = group([(leaf.name, (_facts(leaf), bool(leaf.differing))) for leaf in leaves])
+    shown = groups[:_MOST]
+    width = min(max(len(found.title) for found in shown), 46)
+    for found in shown:
+        members = [leaves[member] for member in found.members]
+        parts = [f"  {found.title:<{width}}", _facts(members[0]), _values(members)]
+        # What does not fit is broken off from the right, column by column.
+        for first in (3, 2, 1):
+            head = "  ".join(parts[:first]).rstrip()
+            if len(head) <= WIDTH or first == 1:
+                yield head
+                if rest := "  ".join(filter(None, parts[first:])):
+                    yield f"    {rest}"
+                break
+    if len(groups) > _MOST:
+        left = sum(len(found.members) for found in groups[_MOST:])
+        yield f"  … and {left:,} more; .leaves and to_dict() have them all"
+
+
+def _facts(leaf: LeafDiff) -> str:
+    a, b = ("" if spec is None else print_spec(spec) for spec in (leaf.a, leaf.b))
+    return f"{a} -> {b}" if a and b and a != b else a or b
+
+
+def _values(members: Sequence[LeafDiff]) -> str:
+    """How far the values of these leaves are apart, in words; empty where they are not."""
+    compared = [leaf for leaf in members if leaf.differing]
+    if not compared:
+        return ""
+    differing = sum(leaf.differing or 0 for leaf in compared)
+    total = sum(elements(leaf.a) for leaf in members)
+    said = f"{differing:,} of {total:,}"
+    worst = max(compared, key=lambda leaf: math.inf if _is_nan(leaf.largest) else leaf.largest or 0.0)
+    if worst.largest is not None:
+        said += f", max |Δ| {worst.largest:.3g}"
+        relative = [leaf.relative for leaf in compared if leaf.relative is not None]
+        if relative and not any(map(_is_nan, relative)):
+            said += f", relative {max(relative):.2g}"
+    return said
+
+
+def _is_nan(number: float | None) -> bool:
+    return number is not None and math.isnan(number)
+
+
+def _spec(spec: Spec | None) -> Any:
+    return None if spec is None else {"shape": list(spec.shape), "dtype": str(spec.dtype)}
+
+
+def _number(number: float | None) -> float | str | None:
+    return number if number is None or math.isfinite(number) else str(number)

@@ -1,0 +1,10 @@
+"""Source names and layouts become the destination's.
+
+rule     what a rule is
+apply    who takes which leaf
+rename   one for one
+stack    layers to an axis, and back
+split    parts of an axis
+tie      fed by what feeds another leaf
+combine  several leaves that belong together
+"""

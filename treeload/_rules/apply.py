@@ -1,0 +1,92 @@
+"""Rules at work: every source leaf under its new name.
+
+Owns the order in which rules take leaves. All rules act at once on the names the source has: the first rule
+whose pattern matches takes the leaf, and no rule sees another's result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from treeload._naming.name import Keys, print_name
+from treeload._ops.expression import Value
+from treeload._rules.rule import Rule, Taken
+
+
+@dataclass(frozen=True, slots=True)
+class Fed:
+    """A value under a destination-side name, and how it came there.
+
+    Attributes:
+        value: the expression; None where a rule could not be applied, which was reported.
+        rule: the rule that gave it the name; None where it kept its own.
+        taken: the names, one rule earlier, of the leaves it was made of.
+    """
+
+    value: Value | None
+    rule: Rule | None
+    taken: tuple[Keys, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A rule that did not do its work: on nothing at all, or on one leaf."""
+
+    rule: Rule
+    name: Keys | None
+    taken: tuple[Keys, ...]
+    message: str
+
+
+def apply_rules(
+    values: Sequence[tuple[Keys, Value]], rules: Sequence[Rule]
+) -> tuple[list[tuple[Keys, Fed]], list[Fault]]:
+    """Every value under its new name, and every rule that failed.
+
+    The result is ordered by rule, then by name as the source has it; leaves that no rule took keep
+    their names and come last. Two values under one name are both there: that is a finding for the
+    matcher.
+    """
+    if not rules:
+        return [(name, Fed(value, None, (name,))) for name, value in values], []
+    claims = [(number, which, pattern) for number, rule in enumerate(rules)
+              for which, pattern in enumerate(rule.patterns)]  # fmt: skip
+    taken: list[list[Taken]] = [[] for _ in rules]
+    kept: list[tuple[Keys, Fed]] = []
+    for name, value in values:
+        printed = print_name(name)
+        for number, which, pattern in claims:
+            match = pattern.match(printed)
+            if match is not None:
+                taken[number].append(Taken(which, match, name, value))
+                break
+        else:
+            kept.append((name, Fed(value, None, (name,))))
+    fed: list[tuple[Keys, Fed]] = []
+    faults: list[Fault] = []
+    for rule, leaves in zip(rules, taken, strict=True):
+        if not leaves and rule.patterns:
+            faults.append(Fault(rule, None, (), _why_nothing(rule, [name for name, _ in values])))
+            continue
+        for given in rule.give(leaves):
+            if given.fault is not None:
+                faults.append(Fault(rule, given.name, given.taken, given.fault))
+            fed.append((given.name, Fed(given.value, rule, given.taken)))
+    return fed + kept, faults
+
+
+def _why_nothing(rule: Rule, names: Iterable[Keys]) -> str:
+    if any(pattern.matches(print_name(name)) for name in names for pattern in rule.patterns):
+        return f"{rule!r} matched only leaves that an earlier rule had taken"
+    patterns = " or ".join(f"'{pattern}'" for pattern in rule.patterns)
+    return f"{rule!r} matched nothing: no leaf of the source is called {patterns}"
+
+
+def rename_empty(name: Keys, rules: Sequence[Rule]) -> Keys:
+    """Where a slot that holds nothing goes under ``rules``: the first that takes it says so."""
+    for rule in rules:
+        new = rule.rename(name)
+        if new is not None:
+            return new
+    return name

@@ -1,0 +1,219 @@
+"""Rules between several leaves and one leaf that holds them along an axis.
+
+Owns ``Concat`` (separate q, k, v → fused) and ``Split`` (fused → separate). Sizes are exact: an axis that
+cannot be cut evenly, or sizes that do not add up, are findings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from treeload._errors import RuleError
+from treeload._leaves.spec import print_spec
+from treeload._naming.name import print_name
+from treeload._naming.pattern import Pattern, PatternLike
+from treeload._naming.template import Template, compile_template
+from treeload._ops.expression import Value, chain, derive
+from treeload._ops.op import Op, as_ops, inverse_ops
+from treeload._ops.several import Chain, Piece, axis_of
+from treeload._rules.combine import parts_by_name
+from treeload._rules.rule import (
+    Given,
+    Rule,
+    Taken,
+    checked_axis,
+    plain_pattern,
+    print_rule,
+    set_fields,
+    turns_round,
+)
+
+
+@dataclass(frozen=True, init=False)
+class Concat(Rule):
+    """Several leaves become one along an axis they have: separate q, k, v → fused.
+
+    Args:
+        sources: a pattern for each part, in order, all with the same captures.
+        destination: the new name.
+        ops: applied to each part before it is joined.
+        axis: the axis.
+        sizes: what each part must have along the axis; without it the rule has no inverse, since
+            the sizes cannot be told from the whole.
+
+    Raises:
+        RuleError: patterns that cannot mean anything, or whose captures differ.
+    """
+
+    sources: tuple[Pattern, ...]
+    destination: Template
+    ops: tuple[Op, ...]
+    axis: int
+    sizes: tuple[int, ...] | None
+
+    def __init__(
+        self, sources: Iterable[PatternLike], destination: PatternLike, *ops: Op, axis: int = -1,
+        sizes: Iterable[int] | None = None,
+    ) -> None:  # fmt: skip
+        patterns = tuple(plain_pattern(source, "Concat") for source in _several(sources, "Concat"))
+        for pattern in patterns:
+            if set(pattern.captures) != set(patterns[0].captures):
+                raise RuleError(
+                    f"Concat: {patterns[0].text!r} and {pattern.text!r} have different captures, so it "
+                    "cannot be told which leaves belong together"
+                )
+        if len({pattern.text for pattern in patterns}) < len(patterns):
+            raise RuleError("Concat: two parts have one pattern, and a leaf is taken once")
+        set_fields(
+            self, sources=patterns, destination=compile_template(destination, patterns[0]),
+            ops=as_ops(ops, "Concat"), axis=checked_axis(axis), sizes=_sizes(sizes, len(patterns), "Concat"),
+        )  # fmt: skip
+
+    @property
+    def patterns(self) -> tuple[Pattern, ...]:
+        return self.sources
+
+    def give(self, taken: Sequence[Taken]) -> Iterator[Given]:
+        for name, parts, fault in parts_by_name(taken, self.sources, self.destination):
+            names = tuple(leaf.name for leaf in parts)
+            if fault:
+                yield Given(name, None, names, fault)
+                continue
+            try:
+                values = [chain(leaf.value, self.ops) for leaf in parts]
+                yield Given(name, derive(Chain(self.axis, self.sizes), *values), names)
+            except RuleError as error:
+                yield Given(name, None, names, f"{print_name(name)}: {error}")
+
+    def inverse(self) -> Rule | None:
+        ops = inverse_ops(self.ops)
+        turns = all(turns_round(pattern, self.destination) for pattern in self.sources)
+        if ops is None or self.sizes is None or not turns:
+            return None
+        targets = [pattern.text for pattern in self.sources]
+        return Split(self.destination.text, targets, *ops, axis=self.axis, sizes=self.sizes)
+
+    def landing(self) -> str:
+        return self.destination.text
+
+    def __repr__(self) -> str:
+        sizes = "" if self.sizes is None else f", sizes={self.sizes}"
+        parts = [pattern.text for pattern in self.sources]
+        return print_rule(self, repr(parts), repr(self.destination.text), f"axis={self.axis}{sizes}")
+
+
+@dataclass(frozen=True, init=False)
+class Split(Rule):
+    """One leaf becomes several along an axis: fused q, k, v → separate.
+
+    Args:
+        source: a pattern over the source's names.
+        destinations: the new name of each piece, in order.
+        ops: applied to each piece after it was cut.
+        axis: the axis.
+        sizes: the size of each piece along it; without it they are equal, and an axis that cannot be
+            cut evenly is a finding.
+
+    Raises:
+        RuleError: patterns that cannot mean anything, sizes below 0, or not one for each piece.
+    """
+
+    source: Pattern
+    destinations: tuple[Template, ...]
+    ops: tuple[Op, ...]
+    axis: int
+    sizes: tuple[int, ...] | None
+
+    def __init__(
+        self, source: PatternLike, destinations: Iterable[PatternLike], *ops: Op, axis: int = -1,
+        sizes: Iterable[int] | None = None,
+    ) -> None:  # fmt: skip
+        pattern = plain_pattern(source, "Split")
+        templates = tuple(compile_template(target, pattern) for target in _several(destinations, "Split"))
+        if len({template.text for template in templates}) < len(templates):
+            raise RuleError(f"Split: two pieces of {pattern.text!r} have one name")
+        set_fields(
+            self, source=pattern, destinations=templates, ops=as_ops(ops, "Split"), axis=checked_axis(axis),
+            sizes=_sizes(sizes, len(templates), "Split"),
+        )  # fmt: skip
+
+    @property
+    def patterns(self) -> tuple[Pattern, ...]:
+        return (self.source,)
+
+    def give(self, taken: Sequence[Taken]) -> Iterator[Given]:
+        for leaf in taken:
+            names = [template.expand(leaf.match) for template in self.destinations]
+            try:
+                pieces = list(zip(names, self._pieces(leaf.value), strict=True))
+            except RuleError as error:
+                # Said once, at the first piece; the others are not loaded for the same reason.
+                yield Given(names[0], None, (leaf.name,), str(error))
+                for name in names[1:]:
+                    yield Given(name, None, (leaf.name,))
+                continue
+            said: set[str] = set()
+            for name, piece in pieces:
+                try:
+                    yield Given(name, chain(piece, self.ops), (leaf.name,))
+                except RuleError as error:
+                    yield Given(name, None, (leaf.name,), None if str(error) in said else str(error))
+                    said.add(str(error))
+
+    def _pieces(self, value: Value) -> Iterator[Value]:
+        total = value.spec.shape[axis_of(self.axis, value.spec)]
+        count = len(self.destinations)
+        if self.sizes is None:
+            if total % count:
+                raise RuleError(
+                    f"{total} on axis {self.axis} of {print_spec(value.spec)} is no multiple of {count}; "
+                    "give sizes=(...), one for each piece"
+                )
+            sizes: tuple[int, ...] = (total // count,) * count
+        else:
+            sizes = self.sizes
+            if sum(sizes) != total:
+                raise RuleError(
+                    f"sizes {sizes} add up to {sum(sizes)}, "
+                    f"axis {self.axis} of {print_spec(value.spec)} is {total}"
+                )
+        start = 0
+        for size in sizes:
+            yield derive(Piece(self.axis, start, start + size, total), value)
+            start += size
+
+    def inverse(self) -> Rule | None:
+        ops = inverse_ops(self.ops)
+        if ops is None or not all(turns_round(self.source, template) for template in self.destinations):
+            return None
+        parts = [template.text for template in self.destinations]
+        return Concat(parts, self.source.text, *ops, axis=self.axis, sizes=self.sizes)
+
+    def landing(self) -> str:
+        return self.destinations[0].text
+
+    def __repr__(self) -> str:
+        sizes = "" if self.sizes is None else f", sizes={self.sizes}"
+        parts = [template.text for template in self.destinations]
+        return print_rule(self, repr(self.source.text), repr(parts), f"axis={self.axis}{sizes}")
+
+
+def _several(patterns: Iterable[PatternLike], rule: str) -> tuple[PatternLike, ...]:
+    if isinstance(patterns, str):
+        raise RuleError(f"{rule} takes a list of patterns, one for each part, not {patterns!r}")
+    given = tuple(patterns)
+    if not given:
+        raise RuleError(f"{rule} takes at least one part")
+    return given
+
+
+def _sizes(sizes: Iterable[int] | None, count: int, rule: str) -> tuple[int, ...] | None:
+    if sizes is None:
+        return None
+    given = tuple(sizes)
+    if len(given) != count or any(
+        isinstance(size, bool) or not isinstance(size, int) or size < 0 for size in given
+    ):
+        raise RuleError(f"{rule}(sizes={given}): {count} sizes of 0 or more are needed, one for each part")
+    return given

@@ -1,0 +1,6 @@
+"""Where values come from.
+
+source  the seam that every format and every user fills
+memory  a tree in memory
+part    From, a part of a source grafted somewhere
+"""

@@ -1,0 +1,144 @@
+"""A tree in memory as a source: its own leaves, nothing read and nothing moved.
+
+Owns how a tree's slots look to the matcher (numbers as 0-d arrays, statics, absences) and how its
+arrays are handed out. Refuses to own how a tree is walked (``_trees``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import Any
+
+import jax
+import numpy as np
+
+from treeload._errors import SourceError
+from treeload._leaves.number import Number
+from treeload._leaves.spec import Kind, Spec, bare, is_abstract
+from treeload._naming.name import Keys, Name, print_name
+from treeload._sources.source import Absent, Source
+from treeload._trees.walk import walk
+
+
+class MemorySource(Source):
+    """The leaves of a tree in memory.
+
+    Args:
+        tree: any tree. One that holds specs instead of arrays can be planned from, not loaded from.
+        separator: at which to split the keys of a flat dict, as ``"a.b.c"`` at ``"."``.
+
+    Raises:
+        NameCollision: two leaves have one name.
+        SourceError: ``separator`` was given and the tree is no flat dict, or two keys split alike.
+    """
+
+    label = "a tree in memory"
+
+    def __init__(self, tree: Any, *, separator: str | None = None) -> None:
+        self._tree = walk(tree if separator is None else _split_flat(tree, separator), arrays_tie=False)
+
+    def columns(self) -> tuple[list[Keys], list[Any]] | None:
+        """Names and arrays side by side, where the tree holds nothing but arrays, none of them shared."""
+        found = self._tree
+        return None if any(found.kinds) or found.aliases else (found.names, found.values)
+
+    def shaped(self) -> dict[Keys, Any]:
+        """Every array by name, and every number as something with shape and dtype; no specs are made."""
+        return self._values
+
+    @cached_property
+    def _values(self) -> dict[Keys, Any]:
+        found = self._tree
+        values: dict[Keys, Any] = dict(zip(found.names, found.values, strict=True))
+        if any(found.kinds):  # a slot that is no array
+            for name, value, kind in zip(found.names, found.values, found.kinds, strict=True):
+                if kind == Kind.SCALAR:
+                    values[name] = Number(value)
+                elif kind != Kind.ARRAY:
+                    del values[name]
+        for name, aliases in found.aliases.items():
+            for alias in aliases:
+                if name in values:
+                    values[alias] = values[name]
+        return values
+
+    def specs(self) -> Mapping[Name, Spec]:
+        return {Name(name): bare(value) for name, value in self._values.items()}
+
+    def read(self, requests: Mapping[Name, Spec]) -> Iterator[tuple[Name, Any]]:
+        for name, request in requests.items():
+            array = self.take(name)
+            sharding = request.sharding
+            if sharding is not None and not (
+                isinstance(array, jax.Array) and array.committed and array.sharding == sharding
+            ):
+                array = jax.device_put(array, sharding)
+            yield name, array
+
+    def take(self, name: Keys) -> Any:
+        """One array as it lies: a jax array itself, of anything on the host a copy.
+
+        Raises:
+            SourceError: there is none of that name, or it holds no values (any more).
+        """
+        try:
+            value = self._values[name]
+        except KeyError:
+            raise SourceError(f"{self.label} has no leaf {print_name(name)!r}") from None
+        if isinstance(value, jax.Array):
+            if value.is_deleted():
+                raise SourceError(f"{print_name(name)!r} in {self.label} has been deleted or donated")
+            return value
+        if isinstance(value, Number):
+            return value.array()
+        if is_abstract(value):
+            raise SourceError(
+                f"{print_name(name)!r} in {self.label} is abstract: it has a shape and no values"
+            )
+        return np.array(value)  # its owner may write to it later
+
+    def ties(self) -> Mapping[Name, Name]:
+        # Only what an NNX Variable shares was meant to be one; two keys of a dict that hold one array
+        # object are two leaves, and one that is not wanted is still unexpected.
+        return {
+            Name(alias): Name(name)
+            for name, aliases in self._tree.aliases.items() if name in self._tree.shared
+            for alias in aliases
+        }  # fmt: skip
+
+    def absent(self) -> Mapping[Name, Absent]:
+        return {
+            Name(name): value
+            for name, value, kind in zip(self._tree.names, self._tree.values, self._tree.kinds, strict=True)
+            if kind == Kind.ABSENT
+        }
+
+    def statics(self) -> frozenset[Keys]:
+        """Names of slots that hold no array and no number, and never load."""
+        return frozenset(
+            name for name, kind in zip(self._tree.names, self._tree.kinds, strict=True) if kind == Kind.STATIC
+        )
+
+
+def _split_flat(tree: Any, separator: str) -> Any:
+    if not isinstance(tree, Mapping) or any(
+        isinstance(value, (Mapping, list, tuple)) for value in tree.values()
+    ):
+        raise SourceError(f"From(separator={separator!r}) is for a flat dict of joined names")
+    result: dict[str, Any] = {}
+    seen: dict[Keys, str] = {}
+    for joined, value in tree.items():
+        keys = tuple(str(joined).split(separator))
+        if keys in seen:
+            raise SourceError(f"{joined!r} and {seen[keys]!r} have one name, {print_name(keys)!r}")
+        seen[keys] = joined
+        node = result
+        for key in keys[:-1]:
+            node = node.setdefault(key, {})
+            if not isinstance(node, dict):
+                raise SourceError(f"{joined!r} lies below another leaf of the dict")
+        if isinstance(node.get(keys[-1]), dict):
+            raise SourceError(f"other leaves of the dict lie below {joined!r}")
+        node[keys[-1]] = value
+    return result

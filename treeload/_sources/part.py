@@ -1,0 +1,70 @@
+"""A part of one of several sources, grafted somewhere: what users write as ``From``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from treeload._errors import RuleError
+from treeload._naming.name import Name, NameLike, as_name
+from treeload._rules.rule import Rule
+
+
+@dataclass(frozen=True, init=False)
+class From:
+    """One of several sources: a part of it, changed by its own rules, grafted somewhere.
+
+    First the subtree is taken, then ``rules`` are applied to the names in it, then what comes out goes
+    below ``into``; the plan's own rules come after that.
+
+    Args:
+        src: a path, a tree in memory, or a ``Source``.
+        subtree: the name of the part that is looked at; its leaves lose this prefix. No pattern.
+        into: the name of the destination's subtree that it feeds. No pattern.
+        rules: rules on the names within the subtree.
+        item: which item of an Orbax checkpoint that holds several.
+        separator: at which to split joined names, such as ``"."`` for a flat dict of
+            ``"encoder.layer.0.weight"``.
+        by_position: the source's arrays are the destination's leaves (below ``into``) in their order:
+            for flat lists of weights, and formats without names. Their count must agree, and every
+            shape is checked.
+
+    Raises:
+        RuleError: a name or a rule that cannot mean anything.
+    """
+
+    src: Any
+    subtree: Name
+    into: Name
+    rules: tuple[Rule, ...]
+    item: str | None
+    separator: str | None
+    by_position: bool
+
+    def __init__(
+        self,
+        src: Any,
+        *,
+        subtree: NameLike | None = None,
+        into: NameLike | None = None,
+        rules: Rule | Iterable[Rule] = (),
+        item: str | None = None,
+        separator: str | None = None,
+        by_position: bool = False,
+    ) -> None:
+        if isinstance(src, From):
+            raise RuleError("a From is made of a path, a tree or a Source, not of another From")
+        if separator == "":
+            raise RuleError("From(separator='') splits nothing")
+        given = (rules,) if isinstance(rules, Rule) else tuple(rules)
+        if by_position and (given or subtree):
+            raise RuleError("From(by_position=True) has no names that rules or a subtree could be over")
+        for rule in given:
+            if not isinstance(rule, Rule):
+                raise RuleError(f"From(rules=...) takes Rename(...) and the like, not {rule!r}")
+        for field, value in (
+            ("src", src), ("subtree", as_name(subtree or ())), ("into", as_name(into or ())),
+            ("rules", given), ("item", item), ("separator", separator), ("by_position", by_position),
+        ):  # fmt: skip
+            object.__setattr__(self, field, value)

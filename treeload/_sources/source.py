@@ -1,0 +1,117 @@
+"""What a source of arrays is: the seam between treeload and every format.
+
+Owns the ``Source`` class that formats (and users) subclass, and the fence that turns whatever they
+raise into a ``SourceError``. Knows no format, opens no file, and decides nothing about matching.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Literal, TypeAlias
+
+from treeload._errors import SourceError, TreeloadError
+from treeload._leaves.spec import Spec
+from treeload._naming.name import Name
+
+Absent: TypeAlias = Literal[None, False]
+
+
+class Source(abc.ABC):
+    """Where values come from: named leaves whose shapes and dtypes are known before any is read.
+
+    Subclass it to load from a format of your own; ``treeload.testing.SourceConformance`` is the test
+    suite that a subclass must pass. Two methods are asked of you, the rest has defaults.
+
+    Attributes:
+        label: what this source is, in a few words for reports: ``"'ckpts/vit' (Orbax, step 300)"``.
+        metadata: what the checkpoint says about itself besides its arrays; JSON-like.
+        positional: its leaves have no names but their numbers, so it loads by position only.
+        counts_numbers: by position, Python numbers that are a tree's configuration have a place too.
+    """
+
+    label: str = "a source"
+    metadata: Mapping[str, Any] = MappingProxyType({})
+    positional: bool = False
+    counts_numbers: bool = False
+
+    @abc.abstractmethod
+    def specs(self) -> Mapping[Name, Spec]:
+        """Shape and dtype of every leaf, in the order of the file; reads no array.
+
+        A leaf that is a typed PRNG key has the key's own dtype (``key<fry>``). A ``sharding`` in a
+        spec is not looked at: where a value is put is decided by the destination.
+        """
+
+    @abc.abstractmethod
+    def read(self, requests: Mapping[Name, Spec]) -> Iterator[tuple[Name, Any]]:
+        """The leaves asked for, each once, in any order, one by one.
+
+        Each request repeats the leaf's own shape and dtype. Its ``sharding`` says where to put the
+        array: a sharding → a committed ``jax.Array`` with exactly that sharding; ``None`` → a NumPy
+        array on the host, or a ``jax.Array`` where it lies already. A yielded NumPy array is the
+        caller's own: nobody writes to it afterwards (so it can be handed to a device without a
+        copy, which JAX does where it starts on a 64-byte boundary). Typed PRNG keys are always
+        yielded as ``jax.Array`` of the key's dtype.
+
+        Only the leaves asked for are read, and at most a bounded part of them is held at any time.
+        """
+
+    def ties(self) -> Mapping[Name, Name]:
+        """Aliases: name → the name of the leaf that it shares its array with. Both are in ``specs``."""
+        return {}
+
+    def absent(self) -> Mapping[Name, Absent]:
+        """Slots the source knows to be empty: name → ``None`` or ``False``. None is in ``specs``."""
+        return {}
+
+    def statics(self) -> frozenset[tuple[str, ...]]:
+        """Slots that hold something which is no array and no number. None is in ``specs``."""
+        return frozenset()
+
+    def shaped(self) -> Mapping[Any, Any]:
+        """``specs``, where anything with a ``shape`` and a ``dtype`` will do: what the matcher looks at."""
+        return self.specs()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.label}>"
+
+
+@contextmanager
+def fence(what: str) -> Iterator[None]:
+    """Whatever goes wrong inside leaves as a ``SourceError`` that says ``what``, its cause chained.
+
+    treeload's own errors pass as they are, and so do interrupts.
+    """
+    try:
+        yield
+    except TreeloadError:
+        raise
+    except MemoryError as error:
+        raise SourceError(f"{what}: not enough memory") from error
+    except Exception as error:
+        reason = " ".join(str(error).split()) or "no further word"
+        if len(reason) > 300:
+            reason = reason[:300] + " …"
+        raise SourceError(f"{what}: {type(error).__name__}: {reason}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class SourceLeaf:
+    """One leaf of one source.
+
+    Attributes:
+        source: the source's label.
+        name: the leaf's own name there.
+        spec: its shape and dtype there.
+    """
+
+    source: str
+    name: Name
+    spec: Spec
+
+    def __str__(self) -> str:
+        return str(self.name)

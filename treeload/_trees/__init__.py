@@ -1,0 +1,8 @@
+"""Any tree as named slots, and back.
+
+tree     the slots, as columns
+nodes    how each type of node opens
+walk     from a tree to its slots
+rebuild  from slots to a tree
+marks    a mark for each array, as optax sees the tree
+"""

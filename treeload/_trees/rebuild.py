@@ -1,0 +1,195 @@
+"""A tree made again, or filled in place, with other values in its slots.
+
+Owns the way back from slots to a tree: containers, boxes and sharing are as they were. Refuses to own what
+the values should be. Goes in the order of the walk
+(``walk``), so that the next value is always the next slot's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+from flax import nnx
+
+from treeload._errors import TreeloadError
+from treeload._trees.nodes import (
+    BOX,
+    BY_VALUE,
+    DICT,
+    GRAPH,
+    NAMEDTUPLE,
+    OTHER,
+    SEQUENCE,
+    VARIABLE,
+    data_attributes,
+    graph_children,
+    how_walked,
+    is_leaf,
+    is_pytree_object,
+    is_ref,
+    sorted_keys,
+    variable_value,
+)
+from treeload._trees.tree import PyTree, Tree
+
+
+def rebuild(tree: Tree, values: Sequence[Any]) -> PyTree:
+    """A new tree like ``tree`` with ``values`` in its slots; containers, boxes and sharing are kept.
+
+    Nothing of ``tree`` is changed or shared but its statics. ``values`` is indexed as ``tree.names``.
+    """
+    return _Builder(tree, values).build(tree.root)
+
+
+def assign(tree: Tree, values: Sequence[Any]) -> None:
+    """Puts ``values`` into the NNX object that ``tree`` was walked from, all or none of them.
+
+    Raises:
+        TreeloadError: the object refused an assignment (inside a transform, say); it is as before.
+    """
+    builder = _Builder(tree, values)
+    changed = [index for index, value in enumerate(values) if value is not tree.values[index]]
+    try:
+        if tree.variables.keys() >= set(changed):
+            for index in changed:
+                builder.set_variable(tree.variables[index], values[index])
+        else:  # into attributes, and into what Variables hold that is no array: by the way of the walk
+            builder.put(tree.root)
+    except Exception as error:
+        for undo, *arguments in reversed(builder.undo):
+            undo(*arguments)
+        raise TreeloadError(f"the {type(tree.root).__name__} refused its new values: {error}") from error
+
+
+def updatable(tree: PyTree) -> bool:
+    """Whether values can be put into this very object: NNX Modules, Optimizers, Variables."""
+    return how_walked(tree) in (GRAPH, VARIABLE)
+
+
+class _Builder:
+    """One pass in the order of the walk that hands each visited slot its new value."""
+
+    def __init__(self, tree: Tree, values: Sequence[Any]) -> None:
+        self.values = values
+        self.order = iter(tree.visits or range(len(tree.names)))
+        self.made: dict[int, tuple[Any, Any]] = {}  # id of a Variable -> (itself, its new self)
+        self.clones: dict[int, Any] | None = None
+        self.ancestors: set[int] = set()
+        self.tree = tree
+        self.undo: list[tuple[Any, ...]] = []  # for each change made: a function and its arguments
+
+    def build(self, node: Any) -> Any:
+        """A new node with the new values."""
+        how = how_walked(node)
+        if how == DICT:
+            made = {key: self.build(node[key]) for key in sorted_keys(node, ())[0]}
+            return {key: made[key] for key in node}
+        if how == SEQUENCE:
+            return type(node)(map(self.build, node))
+        if how == NAMEDTUPLE:
+            return type(node)(*map(self.build, node))
+        if how in (GRAPH, VARIABLE):
+            clone = self.clone(node)
+            # The clone shares no Variable with the original, so it may be filled in place.
+            return self.variable(node) if clone is None else self.put(clone)
+        if how in (BOX, OTHER, BY_VALUE):
+            children, treedef = jax.tree_util.tree_flatten(node, is_leaf=lambda child: child is not node)
+            if not is_leaf(node, children):
+                return jax.tree_util.tree_unflatten(treedef, list(map(self.build, children)))
+        return self.values[next(self.order)]
+
+    def variable(self, variable: nnx.Variable[Any]) -> Any:
+        made = self.made.get(id(variable))
+        value = self.build_value(variable)
+        if made is not None:
+            return made[1]
+        _, treedef = jax.tree_util.tree_flatten(variable, is_leaf=lambda child: child is not variable)
+        new = jax.tree_util.tree_unflatten(treedef, [value])
+        self.made[id(variable)] = (variable, new)
+        return new
+
+    def build_value(self, variable: nnx.Variable[Any]) -> Any:
+        return self.build(variable_value(variable))
+
+    def clone(self, node: Any) -> Any:
+        """A copy of an NNX object, or of a Variable beside one; None where the tree has Variables only."""
+        if self.clones is None:
+            # All of them in one call: a Variable shared between two, or with the tree, stays shared.
+            roots = list(_nnx_roots(self.tree.root))
+            objects = any(how_walked(root) == GRAPH for root in roots)
+            self.clones = dict(zip(map(id, roots), nnx.clone(roots), strict=True)) if objects else {}
+        return self.clones.get(id(node))
+
+    def put(self, node: Any) -> Any:
+        """``node`` with the new values: Variables and NNX objects in place, all else anew."""
+        how = how_walked(node)
+        if how == VARIABLE:
+            made = self.made.get(id(node))
+            value = self.build_value(node)
+            if made is None:
+                self.made[id(node)] = (node, node)
+                self.set_variable(node, value)
+            return node
+        if how == GRAPH:
+            if id(node) not in self.ancestors:
+                self.ancestors.add(id(node))
+                for key, child in graph_children(node):
+                    new = self.put(child)
+                    if new is not child:
+                        self.set_attribute(node, key, new)
+                self.ancestors.discard(id(node))
+            return node
+        if how == SEQUENCE:
+            return self.keep_if_same(node, type(node)(map(self.put, node)))
+        if how == NAMEDTUPLE:
+            return self.keep_if_same(node, type(node)(*map(self.put, node)))
+        if how == DICT:
+            made_children = {key: self.put(node[key]) for key in sorted_keys(node, ())[0]}
+            same = all(made_children[key] is node[key] for key in node)
+            return node if same else {key: made_children[key] for key in node}
+        if how in (BOX, OTHER, BY_VALUE):
+            children, treedef = jax.tree_util.tree_flatten(node, is_leaf=lambda child: child is not node)
+            if not is_leaf(node, children):
+                new = list(map(self.put, children))
+                same = all(a is b for a, b in zip(new, children, strict=True))
+                return node if same else jax.tree_util.tree_unflatten(treedef, new)
+        return self.values[next(self.order)]
+
+    @staticmethod
+    def keep_if_same(node: Any, made: Any) -> Any:
+        return node if all(a is b for a, b in zip(made, node, strict=True)) else made
+
+    def set_variable(self, variable: nnx.Variable[Any], value: Any) -> None:
+        raw = variable.get_raw_value()
+        if is_ref(raw):
+            self.undo.append((raw.__setitem__, ..., raw[...]))
+            raw[...] = value
+        else:
+            variable.set_raw_value(value)
+            self.undo.append((variable.set_raw_value, raw))
+
+    def set_attribute(self, node: Any, key: str, value: Any) -> None:
+        old = vars(node)[key]
+        was_static = is_pytree_object(node) and not data_attributes(node).get(key, True)
+        setattr(node, key, nnx.data(value) if was_static else value)
+        self.undo.append((setattr, node, key, nnx.static(old) if was_static else old))
+
+
+def _nnx_roots(node: Any) -> Iterator[Any]:
+    """The outermost NNX objects and Variables of a tree, each visit of each."""
+    how = how_walked(node)
+    if how in (GRAPH, VARIABLE):
+        yield node
+    elif how == DICT:
+        for child in node.values():
+            yield from _nnx_roots(child)
+    elif how in (SEQUENCE, NAMEDTUPLE):
+        for child in node:
+            yield from _nnx_roots(child)
+    elif how in (BOX, OTHER, BY_VALUE):
+        children, _ = jax.tree_util.tree_flatten(node, is_leaf=lambda child: child is not node)
+        if not is_leaf(node, children):
+            for child in children:
+                yield from _nnx_roots(child)

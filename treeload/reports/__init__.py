@@ -1,1 +1,0 @@
-"""What treeload says: plans and inventories as text and HTML."""
