@@ -32,7 +32,7 @@ from treeload._loading.checks import verify as _verify
 from treeload._loading.load import load as _load
 from treeload._loading.load import update as _update
 from treeload._matching.match import match
-from treeload._matching.offers import Graft
+from treeload._matching.offers import OpenedPart
 from treeload._naming.name import Name, NameLike, as_name
 from treeload._ops.op import Op, as_ops
 from treeload._plan import Hands, Plan
@@ -87,7 +87,12 @@ def plan(
     """
     with _no_collections():
         return match(
-            walk(dst), _grafts(src), rules=_rules(rules), policy=_policy(policy), scope=scope, hands=_HANDS
+            walk(dst),
+            _opened_parts(src),
+            rules=_rules(rules),
+            policy=_policy(policy),
+            scope=scope,
+            hands=_HANDS,
         )
 
 
@@ -299,7 +304,7 @@ def diff(a: Any, b: Any, *, rules: Rule | Iterable[Rule] = ()) -> Diff:
         RuleError: a rule that cannot mean anything, or that did nothing.
         NameCollision: two leaves of one tree have one name.
     """
-    return _diff.diff(View.of(_grafts(a), _rules(rules)), View.of(_grafts(b)))
+    return _diff.diff(View.of(_opened_parts(a), _rules(rules)), View.of(_opened_parts(b)))
 
 
 def average(
@@ -337,7 +342,7 @@ def average(
     """
     if isinstance(sources, (str, os.PathLike, Mapping, Source, From)) or not isinstance(sources, Iterable):
         raise RuleError(f"average takes several sources, [...], not one {type(sources).__name__}")
-    views = [View.of(_grafts(source)) for source in sources]
+    views = [View.of(_opened_parts(source)) for source in sources]
     return _average.average(views, _average.weights_of(len(views), weights, ema), last)
 
 
@@ -407,7 +412,7 @@ def initializer(src: Any, name: NameLike, *ops: Op) -> Callable[..., jax.Array]:
         RuleError: the ops cannot be applied to it.
         LoadError: from the function: it is not of the shape that is asked for, or its dtype cannot be cast.
     """
-    view = View.of(_grafts(src))
+    view = View.of(_opened_parts(src))
     return _initializer.initializer(view, as_name(name), as_ops(ops, "initializer"), _HANDS)
 
 
@@ -429,24 +434,24 @@ def _no_collections() -> Iterator[None]:
 # From what users write to what the rooms take.
 
 
-def _grafts(src: Any) -> list[Graft]:
+def _opened_parts(src: Any) -> list[OpenedPart]:
     if isinstance(src, From):
-        return [_graft(src)]
+        return [_opened_part(src)]
     several = isinstance(src, (list, tuple)) and bool(src) and not hasattr(src, "_fields")
     if several and any(isinstance(each, (From, Source)) for each in src):
-        return [_graft(each if isinstance(each, From) else From(each)) for each in src]
+        return [_opened_part(each if isinstance(each, From) else From(each)) for each in src]
     if several and all(isinstance(each, (str, os.PathLike)) for each in src):
-        return [_graft(From(each)) for each in src]
-    return [_graft(From(src), explicit=False)]
+        return [_opened_part(From(each)) for each in src]
+    return [_opened_part(From(src), explicit=False)]
 
 
-def _graft(given: From, *, explicit: bool = True) -> Graft:
+def _opened_part(given: From, *, explicit: bool = True) -> OpenedPart:
     source = _source(given.src, item=given.item, separator=given.separator)
     if source.positional and not given.by_position:
         raise RuleError(
             f"{source.label} holds arrays without names: From(..., by_position=True) takes them in order"
         )
-    return Graft(
+    return OpenedPart(
         source, given.subtree, given.into, given.rules, explicit=explicit, by_position=given.by_position
     )
 

@@ -24,12 +24,12 @@ from treeload._inference.diagnosis import diagnose
 from treeload._inference.suggest import suggest
 from treeload._inference.suggestions import Suggestions
 from treeload._leaves.selection import Patterns, Within, compile_patterns
-from treeload._leaves.spec import Spec, bare, elements, is_abstract, quantity, spec_of
+from treeload._leaves.spec import Spec, elements, is_abstract, quantity, spec_of, without_sharding
 from treeload._naming.name import Keys, Name, NameLike, as_name, print_name
 from treeload._ops.expression import Leaf
 from treeload._plans.as_dict import entry_dict, finding_dict, leaf_dict
 from treeload._plans.check import EqualCheck, ZeroCheck
-from treeload._plans.entry import PLAIN, Action, Entry, Row, Unused
+from treeload._plans.entry import SAME_NAME, Action, Entry, Row, Unused
 from treeload._rules.rule import Rule
 from treeload._sources.source import Source, SourceLeaf
 from treeload._trees.marks import marked
@@ -93,14 +93,14 @@ class Plan:
     def entries(self) -> tuple[Entry, ...]:
         """One entry for each leaf of the destination, in the destination's order."""
         return tuple(
-            self._plain_entry(index) if row is PLAIN else row  # type: ignore[misc]  # the third kind is Entry
+            self._plain_entry(index) if row is SAME_NAME else row  # type: ignore[misc]  # the third kind is Entry
             for index, row in enumerate(self.rows)
             if row is not None
         )
 
     def _plain_entry(self, index: int) -> Entry:
         name, value = Name(self.tree.names[index]), self.tree.values[index]
-        spec = bare(value)
+        spec = without_sharding(value)
         label = self.sources[0].label
         return Entry(
             name, Action.LOAD, spec, (SourceLeaf(label, name, spec),),
@@ -151,7 +151,7 @@ class Plan:
         count: dict[str, tuple[int, int]] = dict.fromkeys(Action, (0, 0))
         for value, row in zip(self.tree.values, self.rows, strict=True):
             if row is not None:
-                action = Action.LOAD if row is PLAIN else row.action  # type: ignore[attr-defined]
+                action = Action.LOAD if row is SAME_NAME else row.action  # type: ignore[attr-defined]
                 leaves, size = count[action]
                 count[action] = (leaves + 1, size + elements(spec_of(value)))
         return count

@@ -15,7 +15,7 @@ from treeload._errors import RuleError
 from treeload._naming.name import Keys, print_name
 from treeload._naming.pattern import Pattern, PatternLike, compile_pattern
 from treeload._naming.template import Template, compile_template
-from treeload._rules.rule import Given, Rule, Taken
+from treeload._rules.rule import Made, Matched, Rule
 
 COLLECTIONS = ("params", "batch_stats", "cache")
 """The collections of Linen whose variables NNX modules have too."""
@@ -93,9 +93,9 @@ class _AnyOf(Rule):
     def patterns(self) -> tuple[Pattern, ...]:
         return tuple(pattern for pattern, _ in self.pairs)
 
-    def give(self, taken: Sequence[Taken]) -> Iterator[Given]:
+    def give(self, taken: Sequence[Matched]) -> Iterator[Made]:
         for leaf in taken:
-            yield Given(self.pairs[leaf.pattern][1].expand(leaf.match), leaf.value, (leaf.name,))
+            yield Made(self.pairs[leaf.pattern][1].expand(leaf.match), leaf.value, (leaf.name,))
 
     def rename(self, name: Keys) -> Keys | None:
         printed = print_name(name)

@@ -22,12 +22,12 @@ from treeload import SaveError
 from treeload._formats.safetensors.header import DTYPES
 from treeload._formats.safetensors.source import SafetensorsSource
 from treeload._formats.safetensors.write import Leaving, write
-from treeload._leaves.spec import bare, spec_of
+from treeload._leaves.spec import spec_of, without_sharding
 
 
 def leaving(**arrays: Any) -> list[Leaving]:
     return [
-        (tuple(name.split("__")), bare(spec_of(array)), lambda array=array: array)  # type: ignore[misc]
+        (tuple(name.split("__")), without_sharding(spec_of(array)), lambda array=array: array)  # type: ignore[misc]
         for name, array in arrays.items()
     ]
 
@@ -104,7 +104,7 @@ def test_arrays_are_asked_for_one_at_a_time_and_in_order(tmp_path: Path) -> None
 
         return make
 
-    leaves = [((str(i),), bare(spec_of(np.zeros(2))), made(i)) for i in range(3)]
+    leaves = [((str(i),), without_sharding(spec_of(np.zeros(2))), made(i)) for i in range(3)]
     write(tmp_path / "a.safetensors", leaves, {})
     assert asked == [0, 1, 2]
 
@@ -125,7 +125,7 @@ def test_no_metadata_is_no_metadata(tmp_path: Path) -> None:
         ([*leaving(**{"a.b": np.zeros(1)}), *leaving(a__b=np.zeros(1))], {}, r"two leaves are both 'a\.b'"),
         (leaving(w=np.zeros(1, np.longdouble)), {}, "no such dtype"),
         (
-            [(("__metadata__",), bare(spec_of(np.zeros(1))), lambda: np.zeros(1))],
+            [(("__metadata__",), without_sharding(spec_of(np.zeros(1))), lambda: np.zeros(1))],
             {},
             "keeps its metadata there",
         ),
@@ -159,7 +159,7 @@ def test_a_file_that_came_while_it_was_written_is_not_replaced(tmp_path: Path) -
         return np.zeros(1)
 
     with pytest.raises(SaveError, match="could not be written"):
-        write(path, [(("w",), bare(spec_of(np.zeros(1))), late)], {})
+        write(path, [(("w",), without_sharding(spec_of(np.zeros(1))), late)], {})
     assert path.read_text() == "somebody else's"
     assert os.listdir(tmp_path) == ["a.safetensors"]
 
@@ -171,7 +171,7 @@ def test_a_failure_in_the_middle_leaves_nothing(tmp_path: Path, error: BaseExcep
     def fails() -> Any:
         raise error
 
-    leaves = [*leaving(a=np.zeros(3)), (("b",), bare(spec_of(np.zeros(1))), fails)]
+    leaves = [*leaving(a=np.zeros(3)), (("b",), without_sharding(spec_of(np.zeros(1))), fails)]
     with pytest.raises(SaveError if isinstance(error, OSError) else type(error)):
         write(tmp_path / "a.safetensors", leaves, {})
     assert os.listdir(tmp_path) == []
@@ -179,7 +179,11 @@ def test_a_failure_in_the_middle_leaves_nothing(tmp_path: Path, error: BaseExcep
 
 def test_an_array_that_is_not_what_was_said_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(SaveError, match=r"w was to be float64\[2\] and is float64\[3\]"):
-        write(tmp_path / "a.safetensors", [(("w",), bare(spec_of(np.zeros(2))), lambda: np.zeros(3))], {})
+        write(
+            tmp_path / "a.safetensors",
+            [(("w",), without_sharding(spec_of(np.zeros(2))), lambda: np.zeros(3))],
+            {},
+        )
     assert os.listdir(tmp_path) == []
 
 

@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from treeload._leaves.casts import CASTINGS, can_cast, cast_loses_kind, overflows
 from treeload._leaves.spec import (
     Kind,
-    bare,
     elements,
     is_abstract,
     is_key,
@@ -27,6 +26,7 @@ from treeload._leaves.spec import (
     nbytes,
     print_spec,
     spec_of,
+    without_sharding,
 )
 
 BOOLEAN = ["bool"]
@@ -234,8 +234,8 @@ def test_a_numpy_number_has_its_own_dtype() -> None:
 def test_the_spec_of_a_jax_array_knows_where_it_lies() -> None:
     array = jax.device_put(jnp.zeros(2), jax.devices()[-1])
     assert spec_of(array).sharding == array.sharding
-    assert bare(spec_of(array)) == jax.ShapeDtypeStruct((2,), np.float32)
-    assert bare(spec_of(array)).sharding is None
+    assert without_sharding(spec_of(array)) == jax.ShapeDtypeStruct((2,), np.float32)
+    assert without_sharding(spec_of(array)).sharding is None
 
 
 def test_keys_are_keys_and_take_the_bytes_of_their_data() -> None:

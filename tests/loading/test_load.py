@@ -16,7 +16,7 @@ from rich.console import Console
 
 import treeload
 from treeload import BIAS, LoadError, Policy, Rename, Reshape, SourceError, Transpose, TreeloadError
-from treeload._leaves.spec import Spec, bare
+from treeload._leaves.spec import Spec, without_sharding
 from treeload._loading import progress
 from treeload._naming.name import Name
 from treeload._sources.source import Source
@@ -32,7 +32,7 @@ class Held(Source):
         self.asked: list[Mapping[Name, Spec]] = []
 
     def specs(self) -> Mapping[Name, Spec]:
-        return {name: bare(array) for name, array in self.arrays.items()}
+        return {name: without_sharding(array) for name, array in self.arrays.items()}
 
     def read(self, requests: Mapping[Name, Spec]) -> Iterator[tuple[Name, Any]]:
         self.asked.append(dict(requests))
@@ -283,7 +283,7 @@ def test_a_destination_that_changed_since_is_an_error(change: Callable[[Any], An
         plan.load()
 
 
-# Value checks.
+# Expression checks.
 
 
 @pytest.mark.parametrize("place", [np.asarray, jnp.asarray, lambda x: jax.device_put(x, jax.devices()[-1])])

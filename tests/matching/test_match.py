@@ -394,6 +394,6 @@ def test_an_abstract_source_can_be_planned_from_and_not_loaded_from():
 
 def test_names_are_looked_at_once_where_all_agree():
     tree = {"a": jnp.ones(1), "b": {"c": jnp.ones(1)}}
-    with mock.patch("treeload._matching.match.settle", side_effect=AssertionError):
+    with mock.patch("treeload._matching.match.decide", side_effect=AssertionError):
         assert treeload.plan(tree, {"a": jnp.zeros(1), "b": {"c": jnp.zeros(1)}}).ok
     assert match.__doc__

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import treeload
 from treeload import Pad, Policy, Rename, Resize, RuleError, Slice
-from treeload._leaves.spec import bare, spec_of
+from treeload._leaves.spec import spec_of, without_sharding
 
 DTYPES = [
     np.dtype(getattr(ml_dtypes, name, name))
@@ -44,7 +44,7 @@ def same(found: Any, expected: Any) -> bool:
 
 
 def holds_its_word(op: Any, array: Any) -> Any:
-    said = op.infer(bare(spec_of(array)))
+    said = op.infer(without_sharding(spec_of(array)))
     result = op.apply(array)
     assert (result.shape, result.dtype) == (said.shape, said.dtype)
     assert isinstance(result, jax.Array if isinstance(array, jax.Array) else np.ndarray)
@@ -70,7 +70,7 @@ def test_padding_appends_the_filling_and_its_inverse_takes_it_off(
     assert same(first, array)
     assert rest.shape[axis] == more
     assert np.all(rest == np.asarray(fill, array.dtype))
-    undo = op.inverse(bare(spec_of(array)))
+    undo = op.inverse(without_sharding(spec_of(array)))
     assert undo is not None
     assert same(undo.apply(padded), array)
 

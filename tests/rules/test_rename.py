@@ -17,7 +17,7 @@ from treeload._naming.name import print_name
 from treeload._naming.pattern import Pattern, compile_pattern
 from treeload._ops.expression import Derived, Leaf, ops_of
 from treeload._rules.apply import Fault, apply_rules, rename_empty
-from treeload._rules.rule import Given, Rule, Taken
+from treeload._rules.rule import Made, Matched, Rule
 
 KEYS = st.text("ab/\\{}*\n0", max_size=4)
 NAMES = st.lists(KEYS, max_size=4).map(tuple)
@@ -136,13 +136,13 @@ class Sum(Rule):
 
     patterns = (compile_pattern("{*p}/left"), compile_pattern("{*p}/right"))  # type: ignore[assignment]
 
-    def give(self, taken: Sequence[Taken]) -> Iterator[Given]:
-        groups: dict[str, list[Taken]] = {}
+    def give(self, taken: Sequence[Matched]) -> Iterator[Made]:
+        groups: dict[str, list[Matched]] = {}
         for each in taken:
             groups.setdefault(each.match["p"], []).append(each)
         for prefix, group in groups.items():
             assert [each.pattern for each in group] == [0, 1]
-            yield Given((*prefix.split("/")[:-1], "sum"), group[0].value, tuple(each.name for each in group))
+            yield Made((*prefix.split("/")[:-1], "sum"), group[0].value, tuple(each.name for each in group))
 
     def inverse(self) -> Rule | None:
         return None
@@ -161,7 +161,7 @@ def test_a_rule_of_several_patterns_that_matched_nothing_names_them_all() -> Non
     _, (message,) = applied(leaves("a"), Sum())
     assert message == "Sum() matched nothing: no leaf of the source is called '{*p}/left' or '{*p}/right'"
     assert Sum().rename(("a", "left")) is None
-    assert Sum().landing() == "{*p}/left"
+    assert Sum().destination_text() == "{*p}/left"
 
 
 @given(st.lists(NAMES, unique=True, max_size=6), st.permutations([0, 1, 2]))
@@ -269,7 +269,7 @@ def test_a_rename_is_a_value() -> None:
 
 
 def test_a_rename_lands_at_its_destination() -> None:
-    assert Rename("a/{i}", "b/{i}").landing() == "b/{i}"
+    assert Rename("a/{i}", "b/{i}").destination_text() == "b/{i}"
     assert isinstance(Rename("a", "b").patterns[0], Pattern)
 
 

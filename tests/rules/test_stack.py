@@ -136,7 +136,7 @@ def test_an_entry_names_every_layer_and_the_ops_in_order() -> None:
     src, rule = layers((2, 3), (2, 3)), Stack("l/{i}/w", "l/w", Transpose())
     entry = treeload.plan({"l": {"w": jnp.zeros((2, 3, 2))}}, src, rules=rule)["l/w"]
     assert [str(leaf.name) for leaf in entry.sources] == ["l/0/w", "l/1/w"]
-    assert [type(op).__name__ for op in entry.ops] == ["Transpose", "Join"]
+    assert [type(op).__name__ for op in entry.ops] == ["Transpose", "StackArrays"]
     assert entry.rule == rule
 
 

@@ -25,10 +25,10 @@ from treeload._errors import RuleError, SaveError
 from treeload._formats.orbax import write as _save
 from treeload._formats.orbax.record import RECORD
 from treeload._formats.safetensors import write as _safetensors_write
-from treeload._leaves.spec import Kind, Spec, bare, is_abstract, is_key, spec_of
+from treeload._leaves.spec import Kind, Spec, is_abstract, is_key, spec_of, without_sharding
 from treeload._leaves.values import equal, nonzero
 from treeload._naming.name import Keys, Name, print_name
-from treeload._ops.expression import Leaf, Value, chain, derive, evaluate
+from treeload._ops.expression import Expression, Leaf, chain, derive, evaluate
 from treeload._plan import Plan
 from treeload._plans.check import EqualCheck
 from treeload._plans.entry import Action
@@ -132,7 +132,7 @@ def _by_plan(held: Mapping[Keys, Array], plan: Plan) -> Iterator[Leaving]:
             if nonzero(array)[0]:
                 problems.append(f"{entry.name} is absent in the source, which means zero, and it is not zero")
         else:
-            own.append(Leaving(entry.name, bare(spec_of(array)), lambda array=array: array))  # type: ignore[misc]
+            own.append(Leaving(entry.name, without_sharding(spec_of(array)), lambda array=array: array))  # type: ignore[misc]
     for check in (*plan.checks, *plan.done):
         if isinstance(check, EqualCheck):  # the source's other leaves of what is one in the destination
             array = held[plan[check.name].name]
@@ -169,8 +169,8 @@ def _by_rules(held: Mapping[Keys, Array], rules: Sequence[Rule]) -> Iterator[Lea
             "rules that cannot be turned round (a plan knows more: like=plan):\n  " + "\n  ".join(lost)
         )
     dropped = _still_tied(held, ties)
-    values: list[tuple[Keys, Value]] = [
-        (name, Leaf(0, Name(name), bare(spec_of(array))))
+    values: list[tuple[Keys, Expression]] = [
+        (name, Leaf(0, Name(name), without_sharding(spec_of(array))))
         for name, array in held.items()
         if name not in dropped
     ]
@@ -191,7 +191,7 @@ def _by_rules(held: Mapping[Keys, Array], rules: Sequence[Rule]) -> Iterator[Lea
         yield Leaving(name, one.value.spec, _made(one.value, held))
 
 
-def _made(value: Value, held: Mapping[Keys, Array]) -> Callable[[], Array]:
+def _made(value: Expression, held: Mapping[Keys, Array]) -> Callable[[], Array]:
     return lambda: evaluate(value, {leaf: held[leaf.name] for leaf in value.leaves()})
 
 
@@ -208,10 +208,10 @@ def _still_tied(held: Mapping[Keys, Array], ties: Sequence[Tie]) -> set[Keys]:
             if lacking:
                 problems.append(f"{print_name(name)} is tied to {lacking[0]}, which the tree has not")
                 break
-            leaves = [Leaf(0, Name(target), bare(spec_of(held[target]))) for target in targets]
+            leaves = [Leaf(0, Name(target), without_sharding(spec_of(held[target]))) for target in targets]
             try:
                 several = len(leaves) > 1
-                value: Value = derive(tie.ops[0], *leaves) if several else leaves[0]
+                value: Expression = derive(tie.ops[0], *leaves) if several else leaves[0]
                 value = chain(value, tie.ops[several:])
             except RuleError as error:
                 problems.append(f"{print_name(name)}: {error}")

@@ -18,9 +18,9 @@ from treeload._checkpoints.view import View
 from treeload._errors import SourceError
 from treeload._findings.policy import Policy
 from treeload._leaves.placement import cast
-from treeload._leaves.spec import bare
+from treeload._leaves.spec import without_sharding
 from treeload._matching.match import match
-from treeload._matching.offers import Graft
+from treeload._matching.offers import OpenedPart
 from treeload._naming.name import Name, print_name
 from treeload._naming.near import NearNames
 from treeload._ops.convert import Cast
@@ -52,11 +52,13 @@ def initializer(view: View, name: Name, ops: tuple[Op, ...], hands: Hands) -> Ca
     @functools.cache
     def check(shape: tuple[int, ...], dtype: Any) -> None:
         wanted = walk(nested({tuple(name): jax.ShapeDtypeStruct(shape, dtype)}))
-        match(wanted, [Graft(one)], rules=(), policy=Policy(), scope=None, hands=hands).raise_for_errors()
+        match(
+            wanted, [OpenedPart(one)], rules=(), policy=Policy(), scope=None, hands=hands
+        ).raise_for_errors()
 
     @functools.cache
     def read() -> np.ndarray[Any, Any]:
-        ((_, array),) = one.read({name: bare(spec)})
+        ((_, array),) = one.read({name: without_sharding(spec)})
         return np.asarray(array)
 
     def values(dtype: Any) -> np.ndarray[Any, Any]:

@@ -21,11 +21,11 @@ import jax
 import numpy as np
 
 from treeload._errors import SourceError
-from treeload._files.replace import settle
+from treeload._files.replace import finish_dead_save
 from treeload._formats.orbax.layout import is_checkpoint, is_incomplete
 from treeload._leaves.spec import spec_of
 from treeload._plan import Plan
-from treeload._sources.source import fence
+from treeload._sources.source import as_source_error
 from treeload._trees.rebuild import updatable
 from treeload._trees.tree import PyTree
 from treeload._trees.walk import walk
@@ -84,8 +84,8 @@ def checkpoints(directory: Path) -> Iterator[tuple[Path, int | None]]:
         SourceError: it cannot be told which of those that are there is the latest.
     """
     shown = repr(str(directory))
-    with fence(f"{shown} could not be looked through"):
-        root = settle(directory)
+    with as_source_error(f"{shown} could not be looked through"):
+        root = finish_dead_save(directory)
         if not root.exists():
             return
         if not root.is_dir() or is_checkpoint(root):
@@ -115,7 +115,7 @@ def _inside(root: Path) -> tuple[dict[tuple[str, int], Path], list[str]]:
         if path.is_file():
             if key is not None and key[0] == "checkpoint_":  # Flax's own files
                 steps[key] = path
-        elif not is_checkpoint(settle(path)):
+        elif not is_checkpoint(finish_dead_save(path)):
             if key is not None:
                 damaged[key] = path
         elif key is not None:
@@ -135,7 +135,9 @@ def _names(root: Path) -> list[str]:
     for name in sorted(os.listdir(root)):
         saving = _SAVING.fullmatch(name)
         if saving is not None:
-            if os.path.lexists(settle(root / saving["name"])):  # a save that died between its renames
+            if os.path.lexists(
+                finish_dead_save(root / saving["name"])
+            ):  # a save that died between its renames
                 names[saving["name"]] = None
         elif is_incomplete(name):
             _LOG.warning("%r in %r was never completed: it is no checkpoint", name, str(root))

@@ -17,10 +17,10 @@ from treeload._leaves.placement import cast
 from treeload._leaves.spec import Spec, elements, is_key
 from treeload._leaves.values import equal
 from treeload._naming.name import Name, print_name
-from treeload._ops.expression import Derived, Leaf, Value
+from treeload._ops.expression import Derived, Expression, Leaf
 from treeload._ops.op import Op
 from treeload._ops.resize import Pad
-from treeload._ops.several import Chain, Index, Join, Piece
+from treeload._ops.several import ConcatArrays, StackArrays, TakeIndex, TakeRange
 
 Array = Any
 
@@ -50,7 +50,7 @@ class Back:
         self._pieces: dict[int, tuple[Derived, list[_Piece]]] = {}
         self._leaf_pieces: dict[Leaf, list[_Piece]] = {}
 
-    def take(self, name: Name, value: Value, array: Array) -> list[str]:
+    def take(self, name: Name, value: Expression, array: Array) -> list[str]:
         """Hands down the array that ``value`` gave; what cannot be undone, in words."""
         wanted = value.spec.dtype
         if is_key(wanted) or array.dtype == wanted:
@@ -60,12 +60,12 @@ class Back:
         # Region by region: a stack of a hundred layers is not cast a hundred times.
         return self._down(name, value, lambda region: cast(array[region], wanted))
 
-    def _down(self, name: Name, value: Value, part: Part) -> list[str]:
+    def _down(self, name: Name, value: Expression, part: Part) -> list[str]:
         if isinstance(value, Leaf):
             self._at_leaf.setdefault(value, []).append((name, part))
             return []
         op = value.op
-        if isinstance(op, (Index, Piece)):
+        if isinstance(op, (TakeIndex, TakeRange)):
             (whole,) = value.inputs
             piece = _Piece(name, op.region(len(whole.spec.shape)), part, elements(value.spec))
             if isinstance(whole, Leaf):
@@ -73,7 +73,7 @@ class Back:
             else:
                 self._pieces.setdefault(id(whole), (whole, []))[1].append(piece)
             return []
-        if isinstance(op, (Join, Chain)):
+        if isinstance(op, (StackArrays, ConcatArrays)):
             faults: list[str] = []
             for one, region in zip(value.inputs, _regions(value), strict=True):
                 faults += self._down(name, one, _within(part, region))
@@ -122,16 +122,16 @@ class Back:
 def _regions(value: Derived) -> Iterator[tuple[Any, ...]]:
     """For each input of an op that joins, where it lies in the result."""
     op, rank = value.op, len(value.spec.shape)
-    if isinstance(op, Join):
+    if isinstance(op, StackArrays):
         for flat in range(len(value.inputs)):
             indices = tuple(int(i) for i in np.unravel_index(flat, op.counts))
-            yield Index(indices, op.axis, op.counts).region(rank)
+            yield TakeIndex(indices, op.axis, op.counts).region(rank)
         return
-    assert isinstance(op, Chain)
+    assert isinstance(op, ConcatArrays)
     start = 0
     for part in value.inputs:
         size = part.spec.shape[op.axis % rank]
-        yield Piece(op.axis, start, start + size, value.spec.shape[op.axis % rank]).region(rank)
+        yield TakeRange(op.axis, start, start + size, value.spec.shape[op.axis % rank]).region(rank)
         start += size
 
 
@@ -145,7 +145,7 @@ def _refilled(op: Pad, undo: Op, array: Array) -> bool:
     return equal(op.apply(undo.apply(array)), array)
 
 
-def _incomplete(whole: Value, pieces: Sequence[_Piece]) -> str:
+def _incomplete(whole: Expression, pieces: Sequence[_Piece]) -> str:
     have, need = sum(piece.size for piece in pieces), elements(whole.spec)
     if have == need:
         return ""

@@ -14,14 +14,14 @@ import jax
 import numpy as np
 
 from treeload._errors import RuleError
-from treeload._leaves.spec import Spec, bare, nbytes
+from treeload._leaves.spec import Spec, nbytes, without_sharding
 from treeload._loading.gather import Job, gather
-from treeload._matching.offers import Graft, Offers
+from treeload._matching.offers import Offers, OpenedPart
 from treeload._naming.name import Name, print_name
-from treeload._ops.expression import Leaf, Value, evaluate
+from treeload._ops.expression import Expression, Leaf, evaluate
 from treeload._rules.rule import Rule
 from treeload._rules.tie import Tie
-from treeload._sources.source import Source, fence
+from treeload._sources.source import Source, as_source_error
 
 _LEAVES_AT_ONCE = 512
 
@@ -41,7 +41,7 @@ class View(Source):
     def __init__(
         self,
         sources: Sequence[Source],
-        values: Mapping[Name, Value],
+        values: Mapping[Name, Expression],
         ties: Mapping[Name, Name],
         offers: Offers | None = None,
     ) -> None:
@@ -52,8 +52,8 @@ class View(Source):
         self._offers = offers
 
     @classmethod
-    def of(cls, grafts: Sequence[Graft], rules: Sequence[Rule] = ()) -> View:
-        """All that the grafts give under the rules.
+    def of(cls, parts: Sequence[OpenedPart], rules: Sequence[Rule] = ()) -> View:
+        """All that the parts give under the rules.
 
         Raises:
             RuleError: a rule that did not do its work, two leaves of one name, a subtree that is not there.
@@ -61,24 +61,25 @@ class View(Source):
         """
         if any(isinstance(rule, Tie) for rule in rules):
             raise RuleError("a Tie is about a destination, and there is none here")
-        if any(graft.by_position for graft in grafts):
+        if any(part.by_position for part in parts):
             raise RuleError("From(by_position=True) goes by a destination's order, and there is none here")
-        offers = Offers.of(grafts, tuple(rules))
+        offers = Offers.of(parts, tuple(rules))
         problems = [failure.message for failure in offers.failures]
-        problems += [f"two leaves would be called {print_name(name)!r}" for name in offers.extra]
-        for graft, table in zip(grafts, offers.tables, strict=True):
-            depth = len(graft.subtree)
-            if depth and not any(tuple(name[:depth]) == graft.subtree for name in table):
-                problems.append(f"{graft.source.label} has nothing below {print_name(graft.subtree)!r}")
+        problems += [f"two leaves would be called {print_name(name)!r}" for name in offers.rivals]
+        for part, table in zip(parts, offers.tables, strict=True):
+            depth = len(part.subtree)
+            if depth and not any(tuple(name[:depth]) == part.subtree for name in table):
+                problems.append(f"{part.source.label} has nothing below {print_name(part.subtree)!r}")
         if problems:
             raise RuleError("; ".join(problems))
         if offers.plain is not None:
-            values: dict[Name, Value] = {
-                (whole := Name(name)): Leaf(0, whole, bare(spec)) for name, spec in offers.shaped.items()
+            values: dict[Name, Expression] = {
+                (whole := Name(name)): Leaf(0, whole, without_sharding(spec))
+                for name, spec in offers.shaped.items()
             }
         else:
             values = {Name(name): fed.value for name, fed in offers.fed.items() if fed.value is not None}
-        return cls([graft.source for graft in grafts], values, _ties(values, offers), offers)
+        return cls([part.source for part in parts], values, _ties(values, offers), offers)
 
     def opened(self, wanted: Collection[Name]) -> View:
         """The view with its boxes open, as in a load: ``kernel`` is wanted, and ``kernel/value`` is there."""
@@ -94,7 +95,7 @@ class View(Source):
             {new.get(alias, alias): new.get(name, name) for alias, name in self._ties.items()},
         )
 
-    def only(self, name: Name, value: Value) -> View:
+    def only(self, name: Name, value: Expression) -> View:
         """A view of one leaf, changed to ``value``."""
         return View(self._sources, {name: value}, {})
 
@@ -102,7 +103,7 @@ class View(Source):
         """Whether one of its sources is of that kind."""
         return any(isinstance(source, kind) for source in self._sources)
 
-    def value(self, name: Name) -> Value:
+    def value(self, name: Name) -> Expression:
         """What the leaf of that name is made of."""
         return self._values[name]
 
@@ -123,7 +124,7 @@ class View(Source):
         jobs = [Job(tuple(value.leaves())) for value in values]
         for number, arrays in gather(self._sources, jobs, shardings):
             name, sharding = names[number], requests[names[number]].sharding
-            with fence(f"{print_name(name)!r} could not be made"):
+            with as_source_error(f"{print_name(name)!r} could not be made"):
                 array = evaluate(values[number], arrays)
             if sharding is not None and getattr(array, "sharding", None) != sharding:
                 array = jax.device_put(array, sharding)
@@ -131,7 +132,7 @@ class View(Source):
             yield name, array
 
 
-def _ties(values: Mapping[Name, Value], offers: Offers) -> dict[Name, Name]:
+def _ties(values: Mapping[Name, Expression], offers: Offers) -> dict[Name, Name]:
     """Names whose arrays are known to be one: stored once, or in memory the same object."""
     first: dict[Any, Name] = {}
     ties: dict[Name, Name] = {}

@@ -9,8 +9,8 @@ Beside ``ckpts/vit`` lies, while it is being saved, ``ckpts/.vit.treeload-save/`
     old   only where the system cannot exchange two names at once: what ``path`` was, between two renames
 
 ``path`` always wins where it exists. Only between the two renames does it not; ``old`` and ``new`` then
-both lie beside it, ``new`` is complete, and ``settle`` finishes. All else that is found beside a path is
-litter of a dead process, and the next save removes it.
+both lie beside it, ``new`` is complete, and ``finish_dead_save`` finishes. All else that is found beside a
+path is litter of a dead process, and the next save removes it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def beside(path: Path) -> Path:
     return path.parent / f".{path.name}.treeload-save"
 
 
-def settle(path: Path) -> Path:
+def finish_dead_save(path: Path) -> Path:
     """Where the checkpoint of ``path`` lies now: ``path``, once a save that died half-way is finished.
 
     Does nothing where nothing died. Where the directory cannot be written, the complete checkpoint is
@@ -79,7 +79,7 @@ def workspace(path: Path) -> Iterator[Path]:
             try:
                 yield folder / "new"
             finally:
-                # Never what a failed way back could not put back: `settle` and people look for it there.
+                # Never what a failed way back could not put back: it is looked for there.
                 if os.path.lexists(path) or not (folder / "old").exists():
                     shutil.rmtree(folder, ignore_errors=True)
             return

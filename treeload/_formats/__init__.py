@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from treeload._errors import SourceError
-from treeload._sources.source import Source, fence
+from treeload._sources.source import Source, as_source_error
 
 FORMATS: tuple[tuple[str, str, str], ...] = (
     ("safetensors.source", "SafetensorsSource", "safetensors: a file, or a directory of them with its index"),
@@ -34,7 +34,7 @@ def open_source(
             incomplete or malformed.
     """
     where = Path(os.path.expanduser(os.fspath(path)))
-    with fence(f"{str(where)!r} could not be opened"):
+    with as_source_error(f"{str(where)!r} could not be opened"):
         if not where.exists() and not _unfinished(where):
             near = _nearest_that_exists(where)
             raise SourceError(f"{str(where)!r} does not exist{near}")

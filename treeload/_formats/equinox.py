@@ -26,7 +26,7 @@ from treeload._files.open import look_at, opened
 from treeload._files.read import Stored, read_stored
 from treeload._leaves.spec import Spec, is_numeric, print_spec
 from treeload._naming.name import Name
-from treeload._sources.source import Source, fence
+from treeload._sources.source import Source, as_source_error
 
 SUFFIX = ".eqx"
 
@@ -58,7 +58,7 @@ class EqxSource(Source):
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.label = f"{os.fspath(path)!r} (Equinox)"
         self._stored: dict[Name, Stored] = {}
-        with fence(f"{self.label} could not be read"):
+        with as_source_error(f"{self.label} could not be read"):
             file = look_at(Path(path))
             with opened(file) as descriptor, os.fdopen(os.dup(descriptor), "rb") as stream:
                 for number, (spec, offset) in enumerate(_records(stream, file.size)):

@@ -30,7 +30,7 @@ from treeload._files.open import look_at, opened
 from treeload._files.read import Stored, aligned, read_stored
 from treeload._leaves.spec import Spec, is_numeric, print_spec, spec_of
 from treeload._naming.name import Name, print_name
-from treeload._sources.source import Absent, Source, fence
+from treeload._sources.source import Absent, Source, as_source_error
 
 _STEP = re.compile(r"checkpoint_([0-9]{1,18})")
 
@@ -76,7 +76,7 @@ class MsgpackSource(Source):
         self.label = f"{shown} (Flax msgpack{'' if match is None else f', step {self.step}'})"
         self._file = look_at(file)
         with (
-            fence(f"cannot read {self.label}"),
+            as_source_error(f"cannot read {self.label}"),
             opened(self._file) as descriptor,
             open(descriptor, "rb", closefd=False) as stream,
         ):
@@ -106,7 +106,7 @@ class MsgpackSource(Source):
         rest = {name: request for name, request in requests.items() if name not in whole}
         with opened(self._file) as descriptor:
             for name, request in rest.items():
-                with fence(f"{self.label}: cannot read {print_name(name)!r}"):
+                with as_source_error(f"{self.label}: cannot read {print_name(name)!r}"):
                     array = self._read_leaf(descriptor, name)
                     value = array if request.sharding is None else _place(array, request)
                 yield name, value
@@ -197,7 +197,7 @@ _SIZED = {  # first byte → (what, struct format of the size that follows)
 class _Parser:
     """Reads msgpack, and skips what arrays hold. Every size is checked against what is left.
 
-    Whatever is wrong is a ValueError here; the fence around it adds the file.
+    Whatever is wrong is a ValueError here; whoever calls it adds the file.
     """
 
     def __init__(self, stream: BinaryIO) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from treeload._inference.drafts import Draft, examples
+from treeload._inference.proposals import Proposal, examples
 from treeload._inference.relayouts import Change, changes
 from treeload._inference.templates import Leaves, Module, Shape
 from treeload._inference.turns import Turned, Turns
@@ -59,7 +59,7 @@ class Fusion:
     sizes: tuple[int, ...]
     options: tuple[Change, ...]
 
-    def draft(self, turns: Turns, *, every: bool) -> Draft:
+    def proposal(self, turns: Turns, *, every: bool) -> Proposal:
         """The rule, and how sure it is."""
         whole, parts = self.whole.leaves[self.kind], [part.leaves[self.kind] for part in self.parts]
         turned = self._turned(whole, parts[0], turns)
@@ -79,7 +79,7 @@ class Fusion:
             rule = Concat(texts, whole.text(), *ops, axis=self.axis, sizes=self.sizes)
             takes = tuple(name for part in parts for name in examples(part, every=every))
             count = len(whole.shapes)
-        return Draft(rule, takes, count, ordered and turned.certain, tuple(reasons))
+        return Proposal(rule, takes, count, ordered and turned.certain, tuple(reasons))
 
     def _turned(self, whole: Leaves, part: Leaves, turns: Turns) -> Turned:
         here, there = (whole, part) if self.how == "split" else (part, whole)

@@ -2,7 +2,7 @@
 
 Owns the order of the inference: what agrees already, fused parts, pairs of
 modules, what is left leaf by leaf, ties. Refuses to own the evidence (``pairing``), the shapes
-(``relayouts``), the square kernels (``turns``) and the spelling (``drafts``). Works on names, shapes and
+(``relayouts``), the square kernels (``turns``) and the spelling (``proposals``). Works on names, shapes and
 dtypes; applies nothing.
 """
 
@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from treeload._inference.drafts import Draft, drafts, examples, gathered
 from treeload._inference.evidence import Pair
 from treeload._inference.fused import Fusion, fusions
 from treeload._inference.pairing import Decision, Pairing, pair
+from treeload._inference.proposals import Proposal, examples, gathered, proposals
 from treeload._inference.relayouts import Fit, changes
 from treeload._inference.suggestions import Ambiguity, Suggestions
 from treeload._inference.templates import Leaves, Module, modules
@@ -68,7 +68,7 @@ class _Inference:
         self.source = {name: spec for name, spec in source.items() if name not in self.agreeing}
         self.held = {name: source[name] for name in self.agreeing}
         self.turns = Turns()
-        self.singles: list[Draft] = []
+        self.singles: list[Proposal] = []
         self.ambiguous: list[Ambiguity] = []
         self.every = False
         self.turned: set[Keys] = set()  # held, and to be transposed
@@ -93,38 +93,38 @@ class _Inference:
         held = self.turn_held()
         trusted = 2 * sum(map(_gives, decisions)) >= min(len(self.destination), len(self.source))
         for one in fused:
-            self.singles.append(one.draft(self.turns, every=self.every))
+            self.singles.append(one.proposal(self.turns, every=self.every))
         for decision in decisions:
-            self.draft(decision, trusted)
+            self.proposal(decision, trusted)
         for group in (*pairing.open, *again.open):
             self.ambiguous.append(_ambiguity(group))
         return self.result(held, list(self.ties(decisions, theirs)))
 
-    def result(self, held: Sequence[Draft], more: Sequence[Draft]) -> Suggestions:
-        taken = {name for draft in self.singles for name in draft.takes}
+    def result(self, held: Sequence[Proposal], more: Sequence[Proposal]) -> Suggestions:
+        taken = {name for proposal in self.singles for name in proposal.takes}
         untouched = [] if not self.singles else self.untouched(taken)
         rules = gathered(self.singles, untouched)
         found = [*held, *self.shields(rules), *rules, *more]
         return Suggestions(
-            (draft.rule for draft in found),
-            certain=(draft.rule for draft in found if draft.certain),
-            reasons=(draft.reason for draft in found),
+            (proposal.rule for proposal in found),
+            certain=(proposal.rule for proposal in found if proposal.certain),
+            reasons=(proposal.reason for proposal in found),
             ambiguous=self.ambiguous,
         )
 
-    def shields(self, rules: Sequence[Draft]) -> list[Draft]:
+    def shields(self, rules: Sequence[Proposal]) -> list[Proposal]:
         """A rule for each leaf that matches already and that a capture would take: it keeps its name."""
-        patterns = [pattern for draft in rules for pattern in draft.rule.patterns if pattern.captures]
+        patterns = [pattern for proposal in rules for pattern in proposal.rule.patterns if pattern.captures]
         kept = [
             name
             for name in self.held
             if name not in self.turned and any(pattern.matches(print_name(name)) for pattern in patterns)
         ]
         reasons = ("it matches already, and a rule below would take it",)
-        return [Draft(Rename(name, name), (print_name(name),), 1, True, reasons) for name in kept]
+        return [Proposal(Rename(name, name), (print_name(name),), 1, True, reasons) for name in kept]
 
     def untouched(self, taken: set[str]) -> list[str]:
-        """Examples of what no draft takes."""
+        """Examples of what no proposal takes."""
         found: list[str] = []
         for module in modules({**self.source, **self.held}):
             for leaves in module.leaves.values():
@@ -157,7 +157,7 @@ class _Inference:
         again = pair(modules(sides[0], literal=True), modules(sides[1], literal=True))
         return Pairing(tuple(replace(decision, certain=False) for decision in again.decisions), again.open)
 
-    def draft(self, decision: Decision, trusted: bool) -> None:
+    def proposal(self, decision: Decision, trusted: bool) -> None:
         one = decision.pair
         for kind, fit in one.fits.items():
             here, there = one.source.leaves[kind], one.destination.leaves[kind]
@@ -177,11 +177,11 @@ class _Inference:
             reasons = list(_reasons(decision, fit, here, there))
             reasons += [turned.why] if turned.why else []
             reasons += [] if trusted else ["most of the two sides do not correspond"]
-            self.singles += drafts(
+            self.singles += proposals(
                 here, there, fit, turned.change.ops, certain=certain, reasons=reasons, every=self.every
             )
 
-    def turn_held(self) -> list[Draft]:
+    def turn_held(self) -> list[Proposal]:
         """Square kernels that match by name, in a file whose other kernels must be transposed."""
         found = []
         for module in modules(self.held):
@@ -203,11 +203,11 @@ class _Inference:
                     reasons = ("of the same name", turned.why)
                     for name in leaves.names():
                         rule = Rename(name, name, *turned.change.ops)
-                        found.append(Draft(rule, (print_name(name),), 1, True, reasons))
+                        found.append(Proposal(rule, (print_name(name),), 1, True, reasons))
                         self.turned.add(name)
         return found
 
-    def ties(self, decisions: Sequence[Decision], theirs: Sequence[Module]) -> Iterator[Draft]:
+    def ties(self, decisions: Sequence[Decision], theirs: Sequence[Module]) -> Iterator[Proposal]:
         """A head that the source does not hold, of the shape of an embedding that it does."""
         fed = {decision.pair.destination.order for decision in decisions}
         embeddings = [
@@ -228,7 +228,7 @@ class _Inference:
             if len(fits) == 1 and len(fits[0][1]) == 1:
                 leaves, options = fits[0]
                 reasons = ("the source holds no head, and the embedding has its shape: tied weights",)
-                yield Draft(Tie(head.text(), leaves.text(), *options[0].ops), (), 1, False, reasons)
+                yield Proposal(Tie(head.text(), leaves.text(), *options[0].ops), (), 1, False, reasons)
 
 
 def _without(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from treeload._errors import RuleError
-from treeload._leaves.spec import Spec, bare
+from treeload._leaves.spec import Spec, without_sharding
 from treeload._naming.name import Name, print_name
 from treeload._naming.pattern import Pattern, PatternLike, compile_pattern
 
@@ -61,6 +61,6 @@ class Within:
     def holds(self, name: tuple[str, ...], spec: Any) -> bool:
         """Whether the leaf of this name and spec lies within."""
         if self.predicate is not None:
-            return bool(self.predicate(Name(name), bare(spec)))
+            return bool(self.predicate(Name(name), without_sharding(spec)))
         printed = print_name(name)
         return any(pattern.matches(printed) for pattern in self.patterns)

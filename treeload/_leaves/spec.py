@@ -103,7 +103,7 @@ def spec_of(value: Any) -> Spec:
     return jax.ShapeDtypeStruct(value.shape, value.dtype, sharding=getattr(value, "sharding", None))
 
 
-def bare(spec: Any) -> Spec:
+def without_sharding(spec: Any) -> Spec:
     """``spec`` with shape and dtype alone, no sharding."""
     return make_spec(tuple(spec.shape), spec.dtype)
 
@@ -122,7 +122,7 @@ def elements(spec: Any) -> int:
 def nbytes(spec: Any) -> int:
     """How many bytes an array of this spec takes; 4-bit types and smaller count whole bytes."""
     if is_key(spec.dtype):
-        data = jax.eval_shape(jax.random.key_data, bare(spec))
+        data = jax.eval_shape(jax.random.key_data, without_sharding(spec))
         return elements(data) * int(data.dtype.itemsize)
     return elements(spec) * int(spec.dtype.itemsize)
 

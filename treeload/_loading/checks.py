@@ -14,7 +14,7 @@ from treeload._naming.name import print_name
 from treeload._ops.expression import Leaf, evaluate
 from treeload._plan import Plan
 from treeload._plans.check import EqualCheck, ZeroCheck
-from treeload._sources.source import fence
+from treeload._sources.source import as_source_error
 
 
 def verify(plan: Plan) -> Plan:
@@ -24,7 +24,7 @@ def verify(plan: Plan) -> Plan:
     return plan.with_findings(findings=(*plan.findings, *dict.fromkeys(passed)))
 
 
-# Value checks.
+# Checks of values.
 
 
 def _failures(plan: Plan) -> Iterator[tuple[int, Finding]]:
@@ -37,7 +37,7 @@ def _failures(plan: Plan) -> Iterator[tuple[int, Finding]]:
     jobs = [Job(leaves) for leaves in needed]
     for number, arrays in gather(plan.sources, jobs):
         check = plan.checks[number]
-        with fence(f"the values of {print_name(check.name)!r} could not be checked"):
+        with as_source_error(f"the values of {print_name(check.name)!r} could not be checked"):
             if isinstance(check, ZeroCheck):
                 count, largest = nonzero(evaluate(check.value, arrays))
                 if count:

@@ -10,14 +10,14 @@ import jax
 import numpy as np
 
 from treeload._leaves.placement import cast, on_device, sharding_of, to_default_device, to_device, to_host
-from treeload._leaves.spec import bare
+from treeload._leaves.spec import without_sharding
 from treeload._loading.gather import Job, gather, not_as_said
 from treeload._naming.name import Name, print_name
-from treeload._ops.expression import Derived, Leaf, Value, evaluate, fills_up
+from treeload._ops.expression import Derived, Expression, Leaf, evaluate, fills_from_destination
 from treeload._plan import Plan
-from treeload._plans.entry import PLAIN, Entry
+from treeload._plans.entry import SAME_NAME, Entry
 from treeload._sources.memory import MemorySource
-from treeload._sources.source import fence
+from treeload._sources.source import as_source_error
 from treeload._trees.tree import Tree
 
 
@@ -32,8 +32,8 @@ def load_leaves(plan: Plan, tree: Tree, values: list[Any], advance: Callable[[An
     shardings: dict[Leaf, jax.sharding.Sharding] = {}
     for index, row in enumerate(plan.rows):
         like = tree.values[index]
-        if row is PLAIN and memory is None:
-            value: Value = Leaf(0, Name(tree.names[index]), bare(like))
+        if row is SAME_NAME and memory is None:
+            value: Expression = Leaf(0, Name(tree.names[index]), without_sharding(like))
             placed = True
         elif isinstance(row, Entry) and row.value is not None:
             value = row.value
@@ -50,7 +50,7 @@ def load_leaves(plan: Plan, tree: Tree, values: list[Any], advance: Callable[[An
     for number, arrays in gather(plan.sources, jobs, shardings, advance):
         index = slots[number]
         row = plan.rows[index]
-        with fence(f"{print_name(tree.names[index])!r} could not be made"):
+        with as_source_error(f"{print_name(tree.names[index])!r} could not be made"):
             if isinstance(row, Entry) and row.value is not None and not isinstance(row.value, Leaf):
                 placer.put(index, _made_of(row.value, arrays, values[index]), own=False)
             else:
@@ -62,7 +62,7 @@ def load_leaves(plan: Plan, tree: Tree, values: list[Any], advance: Callable[[An
 
 def _made_of(value: Derived, arrays: dict[Leaf, Any], held: Any) -> Any:
     """The array of an expression; ``held`` is the destination's own, for ops that fill up with it."""
-    if not fills_up(value):
+    if not fills_from_destination(value):
         return evaluate(value, arrays)
     (part,) = value.inputs
     return value.op.apply_onto(cast(evaluate(part, arrays), held.dtype), held)
@@ -76,15 +76,17 @@ def _load_from_memory(
     There is nothing to ask for, to wait for and to let go, which otherwise takes most of the time.
     """
     for index, row in enumerate(plan.rows):
-        if row is PLAIN:
+        if row is SAME_NAME:
             like, name = tree.values[index], tree.names[index]
             try:
                 array = source.take(name)
                 if array.shape != like.shape or array.dtype != like.dtype:
                     raise not_as_said(source, name, like, array)
                 placer.put(index, array, own=True)
-            except Exception:  # raised again at once: a fence entered for each leaf costs more than the leaf
-                with fence(f"{print_name(name)!r} could not be made"):
+            except (
+                Exception
+            ):  # raised again at once: to enter a context for each leaf costs more than the leaf
+                with as_source_error(f"{print_name(name)!r} could not be made"):
                     raise
             advance(array)
 

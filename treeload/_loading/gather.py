@@ -17,7 +17,7 @@ from treeload._errors import SourceError
 from treeload._leaves.spec import print_spec
 from treeload._naming.name import Name, print_name
 from treeload._ops.expression import Leaf
-from treeload._sources.source import Source, fence
+from treeload._sources.source import Source, as_source_error
 
 # Reading.
 
@@ -75,7 +75,7 @@ def _read(
         for name, leaf in wanted.items()
     }
     outstanding = set(wanted)
-    with fence(f"{source.label} could not be read"):
+    with as_source_error(f"{source.label} could not be read"):
         for name, array in source.read(requests):
             if name not in outstanding:
                 raise SourceError(

@@ -22,7 +22,7 @@ from treeload._loading.deliver import load_leaves
 from treeload._loading.progress import Bar
 from treeload._naming.name import print_name
 from treeload._plan import Plan
-from treeload._plans.entry import PLAIN, Action, Entry
+from treeload._plans.entry import SAME_NAME, Action, Entry
 from treeload._trees.rebuild import assign, rebuild
 from treeload._trees.tree import PyTree, Tree
 from treeload._trees.walk import walk
@@ -69,7 +69,7 @@ def _values(plan: Plan, tree: Tree, init: Init, progress: bool | None, *, fresh:
     """
     _raise_for_errors(plan.verify(), init)  # checks of values too, so that all is said at once
     values = [
-        value.copy() if fresh and isinstance(value, np.ndarray) and row is not PLAIN else value
+        value.copy() if fresh and isinstance(value, np.ndarray) and row is not SAME_NAME else value
         for value, row in zip(tree.values, plan.rows, strict=True)
     ]
     made = _made_by(init, plan) if init is not None else {}

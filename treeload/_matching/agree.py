@@ -16,7 +16,7 @@ from treeload._leaves.number import Number
 from treeload._leaves.spec import Kind, is_abstract
 from treeload._matching.fit import wide_dtypes
 from treeload._matching.ledger import Draft
-from treeload._plans.entry import PLAIN
+from treeload._plans.entry import SAME_NAME
 
 
 class _Nothing:
@@ -33,7 +33,7 @@ _SHAPE, _DTYPE, _AVAL = map(operator.attrgetter, ("shape", "dtype", "aval"))
 
 
 def take_what_agrees(draft: Draft) -> list[int]:
-    """Marks the slots whose source leaf agrees in all; gives those to be settled one by one."""
+    """Marks the slots whose source leaf agrees in all; gives those to be decided one by one."""
     tree, rows, offers = draft.tree, draft.rows, draft.offers
     if offers.plain is None or draft.scope is not None:
         offers.columns = None
@@ -61,11 +61,11 @@ def take_what_agrees(draft: Draft) -> list[int]:
     if tree.aliases:
         agrees = [same and name not in tree.aliases for same, name in zip(agrees, names, strict=True)]
     if len(where) == len(rows) and all(agrees):
-        rows[:] = repeat(PLAIN, len(rows))
+        rows[:] = repeat(SAME_NAME, len(rows))
         return []
     for index in compress(where, agrees):
-        rows[index] = PLAIN
-    return [index for index, row in enumerate(rows) if row is not PLAIN]
+        rows[index] = SAME_NAME
+    return [index for index, row in enumerate(rows) if row is not SAME_NAME]
 
 
 def _same_specs(some: Sequence[Any], others: Sequence[Any]) -> list[bool]:

@@ -1,7 +1,7 @@
 """Destination leaves that a ``Tie`` feeds from what feeds another destination leaf.
 
 Owns how a tie is followed to its end, and what it means that the source holds the tied leaf too. The tied
-value is offered under the leaf's own name before the slots are settled, so shapes, dtypes and all else are
+value is offered under the leaf's own name before the slots are decided, so shapes, dtypes and all else are
 judged as for any other leaf.
 """
 
@@ -15,9 +15,9 @@ from treeload._findings import remedy
 from treeload._leaves.spec import Kind
 from treeload._matching.ledger import Draft
 from treeload._naming.name import Keys, print_name
-from treeload._ops.expression import Value, chain, derive
+from treeload._ops.expression import Expression, chain, derive
 from treeload._plans.check import EqualCheck
-from treeload._rules.apply import Fault, Fed
+from treeload._rules.apply import Arrival, Fault
 from treeload._rules.tie import Tie
 
 Tied: TypeAlias = dict[Keys, tuple[int, Tie, tuple[Keys, ...]]]
@@ -25,7 +25,7 @@ Tied: TypeAlias = dict[Keys, tuple[int, Tie, tuple[Keys, ...]]]
 
 
 def offer_ties(draft: Draft, ties: Sequence[Tie]) -> set[int]:
-    """Offers every tied leaf's value under its name; the slots concerned, to be settled one by one.
+    """Offers every tied leaf's value under its name; the slots concerned, to be decided one by one.
 
     Raises:
         RuleError: ties in a circle.
@@ -44,7 +44,7 @@ def offer_ties(draft: Draft, ties: Sequence[Tie]) -> set[int]:
                 break
     for tie in ties:
         if tie not in used:
-            said = f"{tie!r} matched nothing: no leaf of the destination is called '{tie.landing()}'"
+            said = f"{tie!r} matched nothing: no leaf of the destination is called '{tie.destination_text()}'"
             draft.offers.fail(Fault(tie, None, (), said), None)
     # Every value first: what a tie offers must not be what another one follows.
     offered = {name: _follow(draft, tied, name, ()) for name in tied}
@@ -53,11 +53,11 @@ def offer_ties(draft: Draft, ties: Sequence[Tie]) -> set[int]:
         if fed is not None:
             _offer(draft, name, fed, tied[name][2])
     # What is not in the destination itself, and feeds a leaf by a tie, is no leftover.
-    draft.met.update(target for _, _, targets in tied.values() for target in targets)
+    draft.accounted_for.update(target for _, _, targets in tied.values() for target in targets)
     return {index for index, _, _ in tied.values()}
 
 
-def _follow(draft: Draft, tied: Tied, name: Keys, trail: tuple[Keys, ...]) -> Fed | None:
+def _follow(draft: Draft, tied: Tied, name: Keys, trail: tuple[Keys, ...]) -> Arrival | None:
     """What feeds a leaf, by its tie if it has one; None where nothing does."""
     if name in trail:
         circle = " -> ".join(print_name(each) for each in (*trail[trail.index(name) :], name))
@@ -74,14 +74,14 @@ def _follow(draft: Draft, tied: Tied, name: Keys, trail: tuple[Keys, ...]) -> Fe
     taken = tuple(own for fed in several if fed is not None for own in fed.taken)
     try:
         value = values[0] if len(values) == 1 else derive(tie.ops[0], *values)
-        return Fed(chain(value, tie.ops[len(values) > 1 :]), tie, taken)
+        return Arrival(chain(value, tie.ops[len(values) > 1 :]), tie, taken)
     except RuleError as error:
         leaves = tuple(leaf for value in values for leaf in value.leaves())
         draft.offers.fail(Fault(tie, name, taken, str(error)), name, leaves)
-        return Fed(None, tie, taken)
+        return Arrival(None, tie, taken)
 
 
-def _offer(draft: Draft, name: Keys, fed: Fed, targets: Sequence[Keys]) -> None:
+def _offer(draft: Draft, name: Keys, fed: Arrival, targets: Sequence[Keys]) -> None:
     own = draft.fed(name)
     if own is not None and own.value is not None and fed.value is not None and own.value != fed.value:
         _must_agree(draft, name, own.value, fed.value, targets)
@@ -90,7 +90,9 @@ def _offer(draft: Draft, name: Keys, fed: Fed, targets: Sequence[Keys]) -> None:
         draft.offers.shaped[name] = fed.value.spec
 
 
-def _must_agree(draft: Draft, name: Keys, own: Value, other: Value, targets: Sequence[Keys]) -> None:
+def _must_agree(
+    draft: Draft, name: Keys, own: Expression, other: Expression, targets: Sequence[Keys]
+) -> None:
     of = " and ".join(map(print_name, targets))
     finding = draft.finding(
         "tie",

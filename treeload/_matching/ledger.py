@@ -15,13 +15,13 @@ from typing import Any
 from treeload._findings.finding import Finding
 from treeload._findings.policy import Policy
 from treeload._leaves.selection import Within
-from treeload._leaves.spec import Kind, Spec, bare, spec_of
-from treeload._matching.offers import Graft, Offers
+from treeload._leaves.spec import Kind, Spec, spec_of, without_sharding
+from treeload._matching.offers import Offers, OpenedPart
 from treeload._naming.name import Keys, Name, print_name
-from treeload._ops.expression import Leaf, Value, ops_of
+from treeload._ops.expression import Expression, Leaf, ops_of
 from treeload._plans.check import EqualCheck, ZeroCheck
-from treeload._plans.entry import PLAIN, Action, Entry, Row, Unused
-from treeload._rules.apply import Fed
+from treeload._plans.entry import SAME_NAME, Action, Entry, Row, Unused
+from treeload._rules.apply import Arrival
 from treeload._rules.rule import Rule
 from treeload._rules.tie import Tie
 from treeload._sources.source import SourceLeaf
@@ -34,28 +34,28 @@ class Draft:
     Attributes:
         tree: the walked destination.
         offers: what the sources give, under destination-side names.
-        grafts: the sources, and the part of each that is looked at.
+        parts: the sources, and the part of each that is looked at.
         policy: the verdicts.
         scope: the part of the destination that is loaded; None for all of it.
         rows: what is decided for each slot, so far.
         findings, checks, unused: as in the plan.
-        met: offered names that met something of the destination, so are no leftovers.
+        accounted_for: offered names that met something of the destination, so are no leftovers.
         opened: names of boxes → their leaves' names before the box's own ``value`` was left out.
     """
 
     def __init__(
-        self, tree: Tree, offers: Offers, grafts: Sequence[Graft], policy: Policy, scope: Within | None
+        self, tree: Tree, offers: Offers, parts: Sequence[OpenedPart], policy: Policy, scope: Within | None
     ) -> None:
         self.tree = tree
         self.offers = offers
-        self.grafts = grafts
+        self.parts = parts
         self.policy = policy
         self.scope = scope
         self.rows: list[Row] = [None] * len(tree.names)
         self.findings: list[Finding] = []
         self.checks: list[ZeroCheck | EqualCheck] = []
         self.unused: list[Unused] = []
-        self.met: set[Keys] = set()
+        self.accounted_for: set[Keys] = set()
         self.opened: dict[Keys, Keys] = {}
         self.structures: set[Keys] = set()  # where leaf against subtree was said: once is enough
 
@@ -64,7 +64,7 @@ class Draft:
     @cached_property
     def agreeing(self) -> set[Keys]:
         """Names whose source leaf agreed in the first pass; asked for once that is done."""
-        return {name for name, row in zip(self.tree.names, self.rows, strict=True) if row is PLAIN}
+        return {name for name, row in zip(self.tree.names, self.rows, strict=True) if row is SAME_NAME}
 
     @cached_property
     def slots(self) -> dict[Keys, int]:
@@ -96,7 +96,7 @@ class Draft:
         """Whether the leaf is among those that the load is restricted to."""
         return self.scope is None or self.scope.holds(name, spec)
 
-    def fed(self, name: Keys) -> Fed | None:
+    def fed(self, name: Keys) -> Arrival | None:
         """What feeds a destination-side name; its ``value`` is None where a rule for it failed."""
         fed = self.offers.fed.get(name)
         if fed is not None:
@@ -105,20 +105,20 @@ class Draft:
         if offered is None or self.offers.plain is None:
             return None
         own = self.opened.get(name, name)
-        return Fed(Leaf(0, Name(own), bare(offered)), None, (own,))
+        return Arrival(Leaf(0, Name(own), without_sharding(offered)), None, (own,))
 
-    def values_at(self, name: Keys) -> Iterator[tuple[Value, Rule | None]]:
+    def values_at(self, name: Keys) -> Iterator[tuple[Expression, Rule | None]]:
         """Every value under a destination-side name, the one that wins a collision first."""
-        for fed in (self.fed(name), *self.offers.extra.get(name, ())):
+        for fed in (self.fed(name), *self.offers.rivals.get(name, ())):
             if fed is not None and fed.value is not None:
                 yield fed.value, fed.rule
 
-    def source_leaf(self, value: Value) -> SourceLeaf:
+    def source_leaf(self, value: Expression) -> SourceLeaf:
         """The first source leaf of a value, under its own name."""
         leaf = next(value.leaves())
-        return SourceLeaf(self.grafts[leaf.index].source.label, leaf.name, leaf.spec)
+        return SourceLeaf(self.parts[leaf.index].source.label, leaf.name, leaf.spec)
 
-    def source_leaves(self, value: Value) -> tuple[SourceLeaf, ...]:
+    def source_leaves(self, value: Expression) -> tuple[SourceLeaf, ...]:
         """Every source leaf of a value."""
         return tuple(map(self.source_leaf, value.leaves()))
 
@@ -126,12 +126,19 @@ class Draft:
         """Whether this is the name or an alias of a destination leaf that loads."""
         index = self.slots.get(name)
         row = None if index is None else self.rows[index]
-        return row is PLAIN or (isinstance(row, Entry) and row.action in (Action.LOAD, Action.TIE))
+        return row is SAME_NAME or (isinstance(row, Entry) and row.action in (Action.LOAD, Action.TIE))
 
     # Lines.
 
     def load(
-        self, index: int, wanted: Spec, value: Value, rule: Rule | None, *, reason: str = "", pending: bool
+        self,
+        index: int,
+        wanted: Spec,
+        value: Expression,
+        rule: Rule | None,
+        *,
+        reason: str = "",
+        pending: bool,
     ) -> None:
         """The leaf takes ``value``."""
         self.rows[index] = self._entry(
@@ -153,7 +160,7 @@ class Draft:
 
     def keep(self, index: int, reason: str) -> None:
         """The leaf stays as it is."""
-        wanted = bare(spec_of(self.tree.values[index]))
+        wanted = without_sharding(spec_of(self.tree.values[index]))
         self.rows[index] = self._entry(index, Action.KEEP, wanted, reason=reason)
 
     def _entry(self, index: int, action: Action, wanted: Spec, **facts: Any) -> Entry:
@@ -161,7 +168,7 @@ class Draft:
         optional = name in self.tree.optional
         return Entry(name, action, wanted, aliases=tuple(aliases), optional=optional, **facts)
 
-    def leave(self, name: Keys, value: Value, why: str) -> None:
+    def leave(self, name: Keys, value: Expression, why: str) -> None:
         """What was offered at ``name`` feeds nothing."""
         for leaf in self.source_leaves(value):
             self.unused.append(Unused(leaf.source, leaf.name, leaf.spec, Name(name), why))
@@ -173,7 +180,7 @@ class Draft:
 
     def finding(
         self, kind: str, name: Keys, *, expected: Spec | str | None = None, found: Spec | str | None = None,
-        value: Value | None = None, rule: Rule | None = None, message: str = "", remedy: str = "",
+        value: Expression | None = None, rule: Rule | None = None, message: str = "", remedy: str = "",
     ) -> Finding:  # fmt: skip
         """A finding with the policy's verdict; it is not noted yet."""
         verdict = self.policy.verdict(kind, print_name(name))

@@ -1,7 +1,7 @@
 """What becomes of source leaves that no destination slot took.
 
 Owns the decisions of the source's side: a leaf that is unexpected, that must be zero, that meets a
-subtree, that is another name of something that loads. Comes after every slot is settled (``slots``).
+subtree, that is another name of something that loads. Comes after every slot is decided (``slots``).
 """
 
 from __future__ import annotations
@@ -9,18 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from treeload._findings import remedy
-from treeload._leaves.spec import Kind, bare, is_key, spec_of
+from treeload._leaves.spec import Kind, is_key, spec_of, without_sharding
 from treeload._matching.ledger import Draft, prefixes_of
 from treeload._matching.slots import leaf_against_subtree, subtree_against_leaf
 from treeload._naming.name import Keys, print_name
-from treeload._ops.expression import Leaf, Value
+from treeload._ops.expression import Expression, Leaf
 from treeload._plans.check import ZeroCheck
 from treeload._rules.rule import Rule
 
 
-def settle_leftovers(draft: Draft, names: Iterable[Keys]) -> None:
+def decide_leftovers(draft: Draft, names: Iterable[Keys]) -> None:
     """Decides what becomes of the source leaves under these names, which fed nothing so far."""
-    left = [name for name in names if name not in draft.met]
+    left = [name for name in names if name not in draft.accounted_for]
     if not left:
         return
     known = _loaded_by_another_name(draft)
@@ -32,7 +32,7 @@ def settle_leftovers(draft: Draft, names: Iterable[Keys]) -> None:
             index = draft.slots[below]
             static = draft.tree.kinds[index] == Kind.STATIC
             subtree_against_leaf(
-                draft, below, "a static" if static else bare(spec_of(draft.tree.values[index]))
+                draft, below, "a static" if static else without_sharding(spec_of(draft.tree.values[index]))
             )
             draft.leave_all(name, f"below {print_name(below)}, which is a leaf in the destination")
         elif name in draft.slot_prefixes:
@@ -58,13 +58,13 @@ def _loaded_by_another_name(draft: Draft) -> dict[tuple[int, Keys], Keys]:
         return {}
     return {
         draft.offers.stored_as(value): name
-        for name in (*draft.agreeing, *draft.met)
+        for name in (*draft.agreeing, *draft.accounted_for)
         for value, _ in draft.values_at(name)
         if isinstance(value, Leaf)
     }
 
 
-def _unexpected(draft: Draft, name: Keys, value: Value, rule: Rule | None) -> None:
+def _unexpected(draft: Draft, name: Keys, value: Expression, rule: Rule | None) -> None:
     """The destination has no place for the value: it is unexpected, or it has to be zero."""
     if draft.policy.zero_if_absent(print_name(name)) and not is_key(value.spec.dtype):
         finding = draft.finding(

@@ -16,17 +16,17 @@ from typing import Any
 import jax
 import numpy as np
 
-from treeload._leaves.spec import Spec, bare
+from treeload._leaves.spec import Spec, without_sharding
 from treeload._naming.name import Keys, Name, print_key, print_name
-from treeload._ops.expression import Leaf, Value
-from treeload._rules.apply import Fault, Fed, apply_rules, rename_empty
+from treeload._ops.expression import Expression, Leaf
+from treeload._rules.apply import Arrival, Fault, apply_rules, rename_empty
 from treeload._rules.rule import Rule
 from treeload._sources.memory import MemorySource
-from treeload._sources.source import Source, fence
+from treeload._sources.source import Source, as_source_error
 
 
 @dataclass(frozen=True)
-class Graft:
+class OpenedPart:
     """One source, the part of it that is looked at, and where that part goes.
 
     Attributes:
@@ -55,14 +55,14 @@ class Failure:
     Attributes:
         rule: the rule.
         name: the destination-side name it was to feed; None where it took nothing.
-        landing: that name, or the rule's destination side as it was written: what policies look at.
+        destination_text: that name, or the rule's destination side as it was written: what policies look at.
         leaves: the source leaves that it took.
         message: why.
     """
 
     rule: Rule
     name: Keys | None
-    landing: str
+    destination_text: str
     leaves: tuple[Leaf, ...]
     message: str
 
@@ -77,9 +77,9 @@ class Offers:
         columns: its names and arrays side by side, where it has them so; None once it is known that the
             destination's names are others.
         fed: otherwise, each name → what feeds it, and how it came there.
-        extra: further leaves for names that are taken (collisions), in the order in which they lose.
+        rivals: further leaves for names that are taken (collisions), in the order in which they lose.
         empty: names of slots that the sources know to be empty → None or False.
-        hollow: those names before the plan's rules.
+        empty_before_rules: those names before the plan's rules.
         statics: names of slots that hold what never loads.
         ties: of each source, alias → the leaf it shares its array with, under the source's own names.
         failures: rules that did not do their work.
@@ -88,43 +88,43 @@ class Offers:
     def __init__(self) -> None:
         self.plain: Source | None = None
         self.columns: tuple[list[Keys], list[Any]] | None = None
-        self.fed: dict[Keys, Fed] = {}
-        self.extra: dict[Keys, list[Fed]] = {}
+        self.fed: dict[Keys, Arrival] = {}
+        self.rivals: dict[Keys, list[Arrival]] = {}
         self.empty: dict[Keys, None | bool] = {}
-        self.hollow: list[Keys] = []
+        self.empty_before_rules: list[Keys] = []
         self.statics: set[Keys] = set()
         self.ties: list[Mapping[Name, Name]] = []
         self.failures: list[Failure] = []
-        self.grafts: Sequence[Graft] = ()
-        self.grafted: Sequence[tuple[Keys, Fed]] = ()
+        self.parts: Sequence[OpenedPart] = ()
+        self.arrivals: Sequence[tuple[Keys, Arrival]] = ()
 
     @classmethod
-    def of(cls, grafts: Sequence[Graft], rules: tuple[Rule, ...]) -> Offers:
-        """What ``grafts`` offer under the plan's ``rules``.
+    def of(cls, parts: Sequence[OpenedPart], rules: tuple[Rule, ...]) -> Offers:
+        """What ``parts`` offer under the plan's ``rules``.
 
         Raises:
             SourceError: a source does not say what it holds.
         """
         offers = cls()
-        offers.grafts = grafts
-        if len(grafts) == 1 and not rules and not _renames(grafts[0]):
-            source = grafts[0].source
-            with fence(f"{source.label} does not say what it holds"):
+        offers.parts = parts
+        if len(parts) == 1 and not rules and not _renames(parts[0]):
+            source = parts[0].source
+            with as_source_error(f"{source.label} does not say what it holds"):
                 offers.plain = source
                 offers.columns = source.columns() if isinstance(source, MemorySource) else None
                 offers.empty.update({tuple(name): value for name, value in source.absent().items()})
                 offers.statics = set(source.statics())
                 offers.ties = [source.ties()]
             return offers
-        offers.grafted = [fed for index in range(len(grafts)) for fed in offers.graft(index, rules)]
-        offers.apply(rules, offers.grafted)
+        offers.arrivals = [fed for index in range(len(parts)) for fed in offers.part(index, rules)]
+        offers.apply(rules, offers.arrivals)
         return offers
 
     def before_rules(self) -> dict[Keys, Spec]:
         """Every leaf under the name that the plan's rules see."""
         if self.plain is not None:
-            return {tuple(name): bare(spec) for name, spec in self.tables[0].items()}
-        return {name: one.value.spec for name, one in self.grafted if one.value is not None}
+            return {tuple(name): without_sharding(spec) for name, spec in self.tables[0].items()}
+        return {name: one.value.spec for name, one in self.arrivals if one.value is not None}
 
     @cached_property
     def shaped(self) -> dict[Keys, Any]:
@@ -138,88 +138,88 @@ class Offers:
     def tables(self) -> list[Mapping[Any, Any]]:
         """What each source holds, under its own names, as something with a shape and a dtype."""
         tables = []
-        for graft in self.grafts:
-            with fence(f"{graft.source.label} does not say what it holds"):
-                tables.append(graft.source.shaped())
+        for part in self.parts:
+            with as_source_error(f"{part.source.label} does not say what it holds"):
+                tables.append(part.source.shaped())
         return tables
 
     # From the sources' names to the destination's.
 
-    def graft(self, index: int, rules: tuple[Rule, ...]) -> list[tuple[Keys, Fed]]:
+    def part(self, index: int, rules: tuple[Rule, ...]) -> list[tuple[Keys, Arrival]]:
         """The leaves of one source under the names they have before the plan's ``rules``."""
-        graft = self.grafts[index]
-        depth = len(graft.subtree)
-        with fence(f"{graft.source.label} does not say what it holds"):
-            absent, statics = graft.source.absent(), graft.source.statics()
-            self.ties.append(graft.source.ties())
+        part = self.parts[index]
+        depth = len(part.subtree)
+        with as_source_error(f"{part.source.label} does not say what it holds"):
+            absent, statics = part.source.absent(), part.source.statics()
+            self.ties.append(part.source.ties())
         inside = {
-            _placed(graft, name): Leaf(index, Name(name), bare(spec))
+            _placed(part, name): Leaf(index, Name(name), without_sharding(spec))
             for name, spec in self.tables[index].items()
-            if tuple(name[:depth]) == graft.subtree and (graft.positions is None or name in graft.positions)
+            if tuple(name[:depth]) == part.subtree and (part.positions is None or name in part.positions)
         }
 
         def below_into(name: Keys) -> Keys:
-            return (*graft.into, *rename_empty(tuple(name[depth:]), graft.rules))
+            return (*part.into, *rename_empty(tuple(name[depth:]), part.rules))
 
-        hollow = [tuple(name[depth:]) for name in absent if name[:depth] == graft.subtree]
+        hollow = [tuple(name[depth:]) for name in absent if name[:depth] == part.subtree]
         for slot, nothing in absent.items():
-            if slot[:depth] == graft.subtree:
-                self.hollow.append(below_into(slot))
-                self.empty[rename_empty(self.hollow[-1], rules)] = nothing
+            if slot[:depth] == part.subtree:
+                self.empty_before_rules.append(below_into(slot))
+                self.empty[rename_empty(self.empty_before_rules[-1], rules)] = nothing
         self.statics.update(
-            rename_empty(below_into(name), rules) for name in statics if name[:depth] == graft.subtree
+            rename_empty(below_into(name), rules) for name in statics if name[:depth] == part.subtree
         )
-        fed, faults = apply_rules(list(inside.items()), graft.rules)
+        fed, faults = apply_rules(list(inside.items()), part.rules)
         for fault in faults:
             if fault.name is not None or not _renames_any(fault.rule, hollow):
-                name = None if fault.name is None else rename_empty((*graft.into, *fault.name), rules)
-                self.fail(fault, name, [inside[taken] for taken in fault.taken], into=graft.into)
+                name = None if fault.name is None else rename_empty((*part.into, *fault.name), rules)
+                self.fail(fault, name, [inside[taken] for taken in fault.taken], into=part.into)
         for name, one in fed:
             if one.value is None:  # its rule failed, which was said here or at another of its names
-                self.fed.setdefault(rename_empty((*graft.into, *name), rules), one)
-        return [((*graft.into, *name), one) for name, one in fed if one.value is not None]
+                self.fed.setdefault(rename_empty((*part.into, *name), rules), one)
+        return [((*part.into, *name), one) for name, one in fed if one.value is not None]
 
-    def apply(self, rules: tuple[Rule, ...], grafted: Sequence[tuple[Keys, Fed]]) -> None:
+    def apply(self, rules: tuple[Rule, ...], arrivals: Sequence[tuple[Keys, Arrival]]) -> None:
         """Takes what all sources give through the plan's rules, and finds who wins where names collide."""
-        values = [(name, one.value) for name, one in grafted if one.value is not None]
-        earlier = {id(one.value): one.rule for _, one in grafted}  # the rule of its own From
+        values = [(name, one.value) for name, one in arrivals if one.value is not None]
+        earlier = {id(one.value): one.rule for _, one in arrivals}  # the rule of its own From
         fed, faults = apply_rules(values, rules)
         for fault in faults:
-            if fault.name is not None or not _renames_any(fault.rule, self.hollow):
+            if fault.name is not None or not _renames_any(fault.rule, self.empty_before_rules):
                 taken = set(fault.taken)
                 self.fail(
                     fault,
                     fault.name,
                     [leaf for name, value in values if name in taken for leaf in value.leaves()],
                 )
-        order = [*rules, *(rule for graft in self.grafts for rule in graft.rules), None]
+        order = [*rules, *(rule for part in self.parts for rule in part.rules), None]
         rank = {id(rule): number for number, rule in reversed(list(enumerate(order)))}
-        groups: dict[Keys, list[Fed]] = {}
+        groups: dict[Keys, list[Arrival]] = {}
         for name, one in fed:
             if one.value is not None:
                 rule = one.rule or earlier[id(one.value)]
-                groups.setdefault(name, []).append(Fed(one.value, rule, one.taken))
+                groups.setdefault(name, []).append(Arrival(one.value, rule, one.taken))
             else:
-                self.fed.setdefault(name, one)  # as in ``graft``
+                self.fed.setdefault(name, one)  # as in ``part``
         for name, several in groups.items():
             if len(several) > 1:
                 several.sort(key=lambda one: _precedence(one, rank))
             self.fed[name] = several[0]
             self.shaped[name] = self.as_stored(several[0].value)
             if len(several) > 1:
-                self.extra[name] = several[1:]
+                self.rivals[name] = several[1:]
 
     def fail(self, fault: Fault, name: Keys | None, leaves: Sequence[Leaf] = (), *, into: Keys = ()) -> None:
         """Notes a rule's failure; what it was to feed is then known to be fed by nothing."""
         if name is not None:
-            landing = print_name(name)
+            destination_text = print_name(name)
         else:
-            landing = "/".join([*map(print_key, into), fault.rule.landing()])
-        self.failures.append(Failure(fault.rule, name, landing, tuple(leaves), fault.message))
+            destination_text = "/".join([*map(print_key, into), fault.rule.destination_text()])
+        self.failures.append(Failure(fault.rule, name, destination_text, tuple(leaves), fault.message))
         if name is not None:
-            self.fed.setdefault(name, Fed(None, fault.rule, fault.taken))
+            self.fed.setdefault(name, Arrival(None, fault.rule, fault.taken))
 
-    def as_stored(self, value: Value | None) -> Any:
+    def as_stored(self, value: Expression | None) -> Any:
         """What ``shaped`` holds for a value: a leaf as its source has it, where a number stays one."""
         assert value is not None
         return self.tables[value.index][value.name] if isinstance(value, Leaf) else value.spec
@@ -280,19 +280,19 @@ class Offers:
             self.shaped[box] = self.shaped.pop(name)
             if name in self.fed:
                 self.fed[box] = self.fed.pop(name)
-            if name in self.extra:
-                self.extra[box] = self.extra.pop(name)
+            if name in self.rivals:
+                self.rivals[box] = self.rivals.pop(name)
         return opened
 
 
-def _renames(graft: Graft) -> bool:
+def _renames(part: OpenedPart) -> bool:
     """Whether leaves of a source have other names in the destination, before the plan's rules."""
-    return bool(graft.rules or graft.subtree or graft.into or graft.by_position)
+    return bool(part.rules or part.subtree or part.into or part.by_position)
 
 
-def _placed(graft: Graft, name: Keys) -> Keys:
+def _placed(part: OpenedPart, name: Keys) -> Keys:
     """The name of a source leaf after ``subtree``, or after its position."""
-    return tuple(name[len(graft.subtree) :]) if graft.positions is None else graft.positions[name]
+    return tuple(name[len(part.subtree) :]) if part.positions is None else part.positions[name]
 
 
 def _renames_any(rule: Rule, names: Iterable[Keys]) -> bool:
@@ -300,7 +300,7 @@ def _renames_any(rule: Rule, names: Iterable[Keys]) -> bool:
     return any(rule.rename(name) is not None for name in names)
 
 
-def _precedence(one: Fed, rank: Mapping[int, int]) -> tuple[Any, ...]:
+def _precedence(one: Arrival, rank: Mapping[int, int]) -> tuple[Any, ...]:
     """Sources in order, then rules, then names: who wins a collision under ``"first"``."""
     assert one.value is not None
     leaf = next(one.value.leaves())

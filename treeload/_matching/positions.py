@@ -11,48 +11,48 @@ from dataclasses import replace
 from treeload._findings.finding import Finding
 from treeload._findings.policy import Policy
 from treeload._leaves.spec import Kind
-from treeload._matching.offers import Graft, Offers
+from treeload._matching.offers import Offers, OpenedPart
 from treeload._naming.name import Name, print_name
-from treeload._rules.apply import Fed
+from treeload._rules.apply import Arrival
 from treeload._trees.tree import Tree
 
 
-def by_position(tree: Tree, graft: Graft) -> Graft:
-    """The graft with each of its leaves named after the destination leaf at the same position.
+def by_position(tree: Tree, part: OpenedPart) -> OpenedPart:
+    """The part with each of its leaves named after the destination leaf at the same position.
 
     A number that is the destination's configuration has a position too, where the source counts such;
     it never loads. Where the counts differ no leaf has a place.
     """
-    slots, own = _counted(tree, graft), list(graft.source.specs())
+    slots, own = _counted(tree, part), list(part.source.specs())
     if len(own) != len(slots):
-        return replace(graft, positions={})
-    depth = len(graft.into)
+        return replace(part, positions={})
+    depth = len(part.into)
     positions = {
         tuple(name): tree.names[slot][depth:]
         for name, slot in zip(own, slots, strict=True)
         if tree.kinds[slot] <= Kind.SCALAR
     }
-    return replace(graft, positions=positions)
+    return replace(part, positions=positions)
 
 
 def refuse_miscounts(tree: Tree, offers: Offers, policy: Policy) -> list[Finding]:
     """A finding for each source whose count differs; no leaf that it was to feed is missing besides."""
     findings = []
-    for graft in offers.grafts:
-        if not graft.by_position or graft.positions:
+    for part in offers.parts:
+        if not part.by_position or part.positions:
             continue
-        slots, own = _counted(tree, graft), graft.source.specs()
+        slots, own = _counted(tree, part), part.source.specs()
         if len(own) == len(slots):
             continue
         for slot in slots:
-            offers.fed.setdefault(tree.names[slot], Fed(None, None, ()))
+            offers.fed.setdefault(tree.names[slot], Arrival(None, None, ()))
         arrays = f"{len(own):,} array{'' if len(own) == 1 else 's'}"
-        where = f" below {print_name(graft.into)}" if graft.into else ""
+        where = f" below {print_name(part.into)}" if part.into else ""
         findings.append(
             Finding(
                 "rule",
-                Name(graft.into),
-                policy.verdict("rule", print_name(graft.into)),
+                Name(part.into),
+                policy.verdict("rule", print_name(part.into)),
                 expected=f"{len(slots):,} arrays",
                 found=arrays,
                 message=f"by position the source has {arrays}, and the destination {len(slots):,} leaves"
@@ -63,12 +63,12 @@ def refuse_miscounts(tree: Tree, offers: Offers, policy: Policy) -> list[Finding
     return findings
 
 
-def _counted(tree: Tree, graft: Graft) -> list[int]:
+def _counted(tree: Tree, part: OpenedPart) -> list[int]:
     """The destination's slots that have a position, in order."""
-    depth, found = len(graft.into), []
+    depth, found = len(part.into), []
     for index, (name, value, kind) in enumerate(zip(tree.names, tree.values, tree.kinds, strict=True)):
         # A stream that was written leaf by leaf has a position for every number, configuration or not.
-        number = graft.source.counts_numbers and isinstance(value, (bool, int, float, complex))
-        if name[:depth] == graft.into and (kind <= Kind.SCALAR or number):
+        number = part.source.counts_numbers and isinstance(value, (bool, int, float, complex))
+        if name[:depth] == part.into and (kind <= Kind.SCALAR or number):
             found.append(index)
     return found

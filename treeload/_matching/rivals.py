@@ -14,11 +14,11 @@ from treeload._findings import remedy
 from treeload._leaves.spec import is_key
 from treeload._matching.ledger import Draft
 from treeload._naming.name import Keys, print_name
-from treeload._ops.expression import Value, ops_of
+from treeload._ops.expression import Expression, ops_of
 from treeload._plans.check import EqualCheck, ZeroCheck
 from treeload._rules.rule import Rule
 
-Feed: TypeAlias = tuple[Keys, Value, Rule | None]
+Feed: TypeAlias = tuple[Keys, Expression, Rule | None]
 """A name of a leaf, the value under it, and the rule that brought it there."""
 
 
@@ -30,7 +30,7 @@ def refuse_collisions(draft: Draft, names: Sequence[Keys]) -> bool:
         if len(values) < 2:
             continue
         leaves = [draft.source_leaf(value) for value, _ in values]
-        many = len(draft.grafts) > 1
+        many = len(draft.parts) > 1
         said = " and ".join(f"{leaf}" + (f" of {leaf.source}" if many else "") for leaf in leaves)
         verdict = draft.find(
             "collision",
@@ -94,7 +94,7 @@ def _check_absent_aliases(draft: Draft, names: Sequence[Keys], feeds: Sequence[F
         draft.checks.append(ZeroCheck(names[0], value, finding))
 
 
-def _same_array(draft: Draft, value: Value, other: Value) -> bool:
+def _same_array(draft: Draft, value: Expression, other: Expression) -> bool:
     """Whether two values are known to be one without looking at them."""
     same = draft.offers.same_leaf
     return ops_of(value) == ops_of(other) and all(map(same, value.leaves(), other.leaves()))

@@ -10,16 +10,16 @@ from typing import Any
 
 from treeload._findings import remedy
 from treeload._leaves.number import number_of
-from treeload._leaves.spec import Kind, Spec, bare, is_key, spec_of
+from treeload._leaves.spec import Kind, Spec, is_key, spec_of, without_sharding
 from treeload._matching.fit import is_python_number, misfit, narrows
 from treeload._matching.ledger import Draft, prefixes_of
 from treeload._matching.rivals import check_ties, refuse_collisions
 from treeload._naming.name import Keys, print_name
-from treeload._ops.expression import Leaf, Value
+from treeload._ops.expression import Expression, Leaf
 from treeload._rules.tie import Tie
 
 
-def settle(draft: Draft, index: int) -> None:
+def decide(draft: Draft, index: int) -> None:
     """Decides what happens to the slot at ``index``."""
     name, kind = draft.tree.names[index], draft.tree.kinds[index]
     if kind == Kind.STATIC:
@@ -35,7 +35,7 @@ def _static(draft: Draft, name: Keys) -> None:
     offered = draft.offers.shaped.get(name)
     if offered is None:
         return
-    draft.met.add(name)
+    draft.accounted_for.add(name)
     if not draft.in_scope(name, offered):
         draft.leave_all(name, "outside the scope")
         return
@@ -46,7 +46,7 @@ def _static(draft: Draft, name: Keys) -> None:
             "structure",
             name,
             expected="a static",
-            found=bare(offered),
+            found=without_sharding(offered),
             value=value,
             rule=rule,
             message="the destination has something here that is no array, the source an array",
@@ -65,15 +65,15 @@ def _absent(draft: Draft, index: int, name: Keys) -> None:
 
 def _leaf(draft: Draft, index: int) -> None:
     names, held = draft.names_of(index), draft.tree.values[index]
-    wanted = bare(spec_of(held))
+    wanted = without_sharding(spec_of(held))
     if not any(draft.in_scope(name, wanted) for name in names):
         draft.keep(index, "outside the scope")
-        draft.met.update(names)
+        draft.accounted_for.update(names)
         for name in names:
             draft.leave_all(name, "outside the scope")
         return
     fed = [(name, one) for name in names if (one := draft.fed(name)) is not None]
-    draft.met.update(name for name, _ in fed)
+    draft.accounted_for.update(name for name, _ in fed)
     broken = [name for name, one in fed if one.value is None]
     if any(draft.policy.verdict("rule", print_name(name)) == "error" for name in broken):
         draft.keep(index, "a rule for it could not be applied")
@@ -96,12 +96,12 @@ def _leaf(draft: Draft, index: int) -> None:
     if isinstance(rule, Tie):
         pending = pending or any(check.name == name for check in draft.checks)
     reason = "its box's own segment, 'value', left out" if name in draft.opened else ""
-    if any(draft.grafts[leaf.index].by_position for leaf in value.leaves()):
+    if any(draft.parts[leaf.index].by_position for leaf in value.leaves()):
         reason = "by position"
     draft.load(index, wanted, value, rule, reason=reason, pending=pending)
 
 
-def _disagreement(draft: Draft, name: Keys, value: Value, rule: Any, held: Any, wanted: Spec) -> str:
+def _disagreement(draft: Draft, name: Keys, value: Expression, rule: Any, held: Any, wanted: Spec) -> str:
     """Why this value cannot go into this leaf, said as a finding too; empty where it can."""
     number = number_of(draft.offers.shaped[name]) if isinstance(value, Leaf) else None
     casting = draft.policy.verdict("casting", print_name(name))
@@ -208,7 +208,7 @@ def _missing(draft: Draft, index: int, wanted: Spec) -> None:
 
 def leaf_against_subtree(draft: Draft, name: Keys) -> None:
     """The source has a leaf where the destination has a subtree."""
-    draft.met.add(name)
+    draft.accounted_for.add(name)
     if name in draft.structures:
         return
     draft.structures.add(name)
@@ -218,7 +218,7 @@ def leaf_against_subtree(draft: Draft, name: Keys) -> None:
         "structure",
         name,
         expected="a subtree",
-        found="a static" if offered is None else bare(offered),
+        found="a static" if offered is None else without_sharding(offered),
         value=value,
         rule=rule,
         message="the destination has a subtree here, the source one leaf",

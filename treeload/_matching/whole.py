@@ -1,4 +1,4 @@
-"""What can only be said once every leaf is settled: about rules, sources and the scope as a whole.
+"""What can only be said once every leaf is decided: about rules, sources and the scope as a whole.
 
 Owns the findings that belong to no single pair of leaves: a rule, a ``From`` or a scope that did
 nothing, a leaf that is kept and holds nothing; and the near names, for which both sides must be known.
@@ -17,7 +17,7 @@ from treeload._matching.ledger import Draft
 from treeload._matching.offers import Failure
 from treeload._naming.name import Name, print_name
 from treeload._naming.near import NearNames
-from treeload._plans.entry import PLAIN, Entry, Unused
+from treeload._plans.entry import SAME_NAME, Entry, Unused
 
 
 def audit(draft: Draft, slow: Iterable[int]) -> None:
@@ -25,7 +25,7 @@ def audit(draft: Draft, slow: Iterable[int]) -> None:
     for failure in draft.offers.failures:
         _failed_rule(draft, failure)
     _idle_scope(draft)
-    _idle_grafts(draft)
+    _idle_parts(draft)
     _kept_and_abstract(draft, slow)
     _add_near_names(draft)
 
@@ -39,13 +39,13 @@ def _failed_rule(draft: Draft, failure: Failure) -> None:
     draft.findings.append(
         Finding(
             "rule",
-            _loose_name(failure.landing) if failure.name is None else Name(failure.name),
-            draft.policy.verdict("rule", failure.landing),
+            _loose_name(failure.destination_text) if failure.name is None else Name(failure.name),
+            draft.policy.verdict("rule", failure.destination_text),
             found=leaves[0].spec if leaves else None,
             source=leaves[0] if leaves else None,
             rule=failure.rule,
             message=failure.message,
-            remedy=remedy.ignore_rule(how, failure.landing),
+            remedy=remedy.ignore_rule(how, failure.destination_text),
         )
     )
 
@@ -68,25 +68,25 @@ def _idle_scope(draft: Draft) -> None:
             )
 
 
-def _idle_grafts(draft: Draft) -> None:
+def _idle_parts(draft: Draft) -> None:
     """A finding for each ``From`` none of whose leaves came to a place in the destination."""
-    if not any(graft.explicit for graft in draft.grafts):
+    if not any(part.explicit for part in draft.parts):
         return
     # What has a finding of its own (a shape, a collision, a failed rule) did come to its place.
     busy = {leaf.index for failure in draft.offers.failures for leaf in failure.leaves}
-    busy |= {index for index, graft in enumerate(draft.grafts) if graft.by_position and not graft.positions}
-    if any(row is PLAIN for row in draft.rows):
+    busy |= {index for index, part in enumerate(draft.parts) if part.by_position and not part.positions}
+    if any(row is SAME_NAME for row in draft.rows):
         busy.add(0)
     checked = (check.name for check in draft.checks)
-    for name in (*draft.met, *checked):
+    for name in (*draft.accounted_for, *checked):
         busy.update(leaf.index for value, _ in draft.values_at(name) for leaf in value.leaves())
-    for index, graft in enumerate(draft.grafts):
-        if graft.explicit and index not in busy and not _all_outside(draft, index):
+    for index, part in enumerate(draft.parts):
+        if part.explicit and index not in busy and not _all_outside(draft, index):
             draft.findings.append(
                 Finding(
                     "rule",
-                    Name(graft.into),
-                    draft.policy.verdict("rule", print_name(graft.into)),
+                    Name(part.into),
+                    draft.policy.verdict("rule", print_name(part.into)),
                     message=_idle(draft, index),
                     remedy="correct subtree, into or rules, or leave the From out",
                 )
@@ -104,11 +104,11 @@ def _all_outside(draft: Draft, index: int) -> bool:
 
 
 def _idle(draft: Draft, index: int) -> str:
-    graft = draft.grafts[index]
-    what, has = graft.source.label, ""
-    if graft.subtree:
+    part = draft.parts[index]
+    what, has = part.source.label, ""
+    if part.subtree:
         top = sorted({name[0] for name in draft.offers.tables[index] if name})[:8]
-        what = f"subtree {print_name(graft.subtree)!r} of {what}"
+        what = f"subtree {print_name(part.subtree)!r} of {what}"
         has = f"; the source has {', '.join(top)}"
     return f"From({what}) feeds no leaf of the destination{has}"
 

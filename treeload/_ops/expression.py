@@ -46,7 +46,7 @@ class Derived:
     """
 
     op: Op
-    inputs: tuple[Value, ...]
+    inputs: tuple[Expression, ...]
     spec: Spec
 
     def leaves(self) -> Iterator[Leaf]:
@@ -55,10 +55,10 @@ class Derived:
             yield from value.leaves()
 
 
-Value: TypeAlias = Leaf | Derived
+Expression: TypeAlias = Leaf | Derived
 
 
-def derive(op: Op, *inputs: Value) -> Derived:
+def derive(op: Op, *inputs: Expression) -> Derived:
     """``op`` applied to ``inputs``, as an expression.
 
     Raises:
@@ -67,14 +67,14 @@ def derive(op: Op, *inputs: Value) -> Derived:
     return Derived(op, inputs, op.infer(*(value.spec for value in inputs)))
 
 
-def chain(value: Value, ops: tuple[Op, ...]) -> Value:
+def chain(value: Expression, ops: tuple[Op, ...]) -> Expression:
     """``ops`` applied to ``value`` one after the other."""
     for op in ops:
         value = derive(op, value)
     return value
 
 
-def evaluate(value: Value, arrays: Mapping[Leaf, Array]) -> Array:
+def evaluate(value: Expression, arrays: Mapping[Leaf, Array]) -> Array:
     """The array that an expression stands for, given those of its leaves.
 
     Raises:
@@ -91,7 +91,7 @@ def evaluate(value: Value, arrays: Mapping[Leaf, Array]) -> Array:
     return result
 
 
-def ops_of(value: Value) -> tuple[Op, ...]:
+def ops_of(value: Expression) -> tuple[Op, ...]:
     """The ops of an expression in the order they run, each step once."""
     if isinstance(value, Leaf):
         return ()
@@ -102,6 +102,6 @@ def ops_of(value: Value) -> tuple[Op, ...]:
     return (*(op for part in steps for op in part), value.op)
 
 
-def fills_up(value: Value) -> bool:
+def fills_from_destination(value: Expression) -> bool:
     """Whether the last op of an expression takes a part of its result from the destination."""
     return isinstance(value, Derived) and value.op.onto_destination

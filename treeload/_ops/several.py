@@ -1,8 +1,8 @@
 """Ops that join several arrays into one, and that take one piece out of an array.
 
-Owns ``Join`` (along a new axis), ``Chain`` (along an axis that is there), ``Piece`` (a range of an axis)
-and ``Index`` (one of an axis), the ops behind ``Stack``, ``Concat``, ``Split`` and ``Unstack``. Refuses to
-own which leaves belong together (``stack``, ``split``).
+Owns ``StackArrays`` (along a new axis), ``ConcatArrays`` (along an axis that is there), ``TakeRange`` (a
+range of an axis) and ``TakeIndex`` (one of an axis): what ``Stack``, ``Concat``, ``Split`` and ``Unstack`` do
+to arrays. Which leaves belong together is decided by those rules.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from treeload._ops.op import Array, Op
 
 
 @dataclass(frozen=True)
-class Join(Op):
+class StackArrays(Op):
     """Arrays of one shape along new axes, in C order of ``counts``; as ``numpy.stack``, over several indices.
 
     Attributes:
@@ -64,12 +64,12 @@ def place_of(axis: int, rank: int, count: int) -> int | None:
 
 
 @dataclass(frozen=True)
-class Index(Op):
-    """One of the arrays that were stacked: what ``Join`` put at ``indices``.
+class TakeIndex(Op):
+    """One of the arrays that were stacked: what ``StackArrays`` put at ``indices``.
 
     Attributes:
         indices: which, one number for each stacked axis.
-        axis: the first stacked axis, as in ``Join``.
+        axis: the first stacked axis, as in ``StackArrays``.
         counts: how many there are along each.
     """
 
@@ -99,7 +99,7 @@ class Index(Op):
 
 
 @dataclass(frozen=True)
-class Chain(Op):
+class ConcatArrays(Op):
     """Arrays one after the other along an axis they have, as ``numpy.concatenate``.
 
     Attributes:
@@ -134,7 +134,7 @@ class Chain(Op):
 
 
 @dataclass(frozen=True)
-class Piece(Op):
+class TakeRange(Op):
     """A range of one axis.
 
     Attributes:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from treeload._findings.finding import Finding
 from treeload._naming.name import Keys
-from treeload._ops.expression import Value
+from treeload._ops.expression import Expression
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,7 @@ class ZeroCheck:
     """
 
     name: Keys
-    value: Value
+    value: Expression
     finding: Finding
 
 
@@ -29,5 +29,5 @@ class EqualCheck:
     """
 
     name: Keys
-    values: tuple[tuple[Keys, Value], ...]
+    values: tuple[tuple[Keys, Expression], ...]
     finding: Finding

@@ -1,8 +1,8 @@
 """The plan's lines: what happens to each leaf of the destination, and what becomes of the source's.
 
 A plan of 100,000 leaves is made in a fraction of a second because most of its entries say the same thing:
-"this leaf, from the leaf of that name". Those are kept as a mark in a list (``PLAIN``) and become ``Entry``
-objects when somebody looks.
+"this leaf, from the leaf of that name". Those are kept as a mark in a list (``SAME_NAME``) and become
+``Entry`` objects when somebody looks.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final
 
 from treeload._leaves.spec import Spec
 from treeload._naming.name import Name
-from treeload._ops.expression import Value, fills_up
+from treeload._ops.expression import Expression, fills_from_destination
 from treeload._ops.op import Op
 from treeload._rules.rule import Rule
 from treeload._sources.source import SourceLeaf
@@ -70,16 +70,16 @@ class Entry:
     aliases: tuple[Name, ...] = ()
     optional: bool = False
     needs_values: bool = False
-    value: Value | None = field(default=None, repr=False, compare=False)
+    value: Expression | None = field(default=None, repr=False, compare=False)
 
     @property
     def keeps_something(self) -> bool:
         """Whether the destination's own value is needed: the leaf is kept, or an op fills up with it."""
-        return self.action == Action.KEEP or (self.value is not None and fills_up(self.value))
+        return self.action == Action.KEEP or (self.value is not None and fills_from_destination(self.value))
 
 
-PLAIN: Final = object()
+SAME_NAME: Final = object()
 """The row of a leaf that loads from the first source's leaf of the same name, shape and dtype."""
 
 
-Row = Entry | None | object  # None: a slot that is no leaf; PLAIN; or the entry itself
+Row = Entry | None | object  # None: a slot that is no leaf; SAME_NAME; or the entry itself

@@ -18,7 +18,7 @@ from treeload._naming.name import Name, NameLike, as_name
 from treeload._reports.groups import group, print_names
 from treeload._reports.html import html_code, table
 from treeload._reports.page import HEAD, MARGIN, QUIET, WIDTH, counted, line, printable, sentence
-from treeload._sources.source import Source, SourceLeaf, fence
+from treeload._sources.source import Source, SourceLeaf, as_source_error
 
 
 @dataclass(frozen=True, repr=False)
@@ -210,7 +210,7 @@ def _bytes(number: int) -> str:
 
 def inventory(source: Source) -> Inventory:
     """Everything a source says of itself."""
-    with fence(f"{source.label} does not say what it holds"):
+    with as_source_error(f"{source.label} does not say what it holds"):
         leaves = tuple(SourceLeaf(source.label, Name(name), spec) for name, spec in source.specs().items())
         metadata = dict(source.metadata)
         return Inventory(

@@ -10,12 +10,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from treeload._naming.name import Keys, print_name
-from treeload._ops.expression import Value
-from treeload._rules.rule import Rule, Taken
+from treeload._ops.expression import Expression
+from treeload._rules.rule import Matched, Rule
 
 
 @dataclass(frozen=True, slots=True)
-class Fed:
+class Arrival:
     """A value under a destination-side name, and how it came there.
 
     Attributes:
@@ -24,7 +24,7 @@ class Fed:
         taken: the names, one rule earlier, of the leaves it was made of.
     """
 
-    value: Value | None
+    value: Expression | None
     rule: Rule | None
     taken: tuple[Keys, ...]
 
@@ -40,8 +40,8 @@ class Fault:
 
 
 def apply_rules(
-    values: Sequence[tuple[Keys, Value]], rules: Sequence[Rule]
-) -> tuple[list[tuple[Keys, Fed]], list[Fault]]:
+    values: Sequence[tuple[Keys, Expression]], rules: Sequence[Rule]
+) -> tuple[list[tuple[Keys, Arrival]], list[Fault]]:
     """Every value under its new name, and every rule that failed.
 
     The result is ordered by rule, then by name as the source has it; leaves that no rule took keep
@@ -49,21 +49,21 @@ def apply_rules(
     matcher.
     """
     if not rules:
-        return [(name, Fed(value, None, (name,))) for name, value in values], []
+        return [(name, Arrival(value, None, (name,))) for name, value in values], []
     claims = [(number, which, pattern) for number, rule in enumerate(rules)
               for which, pattern in enumerate(rule.patterns)]  # fmt: skip
-    taken: list[list[Taken]] = [[] for _ in rules]
-    kept: list[tuple[Keys, Fed]] = []
+    taken: list[list[Matched]] = [[] for _ in rules]
+    kept: list[tuple[Keys, Arrival]] = []
     for name, value in values:
         printed = print_name(name)
         for number, which, pattern in claims:
             match = pattern.match(printed)
             if match is not None:
-                taken[number].append(Taken(which, match, name, value))
+                taken[number].append(Matched(which, match, name, value))
                 break
         else:
-            kept.append((name, Fed(value, None, (name,))))
-    fed: list[tuple[Keys, Fed]] = []
+            kept.append((name, Arrival(value, None, (name,))))
+    fed: list[tuple[Keys, Arrival]] = []
     faults: list[Fault] = []
     for rule, leaves in zip(rules, taken, strict=True):
         if not leaves and rule.patterns:
@@ -72,7 +72,7 @@ def apply_rules(
         for given in rule.give(leaves):
             if given.fault is not None:
                 faults.append(Fault(rule, given.name, given.taken, given.fault))
-            fed.append((given.name, Fed(given.value, rule, given.taken)))
+            fed.append((given.name, Arrival(given.value, rule, given.taken)))
     return fed + kept, faults
 
 

@@ -8,7 +8,7 @@ from treeload._errors import RuleError
 from treeload._naming.name import Keys, print_name
 from treeload._naming.pattern import Pattern, PatternLike
 from treeload._naming.template import Template
-from treeload._rules.rule import Taken, plain_pattern
+from treeload._rules.rule import Matched, plain_pattern
 
 # What the rules have in common.
 
@@ -32,10 +32,10 @@ def same_captures(patterns: Sequence[PatternLike], rule: str) -> tuple[Pattern, 
 
 
 def parts_by_name(
-    taken: Sequence[Taken], sources: Sequence[Pattern], destination: Template
-) -> Iterator[tuple[Keys, list[Taken], str]]:
+    taken: Sequence[Matched], sources: Sequence[Pattern], destination: Template
+) -> Iterator[tuple[Keys, list[Matched], str]]:
     """For each new name its parts, in the order of ``_formats``; or all that there are, and what is wrong."""
-    groups: dict[Keys, dict[int, list[Taken]]] = {}
+    groups: dict[Keys, dict[int, list[Matched]]] = {}
     for leaf in taken:
         groups.setdefault(destination.expand(leaf.match), {}).setdefault(leaf.pattern, []).append(leaf)
     for name, parts in groups.items():

@@ -13,7 +13,7 @@ from treeload._ops.convert import Apply
 from treeload._ops.expression import chain, derive
 from treeload._ops.op import Op, as_ops, inverse_ops
 from treeload._rules.combine import parts_by_name, same_captures
-from treeload._rules.rule import Given, Rule, Taken, set_fields, turns_round
+from treeload._rules.rule import Made, Matched, Rule, is_invertible, set_fields
 
 
 @dataclass(frozen=True, init=False)
@@ -59,30 +59,30 @@ class Rename(Rule):
     def patterns(self) -> tuple[Pattern, ...]:
         return self.sources
 
-    def give(self, taken: Sequence[Taken]) -> Iterator[Given]:
+    def give(self, taken: Sequence[Matched]) -> Iterator[Made]:
         if len(self.sources) > 1:
             yield from self._join(taken)
             return
         for leaf in taken:
             name = self.destination.expand(leaf.match)
             try:
-                yield Given(name, chain(leaf.value, self.ops), (leaf.name,))
+                yield Made(name, chain(leaf.value, self.ops), (leaf.name,))
             except RuleError as error:
-                yield Given(name, None, (leaf.name,), str(error))
+                yield Made(name, None, (leaf.name,), str(error))
 
-    def _join(self, taken: Sequence[Taken]) -> Iterator[Given]:
+    def _join(self, taken: Sequence[Matched]) -> Iterator[Made]:
         for name, parts, fault in parts_by_name(taken, self.sources, self.destination):
             names = tuple(leaf.name for leaf in parts)
             try:
                 value = None if fault else derive(self.ops[0], *(leaf.value for leaf in parts))
                 made = None if value is None else chain(value, self.ops[1:])
-                yield Given(name, made, names, fault or None)
+                yield Made(name, made, names, fault or None)
             except RuleError as error:
-                yield Given(name, None, names, str(error))
+                yield Made(name, None, names, str(error))
 
     def inverse(self) -> Rule | None:
         undone = inverse_ops(self.ops)
-        if undone is None or len(self.sources) > 1 or not turns_round(self.source, self.destination):
+        if undone is None or len(self.sources) > 1 or not is_invertible(self.source, self.destination):
             return None
         return Rename(self.destination.text, self.source.text, *undone)
 
@@ -90,7 +90,7 @@ class Rename(Rule):
         match = self.source.match(print_name(name)) if len(self.sources) == 1 else None
         return None if match is None else self.destination.expand(match)
 
-    def landing(self) -> str:
+    def destination_text(self) -> str:
         return str(self.destination)
 
     def __repr__(self) -> str:

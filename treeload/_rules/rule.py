@@ -18,11 +18,11 @@ from treeload._errors import RuleError
 from treeload._naming.name import Keys
 from treeload._naming.pattern import Pattern, PatternLike, compile_pattern
 from treeload._naming.template import Template
-from treeload._ops.expression import Value
+from treeload._ops.expression import Expression
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class Matched:
     """One source leaf that a rule took.
 
     Attributes:
@@ -35,18 +35,18 @@ class Taken:
     pattern: int
     match: re.Match[str]
     name: Keys
-    value: Value
+    value: Expression
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class Made:
     """What a rule makes of the leaves it took: one value under a new name.
 
     ``value`` is None where the rule could not be applied; ``fault`` then says why.
     """
 
     name: Keys
-    value: Value | None
+    value: Expression | None
     taken: tuple[Keys, ...]
     fault: str | None = None
 
@@ -60,7 +60,7 @@ class Rule(abc.ABC):
         """The patterns over source names by which this rule takes leaves."""
 
     @abc.abstractmethod
-    def give(self, taken: Sequence[Taken]) -> Iterator[Given]:
+    def give(self, taken: Sequence[Matched]) -> Iterator[Made]:
         """The values it makes of all the leaves it took, each under its new name."""
 
     @abc.abstractmethod
@@ -71,12 +71,12 @@ class Rule(abc.ABC):
         """Where a slot that holds nothing goes (an explicit None in the source), if this rule takes it."""
         return None
 
-    def landing(self) -> str:
+    def destination_text(self) -> str:
         """The destination side of the rule as it was written: where its findings belong."""
         return str(self.patterns[0])
 
 
-def turns_round(source: Pattern, destination: Template, *, but: Sequence[str] = ()) -> bool:
+def is_invertible(source: Pattern, destination: Template, *, but: Sequence[str] = ()) -> bool:
     """Whether the source's name can be told from the destination's: no wildcard, no capture lost.
 
     ``but``: captures that only one of the two has, since they are an index.

@@ -14,19 +14,19 @@ from treeload._leaves.spec import print_spec
 from treeload._naming.name import print_name
 from treeload._naming.pattern import Pattern, PatternLike
 from treeload._naming.template import Template, compile_template
-from treeload._ops.expression import Value, chain, derive
+from treeload._ops.expression import Expression, chain, derive
 from treeload._ops.op import Op, as_ops, inverse_ops
-from treeload._ops.several import Chain, Piece, axis_of
+from treeload._ops.several import ConcatArrays, TakeRange, axis_of
 from treeload._rules.combine import parts_by_name
 from treeload._rules.rule import (
-    Given,
+    Made,
+    Matched,
     Rule,
-    Taken,
     checked_axis,
+    is_invertible,
     plain_pattern,
     print_rule,
     set_fields,
-    turns_round,
 )
 
 
@@ -74,27 +74,27 @@ class Concat(Rule):
     def patterns(self) -> tuple[Pattern, ...]:
         return self.sources
 
-    def give(self, taken: Sequence[Taken]) -> Iterator[Given]:
+    def give(self, taken: Sequence[Matched]) -> Iterator[Made]:
         for name, parts, fault in parts_by_name(taken, self.sources, self.destination):
             names = tuple(leaf.name for leaf in parts)
             if fault:
-                yield Given(name, None, names, fault)
+                yield Made(name, None, names, fault)
                 continue
             try:
                 values = [chain(leaf.value, self.ops) for leaf in parts]
-                yield Given(name, derive(Chain(self.axis, self.sizes), *values), names)
+                yield Made(name, derive(ConcatArrays(self.axis, self.sizes), *values), names)
             except RuleError as error:
-                yield Given(name, None, names, f"{print_name(name)}: {error}")
+                yield Made(name, None, names, f"{print_name(name)}: {error}")
 
     def inverse(self) -> Rule | None:
         ops = inverse_ops(self.ops)
-        turns = all(turns_round(pattern, self.destination) for pattern in self.sources)
+        turns = all(is_invertible(pattern, self.destination) for pattern in self.sources)
         if ops is None or self.sizes is None or not turns:
             return None
         targets = [pattern.text for pattern in self.sources]
         return Split(self.destination.text, targets, *ops, axis=self.axis, sizes=self.sizes)
 
-    def landing(self) -> str:
+    def destination_text(self) -> str:
         return self.destination.text
 
     def __repr__(self) -> str:
@@ -142,26 +142,26 @@ class Split(Rule):
     def patterns(self) -> tuple[Pattern, ...]:
         return (self.source,)
 
-    def give(self, taken: Sequence[Taken]) -> Iterator[Given]:
+    def give(self, taken: Sequence[Matched]) -> Iterator[Made]:
         for leaf in taken:
             names = [template.expand(leaf.match) for template in self.destinations]
             try:
                 pieces = list(zip(names, self._pieces(leaf.value), strict=True))
             except RuleError as error:
                 # Said once, at the first piece; the others are not loaded for the same reason.
-                yield Given(names[0], None, (leaf.name,), str(error))
+                yield Made(names[0], None, (leaf.name,), str(error))
                 for name in names[1:]:
-                    yield Given(name, None, (leaf.name,))
+                    yield Made(name, None, (leaf.name,))
                 continue
             said: set[str] = set()
             for name, piece in pieces:
                 try:
-                    yield Given(name, chain(piece, self.ops), (leaf.name,))
+                    yield Made(name, chain(piece, self.ops), (leaf.name,))
                 except RuleError as error:
-                    yield Given(name, None, (leaf.name,), None if str(error) in said else str(error))
+                    yield Made(name, None, (leaf.name,), None if str(error) in said else str(error))
                     said.add(str(error))
 
-    def _pieces(self, value: Value) -> Iterator[Value]:
+    def _pieces(self, value: Expression) -> Iterator[Expression]:
         total = value.spec.shape[axis_of(self.axis, value.spec)]
         count = len(self.destinations)
         if self.sizes is None:
@@ -180,17 +180,17 @@ class Split(Rule):
                 )
         start = 0
         for size in sizes:
-            yield derive(Piece(self.axis, start, start + size, total), value)
+            yield derive(TakeRange(self.axis, start, start + size, total), value)
             start += size
 
     def inverse(self) -> Rule | None:
         ops = inverse_ops(self.ops)
-        if ops is None or not all(turns_round(self.source, template) for template in self.destinations):
+        if ops is None or not all(is_invertible(self.source, template) for template in self.destinations):
             return None
         parts = [template.text for template in self.destinations]
         return Concat(parts, self.source.text, *ops, axis=self.axis, sizes=self.sizes)
 
-    def landing(self) -> str:
+    def destination_text(self) -> str:
         return self.destinations[0].text
 
     def __repr__(self) -> str:

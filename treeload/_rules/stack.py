@@ -16,18 +16,18 @@ from treeload._leaves.spec import print_spec
 from treeload._naming.name import Keys, print_name
 from treeload._naming.pattern import Pattern, PatternLike
 from treeload._naming.template import Template, compile_template
-from treeload._ops.expression import Value, chain, derive
+from treeload._ops.expression import Expression, chain, derive
 from treeload._ops.op import Op, as_ops, inverse_ops
-from treeload._ops.several import Index, Join, place_of
+from treeload._ops.several import StackArrays, TakeIndex, place_of
 from treeload._rules.rule import (
-    Given,
+    Made,
+    Matched,
     Rule,
-    Taken,
     checked_axis,
+    is_invertible,
     plain_pattern,
     print_rule,
     set_fields,
-    turns_round,
 )
 
 
@@ -86,17 +86,17 @@ class Stack(Rule):
     def patterns(self) -> tuple[Pattern, ...]:
         return (self.source,)
 
-    def give(self, taken: Sequence[Taken]) -> Iterator[Given]:
+    def give(self, taken: Sequence[Matched]) -> Iterator[Made]:
         over = _lacking(self.source, self.destination)
         for name, members in _by_name(taken, self.destination).items():
             names = tuple(leaf.name for leaf in members)
             try:
-                yield Given(name, self._stack(name, members, over), names)
+                yield Made(name, self._stack(name, members, over), names)
             except RuleError as error:
-                yield Given(name, None, names, str(error))
+                yield Made(name, None, names, str(error))
 
-    def _stack(self, name: Keys, members: Sequence[Taken], over: Sequence[str]) -> Value:
-        found: dict[tuple[int, ...], Taken] = {}
+    def _stack(self, name: Keys, members: Sequence[Matched], over: Sequence[str]) -> Expression:
+        found: dict[tuple[int, ...], Matched] = {}
         for leaf in members:
             at = tuple([_number(leaf.match[capture], leaf.name) for capture in over])
             if at in found:
@@ -116,9 +116,9 @@ class Stack(Rule):
                     f"{print_name(ordered[0].name)} is {print_spec(first)} and {print_name(leaf.name)} is "
                     f"{print_spec(value.spec)}: only equal shapes and dtypes can be stacked"
                 )
-        return derive(Join(tuple(map(len, runs)), self.axis), *values)
+        return derive(StackArrays(tuple(map(len, runs)), self.axis), *values)
 
-    def _prepared(self, leaf: Taken) -> Value:
+    def _prepared(self, leaf: Matched) -> Expression:
         try:
             return chain(leaf.value, self.ops)
         except RuleError as error:
@@ -126,11 +126,11 @@ class Stack(Rule):
 
     def inverse(self) -> Rule | None:
         ops = inverse_ops(self.ops)
-        if ops is None or not turns_round(self.source, self.destination, but=self.source.captures):
+        if ops is None or not is_invertible(self.source, self.destination, but=self.source.captures):
             return None
         return Unstack(self.destination.text, self.source.text, *ops, axis=self.axis, first=self.first)
 
-    def landing(self) -> str:
+    def destination_text(self) -> str:
         return self.destination.text
 
     def __repr__(self) -> str:
@@ -184,7 +184,7 @@ class Unstack(Rule):
     def patterns(self) -> tuple[Pattern, ...]:
         return (self.source,)
 
-    def give(self, taken: Sequence[Taken]) -> Iterator[Given]:
+    def give(self, taken: Sequence[Matched]) -> Iterator[Made]:
         for leaf in taken:
             spec = leaf.value.spec
             at = place_of(self.axis, len(spec.shape), len(self.over))
@@ -194,30 +194,30 @@ class Unstack(Rule):
                 fault = (
                     f"{print_name(leaf.name)} is {print_spec(spec)}: nothing to unstack on axis {self.axis}"
                 )
-                yield Given(name, None, (leaf.name,), fault)
+                yield Made(name, None, (leaf.name,), fault)
                 continue
             said = False
             for indices in product(*map(range, counts)):
                 name = self._name(leaf, indices)
                 try:
-                    value = derive(Index(indices, self.axis, counts), leaf.value)
-                    yield Given(name, chain(value, self.ops), (leaf.name,))
+                    value = derive(TakeIndex(indices, self.axis, counts), leaf.value)
+                    yield Made(name, chain(value, self.ops), (leaf.name,))
                 except RuleError as error:
                     # All have one shape, so what is wrong with one is wrong with all: said once.
-                    yield Given(name, None, (leaf.name,), None if said else str(error))
+                    yield Made(name, None, (leaf.name,), None if said else str(error))
                     said = True
 
-    def _name(self, leaf: Taken, indices: tuple[int, ...]) -> Keys:
+    def _name(self, leaf: Matched, indices: tuple[int, ...]) -> Keys:
         numbers = {name: str(index + self.first) for name, index in zip(self.over, indices, strict=True)}
         return self.destination.expand({**leaf.match.groupdict(), **numbers})
 
     def inverse(self) -> Rule | None:
         ops = inverse_ops(self.ops)
-        if ops is None or not turns_round(self.source, self.destination, but=self.over):
+        if ops is None or not is_invertible(self.source, self.destination, but=self.over):
             return None
         return Stack(self.destination.text, self.source.text, *ops, axis=self.axis, first=self.first)
 
-    def landing(self) -> str:
+    def destination_text(self) -> str:
         return self.destination.text
 
     def __repr__(self) -> str:
@@ -235,8 +235,8 @@ def _with_captures(pattern: Pattern, more: Sequence[str]) -> Pattern:
     return Pattern(pattern.text, (*pattern.captures, *more), pattern.many, pattern.regex)
 
 
-def _by_name(taken: Sequence[Taken], template: Template) -> dict[Keys, list[Taken]]:
-    groups: dict[Keys, list[Taken]] = {}
+def _by_name(taken: Sequence[Matched], template: Template) -> dict[Keys, list[Matched]]:
+    groups: dict[Keys, list[Matched]] = {}
     for leaf in taken:
         groups.setdefault(template.expand(leaf.match), []).append(leaf)
     return groups

@@ -14,7 +14,7 @@ from treeload._naming.pattern import Pattern, PatternLike, compile_pattern
 from treeload._naming.template import Template, compile_template
 from treeload._ops.convert import Apply
 from treeload._ops.op import Op, as_ops
-from treeload._rules.rule import Given, Rule, Taken, print_rule, set_fields
+from treeload._rules.rule import Made, Matched, Rule, print_rule, set_fields
 
 
 @dataclass(frozen=True, init=False)
@@ -55,7 +55,7 @@ class Tie(Rule):
     def patterns(self) -> tuple[Pattern, ...]:
         return ()  # it takes no leaf of the source
 
-    def give(self, taken: Sequence[Taken]) -> Iterator[Given]:
+    def give(self, taken: Sequence[Matched]) -> Iterator[Made]:
         yield from ()
 
     def targets(self, name: Keys) -> tuple[Keys, ...]:
@@ -66,7 +66,7 @@ class Tie(Rule):
     def inverse(self) -> Rule | None:
         return None  # a tied leaf is left out of an export, after a check that it is still tied
 
-    def landing(self) -> str:
+    def destination_text(self) -> str:
         return self.destination.text
 
     def __repr__(self) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 
 from treeload._errors import SourceError
 from treeload._leaves.number import Number
-from treeload._leaves.spec import Kind, Spec, bare, is_abstract
+from treeload._leaves.spec import Kind, Spec, is_abstract, without_sharding
 from treeload._naming.name import Keys, Name, print_name
 from treeload._sources.source import Absent, Source
 from treeload._trees.walk import walk
@@ -64,7 +64,7 @@ class MemorySource(Source):
         return values
 
     def specs(self) -> Mapping[Name, Spec]:
-        return {Name(name): bare(value) for name, value in self._values.items()}
+        return {Name(name): without_sharding(value) for name, value in self._values.items()}
 
     def read(self, requests: Mapping[Name, Spec]) -> Iterator[tuple[Name, Any]]:
         for name, request in requests.items():

@@ -1,6 +1,6 @@
 """What a source of arrays is: the seam between treeload and every format.
 
-Owns the ``Source`` class that formats (and users) subclass, and the fence that turns whatever they
+Owns the ``Source`` class that formats (and users) subclass, and the as_source_error that turns whatever they
 raise into a ``SourceError``. Knows no format, opens no file, and decides nothing about matching.
 """
 
@@ -81,7 +81,7 @@ class Source(abc.ABC):
 
 
 @contextmanager
-def fence(what: str) -> Iterator[None]:
+def as_source_error(what: str) -> Iterator[None]:
     """Whatever goes wrong inside leaves as a ``SourceError`` that says ``what``, its cause chained.
 
     treeload's own errors pass as they are, and so do interrupts.

@@ -16,15 +16,15 @@ import jax.numpy as jnp
 
 from treeload._naming.name import Keys, print_name
 from treeload._ops.convert import Apply, Cast
-from treeload._ops.expression import Leaf, Value, derive, ops_of
+from treeload._ops.expression import Expression, Leaf, derive, ops_of
 from treeload._ops.layout import Reshape, Transpose
 from treeload._ops.resize import Slice
-from treeload._ops.several import Chain, Index, Join, Piece
+from treeload._ops.several import ConcatArrays, StackArrays, TakeIndex, TakeRange
 from treeload._rules.apply import apply_rules
-from treeload._rules.rule import Given, Rule
+from treeload._rules.rule import Made, Rule
 from treeload.finetune._anatomy import Anatomy, Moment, of_destination, of_source
 
-_MOVES = (Transpose, Reshape, Cast, Slice, Join, Chain, Piece, Index)
+_MOVES = (Transpose, Reshape, Cast, Slice, StackArrays, ConcatArrays, TakeRange, TakeIndex)
 """Ops that move elements and do not change their values, so that what they do to a parameter they may do to
 its moments. What an ``Apply`` would have to do to a second moment nobody knows."""
 
@@ -42,7 +42,7 @@ class Correspondence:
         numbers: names of the new state's leaves that belong to no parameter.
     """
 
-    given: list[Given] = field(default_factory=list)
+    given: list[Made] = field(default_factory=list)
     fresh: set[Keys] = field(default_factory=set)
     dropped: set[Keys] = field(default_factory=set)
     parameter: dict[Keys, Keys] = field(default_factory=dict)
@@ -55,7 +55,7 @@ class _Stored:
 
     node: Keys
     taken: tuple[Keys, ...]
-    value: Value | None
+    value: Expression | None
     fault: str | None
 
 
@@ -130,17 +130,17 @@ def _pair_moments(
                 ]
             else:
                 taken = tuple(each for one in candidates for each in one.taken)
-                made.given.append(Given(name, None, taken, _ambiguous(kind, parameter, names, by_name)))
+                made.given.append(Made(name, None, taken, _ambiguous(kind, parameter, names, by_name)))
                 made.fresh.add(name)  # where the policy ignores the failed rule
                 continue
             for one in pairs:
                 fault = one.fault or _unfit(one.value, kind, destination[name], parameters[parameter])
-                made.given.append(Given(name, None if fault else one.value, one.taken, fault))
+                made.given.append(Made(name, None if fault else one.value, one.taken, fault))
                 if fault:
                     made.fresh.add(name)
 
 
-def _unfit(value: Value | None, kind: str, wanted: Any, parameter: Any) -> str | None:
+def _unfit(value: Expression | None, kind: str, wanted: Any, parameter: Any) -> str | None:
     """Why what the rules do to the parameter must not be done to its moment."""
     ops = () if value is None else ops_of(value)
     for op in ops:
@@ -205,7 +205,7 @@ def _pair_numbers(made: Correspondence, new: _Company, old: _Company, source: Ma
             # What two groups now count apart must not be one array: a jitted step may be given it to free.
             twice = any(given.taken == (one,) for given in made.given)
             value = derive(Apply(jnp.copy), source[one]) if twice else source[one]
-            made.given.append(Given(name, value, (one,)))
+            made.given.append(Made(name, value, (one,)))
 
 
 def _alike(name: Keys, stored: Keys, new: _Company, old: _Company) -> bool:
@@ -247,10 +247,10 @@ def _leave_the_rest(
     taken = {prefix for name in destination for prefix in _prefixes(name)}
     kinds = {kind for kind, _ in places}
 
-    def leave(name: Keys, value: Value, names: tuple[Keys, ...]) -> Keys:
+    def leave(name: Keys, value: Expression, names: tuple[Keys, ...]) -> Keys:
         if name in taken or any(prefix in destination for prefix in _prefixes(name)):
             name = ("stored", *name)
-        made.given.append(Given(name, value, names))
+        made.given.append(Made(name, value, names))
         return name
 
     for (kind, parameter), several in stored.items():

@@ -17,7 +17,7 @@ from treeload._naming.pattern import Pattern
 from treeload._naming.template import Template, compile_template
 from treeload._ops.convert import Apply
 from treeload._ops.expression import derive
-from treeload._rules.rule import Given, Rule, Taken, plain_pattern
+from treeload._rules.rule import Made, Matched, Rule, plain_pattern
 
 
 def merge_lora(
@@ -69,26 +69,26 @@ class _MergeLora(Rule):
     def patterns(self) -> tuple[Pattern, ...]:
         return self.parts
 
-    def give(self, taken: Sequence[Taken]) -> Iterator[Given]:
-        groups: dict[Keys, dict[int, Taken]] = {}
+    def give(self, taken: Sequence[Matched]) -> Iterator[Made]:
+        groups: dict[Keys, dict[int, Matched]] = {}
         for leaf in taken:
             groups.setdefault(self.destination.expand(leaf.match), {})[leaf.pattern] = leaf
         for name, found in groups.items():
             names = tuple(leaf.name for leaf in found.values())
             match [found.get(which) for which in range(len(self.parts))]:
-                case [Taken() as a, Taken() as b, Taken() as kernel]:
+                case [Matched() as a, Matched() as b, Matched() as kernel]:
                     try:
-                        yield Given(name, derive(Apply(self._merge), kernel.value, a.value, b.value), names)
+                        yield Made(name, derive(Apply(self._merge), kernel.value, a.value, b.value), names)
                     except RuleError as error:
-                        yield Given(name, None, names, str(error))
-                case [None, None, Taken() as kernel]:
-                    yield Given(name, kernel.value, names)
+                        yield Made(name, None, names, str(error))
+                case [None, None, Matched() as kernel]:
+                    yield Made(name, kernel.value, names)
                 case _:
                     lacking = [repr(part.text) for which, part in enumerate(self.parts) if which not in found]
                     fault = (
                         f"{print_name(names[0])} cannot be merged: nothing is called {' or '.join(lacking)}"
                     )
-                    yield Given(name, None, names, fault)
+                    yield Made(name, None, names, fault)
 
     def _merge(self, kernel: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
         return (kernel + self.scale * (a @ b)).astype(kernel.dtype)
@@ -96,7 +96,7 @@ class _MergeLora(Rule):
     def inverse(self) -> Rule | None:
         return None
 
-    def landing(self) -> str:
+    def destination_text(self) -> str:
         return self.destination.text
 
     def __repr__(self) -> str:

@@ -22,12 +22,12 @@ from treeload._errors import RuleError
 from treeload._findings.policy import Policy
 from treeload._formats import open_source
 from treeload._leaves.placement import sharding_of
-from treeload._leaves.spec import bare
+from treeload._leaves.spec import without_sharding
 from treeload._naming.name import Keys, Name, NameLike, as_name, print_name
 from treeload._naming.pattern import Pattern, compile_pattern
 from treeload._ops.expression import Leaf
 from treeload._plan import Plan
-from treeload._rules.rule import Given, Rule, Taken
+from treeload._rules.rule import Made, Matched, Rule
 from treeload._rules.tie import Tie
 from treeload._sources.memory import MemorySource
 from treeload._sources.part import From
@@ -221,7 +221,7 @@ def _stored(source: Source, where: Name) -> dict[Keys, Leaf]:
     """The leaves of the stored state, under the names they have in it."""
     depth = len(where)
     leaves = {
-        tuple(name[depth:]): Leaf(0, Name(name), bare(spec))
+        tuple(name[depth:]): Leaf(0, Name(name), without_sharding(spec))
         for name, spec in source.shaped().items()
         if name[:depth] == where
     }
@@ -254,7 +254,7 @@ class _ByParameter(Rule):
     def patterns(self) -> tuple[Pattern, ...]:
         return (compile_pattern("**"),)
 
-    def give(self, taken: Sequence[Taken]) -> Iterator[Given]:
+    def give(self, taken: Sequence[Matched]) -> Iterator[Made]:
         for given in self.found.given:
             yield replace(given, taken=tuple(self.own[name] for name in given.taken))
 

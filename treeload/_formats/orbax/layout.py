@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from treeload._errors import SourceError
-from treeload._files.replace import settle
+from treeload._files.replace import finish_dead_save
 from treeload._naming.name import Name, print_name
 
 TREE_FILE = "_METADATA"
@@ -51,7 +51,7 @@ def recognises(path: Path) -> bool:
     path = Path(path)
     if is_incomplete(path.name) or _incomplete_beside(path):
         return True
-    directory = settle(path)
+    directory = finish_dead_save(path)
     if not directory.is_dir():
         return False
     return is_checkpoint(directory) or bool(_steps(directory)) or bool(_incomplete_in(directory))
@@ -75,7 +75,7 @@ def locate(path: Path, item: str | None) -> Layout:
     shown = repr(str(path))
     if is_incomplete(path.name):
         raise SourceError(f"{shown} is an incomplete Orbax checkpoint: its writer died before it was done")
-    root = settle(path)
+    root = finish_dead_save(path)
     if not root.exists():
         if beside := _incomplete_beside(path):
             raise SourceError(f"{shown} does not exist; {str(beside)!r} beside it was never completed")

@@ -18,7 +18,7 @@ import xxhash
 from treeload._errors import SourceError
 from treeload._leaves.spec import Spec, is_numeric
 from treeload._naming.name import Name
-from treeload._sources.source import Absent, fence
+from treeload._sources.source import Absent, as_source_error
 
 RECORD = "treeload"
 """The key in a checkpoint's custom metadata under which ``treeload.save`` keeps its record."""
@@ -59,7 +59,7 @@ class Record:
             raise SourceError(
                 f"{label} was saved by a newer treeload (format {version}, this one reads {FORMAT})"
             )
-        with fence(f"{label}: its record of treeload is malformed"):
+        with as_source_error(f"{label}: its record of treeload is malformed"):
             return cls(
                 is_present=True,
                 aliases={Name.parse(a): Name.parse(c) for a, c in record.get("aliases", {}).items()},

@@ -33,7 +33,7 @@ from treeload._formats.orbax import layout as _orbax_layout
 from treeload._formats.orbax.record import RECORD, Record, digest, read_dtype
 from treeload._leaves.spec import Spec, is_key, nbytes, print_spec
 from treeload._naming.name import Name, print_name
-from treeload._sources.source import Absent, Source, fence
+from treeload._sources.source import Absent, Source, as_source_error
 
 recognises = _orbax_layout.recognises
 
@@ -64,7 +64,7 @@ class OrbaxSource(Source):
 
     def __init__(self, path: str | Path, *, item: str | None = None) -> None:
         self.label = f"{str(path)!r} (Orbax)"
-        with fence(f"cannot open {self.label}"):
+        with as_source_error(f"cannot open {self.label}"):
             self._layout = _orbax_layout.locate(Path(path), item)
             self._tree = _orbax_layout.read_tree_metadata(self._layout)
             custom = _orbax_layout.read_custom_metadata(self._layout)
@@ -126,7 +126,7 @@ class OrbaxSource(Source):
 
     def _open_headers(self) -> dict[Name, _Stored]:
         if self._stored is None:
-            with fence(f"cannot read the array headers of {self.label}"):
+            with as_source_error(f"cannot read the array headers of {self.label}"):
                 bytes_there = _orbax_layout.check_files(self._layout)
                 self._stored = self._read_headers(bytes_there)
         return self._stored
@@ -140,7 +140,7 @@ class OrbaxSource(Source):
         while batch := list(islice(todo, _LEAVES_AT_ONCE)):
             futures = [store.read(_prefix(leaf.stored) + header) for leaf in batch]
             for leaf, future in zip(batch, futures, strict=True):
-                with fence(f"{self.label}: cannot read the header of {print_name(leaf.name)!r}"):
+                with as_source_error(f"{self.label}: cannot read the header of {print_name(leaf.name)!r}"):
                     found = future.result()
                     if found.state != "value":
                         raise SourceError(
@@ -231,7 +231,9 @@ class OrbaxSource(Source):
             )
 
     def _fence(self, name: Name) -> Any:
-        return fence(f"{self.label}: cannot read {print_name(name)!r} from {str(self._layout.tree)!r}")
+        return as_source_error(
+            f"{self.label}: cannot read {print_name(name)!r} from {str(self._layout.tree)!r}"
+        )
 
 
 def _label(path: str | Path, layout: _orbax_layout.Layout) -> str:

@@ -23,7 +23,7 @@ from treeload._files import replace as _exchange
 from treeload._formats.orbax.record import FORMAT, RECORD, digest
 from treeload._leaves.spec import elements, is_key, is_numeric
 from treeload._naming.name import Name, print_name
-from treeload._sources.source import Absent, fence
+from treeload._sources.source import Absent, as_source_error
 
 _PLACEHOLDER = "treeload: no arrays"
 """The one slot, None, of a tree without arrays: Orbax refuses a tree without slots."""
@@ -139,7 +139,7 @@ _OWN_FILES = frozenset(
 
 def _check_target(target: Path, overwrite: bool) -> None:
     """Raises SaveError unless ``target`` is free, or is a checkpoint that may be replaced."""
-    target = _exchange.settle(target)
+    target = _exchange.finish_dead_save(target)
     if not os.path.lexists(target):
         return
     marks = (target / "_CHECKPOINT_METADATA", target / "_METADATA")
@@ -303,7 +303,7 @@ def _meet(point: str) -> None:
 @contextmanager
 def _failures_as_save_error(target: Path) -> Iterator[None]:
     try:
-        with fence(f"cannot save to {str(target)!r}"):
+        with as_source_error(f"cannot save to {str(target)!r}"):
             yield
     except SourceError as error:
         raise SaveError(str(error)) from error.__cause__

@@ -3,8 +3,8 @@
 Owns the spelling: captures for indices, ``{*p}`` for what two names have in common, and the order in which
 rules stand (the first that matches a leaf takes it). Refuses to own the decisions (``suggest``).
 
-A draft is a rule for one template. Drafts that differ only in a common part become one rule, if that rule
-takes the leaves of those drafts and of no other.
+A proposal is a rule for one template. Proposals that differ only in a common part become one rule, if that
+rule takes the leaves of those proposals and of no other.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Example: TypeAlias = str  # the printed name of one leaf, standing for all of it
 
 
 @dataclass(frozen=True)
-class Draft:
+class Proposal:
     """A rule in the making.
 
     Attributes:
@@ -70,10 +70,10 @@ def examples(leaves: Leaves, *, every: bool = False) -> tuple[Example, ...]:
     return tuple(print_name(name) for name in itertools.islice(leaves.names(), None if every else 1))
 
 
-def drafts(
+def proposals(
     source: Leaves, destination: Leaves, fit: Fit, ops: tuple[Op, ...], *, certain: bool,
     reasons: Sequence[str], every: bool = False,
-) -> Iterator[Draft]:  # fmt: skip
+) -> Iterator[Proposal]:  # fmt: skip
     """The rule for one pair of templates; several where indices have other numbers.
 
     ``every``: each leaf stands for itself, as it must where rules name single indices.
@@ -86,7 +86,7 @@ def drafts(
                 for leaves, run in zip((source, destination), numbers, strict=True)
             )
             core = _core(here, there, fit, ops, certain)
-            yield Draft(Rename(here, there, *ops), (print_name(here),), 1, certain, tuple(reasons), core)
+            yield Proposal(Rename(here, there, *ops), (print_name(here),), 1, certain, tuple(reasons), core)
         return
     captures = CAPTURES[: max(len(source.ranges), len(destination.ranges))]
     kept = "".join(captures[at] for at in fit.holes)
@@ -96,7 +96,7 @@ def drafts(
     plain = fit.how != "rename" or list(fit.holes) == sorted(fit.holes)
     core = _core(source.template, destination.template, fit, ops, certain) if plain else None
     takes = examples(source, every=every)
-    yield Draft(rule, takes, len(destination.shapes), certain, tuple(reasons), core)
+    yield Proposal(rule, takes, len(destination.shapes), certain, tuple(reasons), core)
 
 
 def _rule(how: str, here: str, there: str, ops: Sequence[Op], axis: int, first: int) -> Rule:
@@ -133,50 +133,53 @@ def _holes(keys: Keys) -> int:
 # One rule for many.
 
 
-def gathered(singles: Sequence[Draft], others: Sequence[Example]) -> list[Draft]:
-    """The same as few drafts, in the order in which their rules must stand.
+def gathered(singles: Sequence[Proposal], others: Sequence[Example]) -> list[Proposal]:
+    """The same as few proposals, in the order in which their rules must stand.
 
     Args:
-        singles: one draft for each template.
-        others: examples of the templates that no draft takes, and that no rule may take.
+        singles: one proposal for each template.
+        others: examples of the templates that no proposal takes, and that no rule may take.
     """
-    clusters: dict[Core, list[Draft]] = defaultdict(list)
-    for draft in singles:
-        if draft.core is not None:
-            clusters[draft.core].append(draft)
-    owner = {name: draft for draft in singles for name in draft.takes}
+    clusters: dict[Core, list[Proposal]] = defaultdict(list)
+    for proposal in singles:
+        if proposal.core is not None:
+            clusters[proposal.core].append(proposal)
+    owner = {name: proposal for proposal in singles for name in proposal.takes}
     clustered = {
-        name for each in clusters.values() if len(each) > 1 for draft in each for name in draft.takes
+        name for each in clusters.values() if len(each) > 1 for proposal in each for name in proposal.takes
     }
-    general: list[Draft] = []
+    general: list[Proposal] = []
     taken: set[Example] = set()
     # The more a rule says, the earlier it stands.
     for core, members in sorted(clusters.items(), key=lambda item: -_length(item[0])):
         if len(members) < 2:
             continue
-        draft = _general(core, members)
-        pattern = draft.rule.patterns[0]
-        own = set(draft.takes)
+        proposal = _general(core, members)
+        pattern = proposal.rule.patterns[0]
+        own = set(proposal.takes)
         reach = {name for name in (*owner, *others) if pattern.matches(name)}
         # It may reach what an earlier rule takes; a certain one, what an earlier certain one takes, since the
         # certain rules may be used without the others.
         earlier = {
             name for name, single in owner.items()
-            if (name in taken or name not in clustered) and single.certain >= draft.certain
+            if (name in taken or name not in clustered) and single.certain >= proposal.certain
         }  # fmt: skip
         if own <= reach and reach - own <= earlier:
-            general.append(draft)
+            general.append(proposal)
             taken |= own
-    left = [draft for draft in singles if not set(draft.takes) <= taken]
+    left = [proposal for proposal in singles if not set(proposal.takes) <= taken]
     # A name without captures before a pattern that would take it too.
-    return sorted(left, key=lambda draft: sum(len(each.captures) for each in draft.rule.patterns)) + general
+    return (
+        sorted(left, key=lambda proposal: sum(len(each.captures) for each in proposal.rule.patterns))
+        + general
+    )
 
 
 def _length(core: Core) -> int:
     return 10 * sum(map(len, (core.heads[0], core.tails[0]))) + _holes(core.heads[0])
 
 
-def _general(core: Core, members: Sequence[Draft]) -> Draft:
+def _general(core: Core, members: Sequence[Proposal]) -> Proposal:
     how, axis, first = core.fit
     (head, target_head), (tail, target_tail) = core.heads, core.tails
     rest = "rest" if not tail else "p"
@@ -194,8 +197,8 @@ def _general(core: Core, members: Sequence[Draft]) -> Draft:
     )
 
 
-def _summary(members: Sequence[Draft]) -> Iterator[str]:
-    """Reasons of many drafts: how many there are, and those that all share."""
+def _summary(members: Sequence[Proposal]) -> Iterator[str]:
+    """Reasons of many proposals: how many there are, and those that all share."""
     yield f"the names of {len(members)} groups of leaves agree but for this"
     yield from (
         reason for reason in members[0].reasons if all(reason in member.reasons for member in members)
