@@ -21,14 +21,14 @@ from treeload._api import (
     state,
     update,
 )
-from treeload._errors import LoadError, NameCollision, RuleError, SaveError, SourceError, TreeloadError
+from treeload._errors import NameCollision, RuleError, SaveError, SourceError, TreeloadError
 from treeload._findings.finding import Finding
 from treeload._findings.policy import BIAS, Policy
 from treeload._naming.name import Name
 from treeload._ops.convert import Apply, Cast
 from treeload._ops.layout import Reshape, Transpose
 from treeload._ops.resize import Pad, Resize, Slice
-from treeload._plan import Plan
+from treeload._plan import LoadError, Plan
 from treeload._plans.entry import Entry
 from treeload._reports.diff import Diff
 from treeload._reports.inventory import Inventory

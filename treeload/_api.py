@@ -28,18 +28,13 @@ from treeload._formats import open_source
 from treeload._formats.orbax import write as _save
 from treeload._leaves.selection import Patterns, Scope
 from treeload._leaves.spec import Kind
-from treeload._loading.checks import verify as _verify
-from treeload._loading.load import load as _load
-from treeload._loading.load import update as _update
 from treeload._matching.match import match
 from treeload._matching.offers import OpenedPart
 from treeload._naming.name import Name, NameLike, as_name
 from treeload._ops.op import Op, as_ops
-from treeload._plan import Hands, Plan
+from treeload._plan import Plan
 from treeload._reports.diff import Diff
-from treeload._reports.html import plan_html
 from treeload._reports.inventory import Inventory, inventory
-from treeload._reports.text import error_text, plan_text
 from treeload._rules.rule import Rule
 from treeload._sources.memory import MemorySource
 from treeload._sources.part import From
@@ -47,8 +42,6 @@ from treeload._sources.source import Source
 from treeload._trees.rebuild import updatable
 from treeload._trees.tree import PyTree, nested, printed_names
 from treeload._trees.walk import walk
-
-_HANDS = Hands(load=_load, verify=_verify, text=plan_text, html=plan_html, error=error_text)
 
 
 def plan(
@@ -86,14 +79,10 @@ def plan(
         NameCollision: two leaves of one tree have one name.
     """
     with _no_collections():
-        return match(
-            walk(dst),
-            _opened_parts(src),
-            rules=_rules(rules),
-            policy=_policy(policy),
-            scope=scope,
-            hands=_HANDS,
+        decided = match(
+            walk(dst), _opened_parts(src), rules=_rules(rules), policy=_policy(policy), scope=scope
         )
+        return Plan.of(decided)
 
 
 def load(
@@ -144,7 +133,7 @@ def update(
             f"update() writes into NNX Modules, Optimizers and Variables; a {type(obj).__name__} cannot be "
             "updated in place: use tree = treeload.load(tree, ...)"
         )
-    _update(plan(obj, src, rules=rules, policy=policy, scope=scope), **how)
+    plan(obj, src, rules=rules, policy=policy, scope=scope).update(**how)
 
 
 def save(
@@ -413,7 +402,7 @@ def initializer(src: Any, name: NameLike, *ops: Op) -> Callable[..., jax.Array]:
         LoadError: from the function: it is not of the shape that is asked for, or its dtype cannot be cast.
     """
     view = View.of(_opened_parts(src))
-    return _initializer.initializer(view, as_name(name), as_ops(ops, "initializer"), _HANDS)
+    return _initializer.initializer(view, as_name(name), as_ops(ops, "initializer"))
 
 
 @contextmanager

@@ -1,14 +1,14 @@
 """The error tree: everything treeload raises on purpose.
 
     TreeloadError
-    ├── LoadError       the plan has problems; carries every finding and the plan
+    ├── LoadError       the plan has problems; carries every finding, and the plan (see ``_plan``)
     ├── SourceError     a checkpoint cannot be read, or is not what it says it is
     ├── RuleError       a rule, pattern, policy or name that cannot mean anything (a ValueError too)
     ├── NameCollision   two leaves of one tree have one name
     └── SaveError       a tree or a path that cannot be saved; nothing was replaced
 
-This file owns the classes and nothing else: texts are written where the facts are known. It imports
-nothing of treeload, so every other file may raise from it.
+This file owns the classes that carry nothing but a text, which is written where the facts are known. It
+imports nothing of treeload, so every other file may raise from it.
 """
 
 from __future__ import annotations
@@ -16,30 +16,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the plan is data that an error carries, no dependency of this file
-    from treeload._findings.finding import Finding
-    from treeload._plan import Plan
+    pass
 
 
 class TreeloadError(Exception):
     """Base of everything treeload raises on purpose."""
-
-
-class LoadError(TreeloadError):
-    """A load that would go wrong; nothing was changed.
-
-    Attributes:
-        findings: every finding whose verdict is ``error``, none grouped or cut.
-        plan: the plan they were found in.
-    """
-
-    def __init__(self, message: str, *, findings: tuple[Finding, ...], plan: Plan) -> None:
-        super().__init__(message)
-        self.findings = findings
-        self.plan = plan
-
-    def __reduce__(self) -> tuple[type[TreeloadError], tuple[str]]:
-        # A plan holds the user's trees, which need not pickle: what crosses a process is the text.
-        return TreeloadError, (str(self),)
 
 
 class SourceError(TreeloadError):

@@ -28,7 +28,7 @@ from treeload._ops.expression import chain
 from treeload._ops.layout import Reshape, Transpose
 from treeload._ops.op import Op
 from treeload._ops.resize import Pad, Slice
-from treeload._plan import Hands
+from treeload._plan import Plan
 from treeload._sources.memory import MemorySource
 from treeload._trees.tree import nested
 from treeload._trees.walk import walk
@@ -37,7 +37,7 @@ _ON_HOST = (Transpose, Reshape, Cast, Pad, Slice)
 """Ops that compute with NumPy alone, so that they may run while JAX waits for the result."""
 
 
-def initializer(view: View, name: Name, ops: tuple[Op, ...], hands: Hands) -> Callable[..., jax.Array]:
+def initializer(view: View, name: Name, ops: tuple[Op, ...]) -> Callable[..., jax.Array]:
     """The function; see ``treeload.initializer``."""
     view = view.opened([name])
     specs = view.specs()
@@ -52,9 +52,8 @@ def initializer(view: View, name: Name, ops: tuple[Op, ...], hands: Hands) -> Ca
     @functools.cache
     def check(shape: tuple[int, ...], dtype: Any) -> None:
         wanted = walk(nested({tuple(name): jax.ShapeDtypeStruct(shape, dtype)}))
-        match(
-            wanted, [OpenedPart(one)], rules=(), policy=Policy(), scope=None, hands=hands
-        ).raise_for_errors()
+        decided = match(wanted, [OpenedPart(one)], rules=(), policy=Policy(), scope=None)
+        Plan.of(decided).raise_for_errors()
 
     @functools.cache
     def read() -> np.ndarray[Any, Any]:

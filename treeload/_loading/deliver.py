@@ -14,23 +14,23 @@ from treeload._leaves.spec import without_sharding
 from treeload._loading.gather import Job, gather, not_as_said
 from treeload._naming.name import Name, print_name
 from treeload._ops.expression import Derived, Expression, Leaf, evaluate, fills_from_destination
-from treeload._plan import Plan
+from treeload._plans.decisions import Decisions
 from treeload._plans.entry import SAME_NAME, Entry
 from treeload._sources.memory import MemorySource
 from treeload._sources.source import as_source_error
 from treeload._trees.tree import Tree
 
 
-def load_leaves(plan: Plan, tree: Tree, values: list[Any], advance: Callable[[Any], None]) -> None:
+def load_leaves(decisions: Decisions, tree: Tree, values: list[Any], advance: Callable[[Any], None]) -> None:
     """Reads what the plan loads, and puts each leaf into its place in ``values``."""
     placer = _Placer(tree, values)
-    memory = next((source for source in plan.sources[:1] if isinstance(source, MemorySource)), None)
+    memory = next((source for source in decisions.sources[:1] if isinstance(source, MemorySource)), None)
     if memory is not None:
-        _load_from_memory(memory, plan, tree, placer, advance)
+        _load_from_memory(memory, decisions, tree, placer, advance)
     jobs: list[Job] = []
     slots: list[int] = []
     shardings: dict[Leaf, jax.sharding.Sharding] = {}
-    for index, row in enumerate(plan.rows):
+    for index, row in enumerate(decisions.rows):
         like = tree.values[index]
         if row is SAME_NAME and memory is None:
             value: Expression = Leaf(0, Name(tree.names[index]), without_sharding(like))
@@ -47,9 +47,9 @@ def load_leaves(plan: Plan, tree: Tree, values: list[Any], advance: Callable[[An
             if sharding is not None:
                 shardings[value] = sharding  # type: ignore[index]  # only a Leaf is read into its place
     uses = Counter(leaf for job in jobs for leaf in job.leaves)
-    for number, arrays in gather(plan.sources, jobs, shardings, advance):
+    for number, arrays in gather(decisions.sources, jobs, shardings, advance):
         index = slots[number]
-        row = plan.rows[index]
+        row = decisions.rows[index]
         with as_source_error(f"{print_name(tree.names[index])!r} could not be made"):
             if isinstance(row, Entry) and row.value is not None and not isinstance(row.value, Leaf):
                 placer.put(index, _made_of(row.value, arrays, values[index]), own=False)
@@ -69,13 +69,13 @@ def _made_of(value: Derived, arrays: dict[Leaf, Any], held: Any) -> Any:
 
 
 def _load_from_memory(
-    source: MemorySource, plan: Plan, tree: Tree, placer: _Placer, advance: Callable[[Any], None]
+    source: MemorySource, decisions: Decisions, tree: Tree, placer: _Placer, advance: Callable[[Any], None]
 ) -> None:
     """Loads the leaves that a tree in memory gives as they are.
 
     There is nothing to ask for, to wait for and to let go, which otherwise takes most of the time.
     """
-    for index, row in enumerate(plan.rows):
+    for index, row in enumerate(decisions.rows):
         if row is SAME_NAME:
             like, name = tree.values[index], tree.names[index]
             try:

@@ -1,7 +1,7 @@
-"""A plan carried out: values checked, leaves read, changed, placed, and the tree made of them.
+"""Decisions carried out: leaves read, changed, placed, and the tree made of them.
 
 Owns the order of things that makes a load all or nothing: first every check, then every read, and only
-when nothing can fail any more the result. Refuses to own decisions: those are in the plan.
+when nothing can fail any more the result. Whoever calls has done the checks (``checks``) and refused errors.
 
 Leaves stream: each is handed on as soon as its source yields it, and what it was made of is let go, so
 that the peak is the result and the leaf at hand.
@@ -15,13 +15,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from treeload._errors import LoadError, TreeloadError
+from treeload._errors import TreeloadError
 from treeload._leaves.placement import sharding_of, zeros
 from treeload._leaves.spec import Kind, is_abstract, is_key, print_spec
 from treeload._loading.deliver import load_leaves
 from treeload._loading.progress import Bar
 from treeload._naming.name import print_name
-from treeload._plan import Plan
+from treeload._plans.decisions import Decisions
 from treeload._plans.entry import SAME_NAME, Action, Entry
 from treeload._trees.rebuild import assign, rebuild
 from treeload._trees.tree import PyTree, Tree
@@ -30,65 +30,47 @@ from treeload._trees.walk import walk
 Init = Callable[[], PyTree] | None
 
 
-def load(plan: Plan, *, init: Init = None, donate: bool = False, progress: bool | None = None) -> PyTree:
-    """A new tree with the plan's values in it.
+def load(
+    decisions: Decisions, tree: Tree, *, init: Init = None, donate: bool = False, progress: bool | None = None
+) -> PyTree:
+    """A new tree with the values that were decided on; every check has passed.
+
+    ``tree`` is the destination as it is now.
 
     Raises:
-        LoadError: the plan has errors, or a value check fails.
         SourceError: a source could not be read.
     """
-    tree = _destination_now(plan)
-    values = _values(plan, tree, init, progress, fresh=True)
+    values = _values(decisions, tree, init, progress, fresh=True)
     result = rebuild(tree, values)
     if donate:
-        _free_replaced(plan, tree, values)
+        _free_replaced(decisions, tree, values)
     return result
 
 
-def update(plan: Plan, *, init: Init = None, donate: bool = False, progress: bool | None = None) -> None:
-    """Puts the plan's values into the destination itself, after every check and every read.
+def update(
+    decisions: Decisions, *, init: Init = None, donate: bool = False, progress: bool | None = None
+) -> None:
+    """Puts the values into the destination itself, after every read; every check has passed.
 
-    The plan was made just now: the destination is what it was walked as.
+    The decisions were made just now: the destination is what it was walked as.
 
     Raises:
-        LoadError, SourceError: as ``load``; the destination is as before.
+        SourceError: as ``load``; the destination is as before.
+        TreeloadError: the destination refused a value; it is as before.
     """
-    values = _values(plan, plan.tree, init, progress, fresh=False)
-    assign(plan.tree, values)
+    values = _values(decisions, decisions.tree, init, progress, fresh=False)
+    assign(decisions.tree, values)
     if donate:
-        _free_replaced(plan, plan.tree, values)
+        _free_replaced(decisions, decisions.tree, values)
 
 
-# Values for every slot.
+def destination_now(decisions: Decisions) -> Tree:
+    """The destination walked again: what is kept is what it holds now, not what it held at plan time.
 
-
-def _values(plan: Plan, tree: Tree, init: Init, progress: bool | None, *, fresh: bool) -> list[Any]:
-    """A value for every slot of the destination, which is not changed.
-
-    ``fresh``: they go into a new tree, so kept NumPy arrays are copied.
+    Raises:
+        TreeloadError: it has other leaves by now.
     """
-    _raise_for_errors(plan.verify(), init)  # checks of values too, so that all is said at once
-    values = [
-        value.copy() if fresh and isinstance(value, np.ndarray) and row is not SAME_NAME else value
-        for value, row in zip(tree.values, plan.rows, strict=True)
-    ]
-    made = _made_by(init, plan) if init is not None else {}
-    for index, row in enumerate(plan.rows):
-        if isinstance(row, Entry) and row.action == Action.ZERO:
-            values[index] = zeros(tree.values[index])
-        elif index in made:
-            values[index] = made[index]
-    with Bar(plan, progress) as bar:
-        load_leaves(plan, tree, values, bar.advance)
-    for index, value in enumerate(values):
-        if is_abstract(value) and plan.rows[index] is not None:
-            raise AssertionError(f"{print_name(tree.names[index])!r} was left abstract")
-    return values
-
-
-def _destination_now(plan: Plan) -> Tree:
-    """The destination walked again: what is kept is what it holds now, not what it held at plan time."""
-    then, now = plan.tree, walk(plan.tree.root)
+    then, now = decisions.tree, walk(decisions.tree.root)
     if now.names != then.names or now.kinds != then.kinds or now.visits != then.visits:
         raise TreeloadError("the destination has changed since it was planned; plan again")
     for name, old, new, kind in zip(now.names, then.values, now.values, now.kinds, strict=True):
@@ -100,19 +82,39 @@ def _destination_now(plan: Plan) -> Tree:
     return now
 
 
-def _raise_for_errors(plan: Plan, init: Init) -> None:
-    errors = [finding for finding in plan.errors if init is None or finding.kind != "abstract"]
-    if errors:
-        raise LoadError(plan.hands.error(plan, errors), findings=tuple(errors), plan=plan)
+# Values for every slot.
+
+
+def _values(decisions: Decisions, tree: Tree, init: Init, progress: bool | None, *, fresh: bool) -> list[Any]:
+    """A value for every slot of the destination, which is not changed.
+
+    ``fresh``: they go into a new tree, so kept NumPy arrays are copied.
+    """
+    values = [
+        value.copy() if fresh and isinstance(value, np.ndarray) and row is not SAME_NAME else value
+        for value, row in zip(tree.values, decisions.rows, strict=True)
+    ]
+    made = _made_by(init, decisions) if init is not None else {}
+    for index, row in enumerate(decisions.rows):
+        if isinstance(row, Entry) and row.action == Action.ZERO:
+            values[index] = zeros(tree.values[index])
+        elif index in made:
+            values[index] = made[index]
+    with Bar(decisions, progress) as bar:
+        load_leaves(decisions, tree, values, bar.advance)
+    for index, value in enumerate(values):
+        if is_abstract(value) and decisions.rows[index] is not None:
+            raise AssertionError(f"{print_name(tree.names[index])!r} was left abstract")
+    return values
 
 
 # What the source does not give.
 
 
-def _made_by(init: Callable[[], PyTree], plan: Plan) -> dict[int, Any]:
+def _made_by(init: Callable[[], PyTree], decisions: Decisions) -> dict[int, Any]:
     """Values for kept, abstract slots, from ``init`` under jit: XLA computes nothing else of it."""
-    tree = plan.tree
-    wanted = plan.abstract_kept()
+    tree = decisions.tree
+    wanted = decisions.abstract_kept
     if not wanted:
         return {}
     names = [tree.names[index] for index in wanted]
@@ -147,10 +149,10 @@ def _made_by(init: Callable[[], PyTree], plan: Plan) -> dict[int, Any]:
     return dict(zip(wanted, arrays, strict=True))
 
 
-def _free_replaced(plan: Plan, tree: Tree, values: Sequence[Any]) -> None:
+def _free_replaced(decisions: Decisions, tree: Tree, values: Sequence[Any]) -> None:
     """Frees the destination's arrays that were replaced and whose buffers nothing else holds."""
     held = {pointer for value in values for pointer in _buffers(value)}
-    for source in plan.sources:
+    for source in decisions.sources:
         for value in source.shaped().values():
             held.update(_buffers(value))
     for old, new in zip(tree.values, values, strict=True):

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from treeload._leaves.spec import nbytes
-from treeload._plan import Plan
+from treeload._plans.decisions import Decisions
 
 
 class Bar:
@@ -18,12 +18,12 @@ class Bar:
 
     _PATIENCE = 1.0  # seconds
 
-    def __init__(self, plan: Plan, progress: bool | None) -> None:
+    def __init__(self, decisions: Decisions, progress: bool | None) -> None:
         console = Console(stderr=True)
         self.wanted = console.is_terminal if progress is None else progress
         self.patience = self._PATIENCE if progress is None else 0.0
         self.console = console
-        self.plan = plan
+        self.decisions = decisions
         self.start = time.monotonic()
         self.done = 0
         self.bar: Progress | None = None
@@ -37,7 +37,7 @@ class Bar:
             return
         self.done += nbytes(leaf)
         if self.bar is None and time.monotonic() - self.start >= self.patience:
-            total = sum(nbytes(leaf.spec) for entry in self.plan.entries for leaf in entry.sources)
+            total = sum(nbytes(leaf.spec) for entry in self.decisions.entries for leaf in entry.sources)
             columns = (TextColumn("loading"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
             self.bar = Progress(*columns, console=self.console, transient=True)
             self.task = self.bar.add_task("loading", total=total)

@@ -1,4 +1,4 @@
-"""Destination slots and source leaves, by name, under rules and a policy: a ``Plan``. Pure.
+"""Destination slots and source leaves, by name, under rules and a policy: ``Decisions``. Pure.
 
 Owns the order in which a load is decided. No array is read here: where a decision needs values (absent
 and zero, ties) a check is left for ``_loading``.
@@ -23,7 +23,7 @@ from treeload._matching.offers import Offers, OpenedPart
 from treeload._matching.positions import by_position, refuse_miscounts
 from treeload._matching.slots import decide
 from treeload._matching.whole import audit
-from treeload._plan import Hands, Plan
+from treeload._plans.decisions import Decisions
 from treeload._rules.rule import Rule
 from treeload._rules.tie import Tie
 from treeload._trees.tree import Tree
@@ -36,9 +36,8 @@ def match(
     rules: Sequence[Rule],
     policy: Policy,
     scope: Scope,
-    hands: Hands,
-) -> Plan:
-    """The plan of a load into ``tree``; reads names, shapes and dtypes only.
+) -> Decisions:
+    """What a load into ``tree`` will do; reads names, shapes and dtypes only.
 
     Raises:
         SourceError: a source's ``specs`` could not be had.
@@ -55,16 +54,15 @@ def match(
     if slow or offers.columns is None:
         _decide_the_rest(draft, slow)
     audit(draft, slow)
-    return Plan(
+    return Decisions(
         given=tuple(rules),
         before_rules=offers.before_rules,
         tree=tree,
         sources=tuple(part.source for part in parts),
         rows=draft.rows,
-        findings=draft.findings,
-        unused=draft.unused,
+        findings=tuple(draft.findings),
+        unused=tuple(draft.unused),
         checks=tuple(draft.checks),
-        hands=hands,
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeAlias
 
 from treeload._leaves.spec import Spec
 from treeload._naming.name import Name
@@ -78,8 +78,16 @@ class Entry:
         return self.action == Action.KEEP or (self.value is not None and fills_from_destination(self.value))
 
 
-SAME_NAME: Final = object()
-"""The row of a leaf that loads from the first source's leaf of the same name, shape and dtype."""
+class SameName(enum.Enum):
+    """The row of a leaf that loads from the first source's leaf of the same name, shape and dtype.
+
+    A member of an enumeration, so that a plan which is copied or pickled still knows it for what it is.
+    """
+
+    SAME_NAME = "same name"
 
 
-Row = Entry | None | object  # None: a slot that is no leaf; SAME_NAME; or the entry itself
+SAME_NAME: Final = SameName.SAME_NAME
+
+Row: TypeAlias = "Entry | SameName | None"
+"""What is decided for one slot; None for a slot that is no leaf."""

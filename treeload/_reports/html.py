@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from treeload._findings.finding import Finding
-from treeload._plan import Plan
+from treeload._plans.decisions import Decisions
 from treeload._reports.leaves import Rows, entry_rows, pending_rows, unused_rows
 from treeload._reports.page import counted, printable
 from treeload._reports.problems import Problem, Remedy, problems, remedies
@@ -21,7 +21,7 @@ _MOST = 200  # rows of one list
 _CELL = "style='text-align:left;vertical-align:top'"
 
 
-def plan_html(plan: Plan) -> str:
+def plan_html(plan: Decisions) -> str:
     """The report: a summary, the problems with the ways to go on, and the leaves in a fold."""
     labels = " and ".join(_text(source.label) for source in plan.sources)
     parts = [f"<div class='treeload'><p><b>{_text(plan.summary())}</b><br>from {labels}</p>"]
@@ -63,7 +63,7 @@ def _fold(head: str, body: str) -> str:
     return f"<details><summary>{_text(head)}</summary>{body}</details>"
 
 
-def _problems(plan: Plan, findings: Sequence[Finding]) -> list[str]:
+def _problems(plan: Decisions, findings: Sequence[Finding]) -> list[str]:
     """A table, and below it the ways to go on; nothing where nothing is wrong."""
     if not findings:
         return []

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from treeload._findings.finding import Finding
 from treeload._leaves.spec import Spec, print_spec
 from treeload._naming.name import Name
-from treeload._plan import Plan
 from treeload._plans.check import EqualCheck, ZeroCheck
+from treeload._plans.decisions import Decisions
 from treeload._plans.entry import Action, Entry, Unused
 from treeload._reports.groups import Group, group, print_names
 
@@ -46,7 +46,7 @@ class Rows:
     rest: int
 
 
-def entry_rows(plan: Plan, most: int) -> tuple[Rows, Rows, int]:
+def entry_rows(plan: Decisions, most: int) -> tuple[Rows, Rows, int]:
     """What happens to leaves: to those that load, to all others, and how many have a problem of their own.
 
     The third are in no row: a report has said of them what there is to say. At most ``most`` rows each.
@@ -114,7 +114,7 @@ def _cast(entry: Entry) -> str:
     return f"cast from {entry.value.spec.dtype}" if entry.cast and entry.value is not None else ""
 
 
-def unused_rows(plan: Plan, most: int) -> Rows:
+def unused_rows(plan: Decisions, most: int) -> Rows:
     """Source leaves that feed nothing, but for those that the report speaks of elsewhere."""
     elsewhere = _told(plan)
     leaves = [
@@ -127,7 +127,7 @@ def unused_rows(plan: Plan, most: int) -> Rows:
     )
 
 
-def _told(plan: Plan) -> set[Name]:
+def _told(plan: Decisions) -> set[Name]:
     """Names whose finding or pending check, printed elsewhere, says what happens to the source's leaf."""
     kept = {f.name for f in plan.findings if f.verdict == "keep" and f.name in plan}
     others = {f.name for f in plan.findings if f.verdict in ("error", "first")}
@@ -143,7 +143,7 @@ def _unused_row(title: str, leaves: Sequence[Unused], *, many: bool) -> Row:
     return Row("", title, print_spec(leaves[0].spec), ", ".join(said))
 
 
-def pending_rows(plan: Plan, most: int) -> Rows:
+def pending_rows(plan: Decisions, most: int) -> Rows:
     """Leaves whose values are looked at before anything is changed, and what they must be."""
     checks = list({(check.name, check.finding.kind): check for check in plan.checks}.values())
 

@@ -17,7 +17,7 @@ from treeload._findings.policy import VERDICTS
 from treeload._leaves.spec import Spec, print_spec
 from treeload._naming.name import Name
 from treeload._naming.pattern import quote
-from treeload._plan import Plan
+from treeload._plans.decisions import Decisions
 from treeload._reports.groups import Group, group, print_names, siblings
 from treeload._reports.page import Code
 from treeload._sources.source import SourceLeaf
@@ -89,7 +89,7 @@ class Remedy:
         return f"{self.before} {self.code.whole}".strip() + self.after
 
 
-def problems(plan: Plan, findings: Sequence[Finding]) -> dict[str, list[Problem]]:
+def problems(plan: Decisions, findings: Sequence[Finding]) -> dict[str, list[Problem]]:
     """The problems of each kind, in the order of reports; every finding is in exactly one."""
     specs = {(f.kind, f.name): _spec(f) for f in plan.findings if f.kind in ("missing", "unexpected")}
     many = len(plan.sources) > 1

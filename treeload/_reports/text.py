@@ -14,7 +14,7 @@ from rich.text import Text
 
 from treeload._findings.finding import Finding
 from treeload._findings.policy import VERDICTS
-from treeload._plan import Plan
+from treeload._plans.decisions import Decisions
 from treeload._plans.entry import Action
 from treeload._reports.leaves import Row, Rows, entry_rows, pending_rows, unused_rows
 from treeload._reports.page import (
@@ -60,17 +60,17 @@ _WHOLE = 4  # problems from which on it helps to be told what they have in commo
 _LIST = 24  # lines of leaves, or of groups of them
 
 
-def error_text(plan: Plan, errors: Sequence[Finding]) -> str:
+def error_text(plan: Decisions, errors: Sequence[Finding]) -> str:
     """The text of a ``LoadError``: a headline, every kind of problem, and that nothing was changed."""
     return error_rich(plan, errors).plain
 
 
-def plan_text(plan: Plan) -> str:
+def plan_text(plan: Decisions) -> str:
     """The whole report of a plan, the summary first."""
     return plan_rich(plan).plain
 
 
-def error_rich(plan: Plan, errors: Sequence[Finding]) -> Text:
+def error_rich(plan: Decisions, errors: Sequence[Finding]) -> Text:
     """``error_text`` for a rich console."""
     leaves = counted(len(plan.entries), "leaf", "leaves")
     head = f"{counted(len(errors), 'problem', 'problems')} in loading {leaves} from"
@@ -82,7 +82,7 @@ def error_rich(plan: Plan, errors: Sequence[Finding]) -> Text:
     )  # fmt: skip
 
 
-def plan_rich(plan: Plan) -> Text:
+def plan_rich(plan: Decisions) -> Text:
     """``plan_text`` for a rich console."""
     lines = [
         *sentence(plan.summary(), "", hanging=MARGIN, style=HEAD), *_from(plan, "from", ""), *_whole(plan),
@@ -108,7 +108,7 @@ def _joined(lines: Sequence[Text]) -> Text:
     return Text("\n").join(lines)
 
 
-def _whole(plan: Plan) -> list[Text]:
+def _whole(plan: Decisions) -> list[Text]:
     """In what the two sides differ as a whole, where there are problems."""
     if len(plan.errors) < _WHOLE:
         return []
@@ -116,7 +116,7 @@ def _whole(plan: Plan) -> list[Text]:
     return [Text(), line("seen as a whole"), *said] if said else []
 
 
-def _from(plan: Plan, head: str, style: str) -> list[Text]:
+def _from(plan: Decisions, head: str, style: str) -> list[Text]:
     """``head`` and what the plan's sources are, each on its own line where one line is too short."""
     labels = [printable(source.label) for source in plan.sources]
     text = f"{head} {' and '.join(labels)}"
@@ -130,7 +130,7 @@ def _from(plan: Plan, head: str, style: str) -> list[Text]:
 # Problems.
 
 
-def _problems(plan: Plan, findings: Sequence[Finding]) -> list[Text]:
+def _problems(plan: Decisions, findings: Sequence[Finding]) -> list[Text]:
     lines: list[Text] = []
     by_kind = problems(plan, findings)
     for same in by_kind.values():
@@ -180,7 +180,7 @@ def _problem(problem: Problem, column: int) -> list[Text]:
 # Leaves.
 
 
-def _entries(plan: Plan) -> list[Text]:
+def _entries(plan: Decisions) -> list[Text]:
     """Those that load first: they are the ones that a page may lack room for."""
     load, others, wrong = entry_rows(plan, _LIST)
     aligned = [*load.shown, *others.shown]

@@ -29,7 +29,7 @@ class Rename(Rule):
         ops: applied to each leaf, left to right.
 
     Examples:
-        >>> from treeload._ops import Transpose
+        >>> from treeload import Transpose
         >>> Rename("layer_{i}/weight", "layers/{i}/kernel", Transpose())
         Rename('layer_{i}/weight', 'layers/{i}/kernel', Transpose())
 

@@ -31,7 +31,7 @@ class Tie(Rule):
         ops: applied to the other's value.
 
     Examples:
-        >>> from treeload._ops import Transpose
+        >>> from treeload import Transpose
         >>> Tie("lm_head/kernel", "embed/embedding", Transpose())
         Tie('lm_head/kernel', 'embed/embedding', Transpose())
 

@@ -17,7 +17,6 @@ from flax import nnx
 from rich.console import Console
 
 import treeload
-from treeload._reports.text import plan_rich
 from treeload.demo._bert import Bert, BertConfig, embed
 from treeload.demo._hugging_face import POLICY, RULES
 from treeload.demo._minilm import (
@@ -89,7 +88,7 @@ def _pretrained(console: Console, scratch: Path, *, small: bool) -> Pretrained:
 def _restore(console: Console, pretrained: Pretrained) -> Bert:
     _head(console, "Plan")
     plan = treeload.plan(abstract_bert(pretrained.config), pretrained.weights, rules=RULES, policy=POLICY)
-    console.print(plan_rich(plan), soft_wrap=True)
+    console.print(plan, soft_wrap=True)
     model: Bert = plan.load()
     _say(console, f"\nLoaded {len(plan.entries)} leaves into a model that held no arrays before.")
     return model

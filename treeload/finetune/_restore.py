@@ -176,14 +176,9 @@ def _placed(state: PyTree, params: PyTree) -> PyTree:
 
 def _with_init(made: Plan, fresh: Callable[[], PyTree]) -> Plan:
     """The plan with what makes its fresh leaves: so none of them is ``abstract``."""
-
-    def load(plan: Plan, *, init: Callable[[], PyTree] | None = None, **how: Any) -> PyTree:
-        return made.hands.load(plan, init=init or fresh, **how)
-
-    findings = [finding for finding in made.findings if finding.kind != "abstract"]
-    bound = made.with_findings(findings=findings, done=False)
-    bound.hands = replace(made.hands, load=load)  # nobody else has this plan yet
-    return bound
+    return Plan.of(
+        made.with_findings([finding for finding in made.findings if finding.kind != "abstract"]), init=fresh
+    )
 
 
 # The stored one.

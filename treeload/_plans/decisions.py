@@ -1,0 +1,242 @@
+"""What a load will do, as data: decided, counted, and nothing carried out.
+
+Owns every question that a plan answers by looking at itself: its entries, its findings, how much loads. Made
+by ``_matching``. What is done with it (load, verify, print) comes with ``treeload.Plan``, which is this and
+more. Nothing here reads an array.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Self
+
+from treeload._errors import RuleError
+from treeload._findings.finding import Finding
+from treeload._findings.policy import VERDICTS
+from treeload._inference.diagnosis import diagnose
+from treeload._inference.suggest import suggest
+from treeload._inference.suggestions import Suggestions
+from treeload._leaves.spec import Spec, elements, is_abstract, quantity, spec_of, without_sharding
+from treeload._naming.name import Keys, Name, NameLike, as_name, print_name
+from treeload._ops.expression import Leaf
+from treeload._plans.as_dict import entry_dict, finding_dict, leaf_dict
+from treeload._plans.check import Check
+from treeload._plans.entry import SAME_NAME, Action, Entry, Row, Unused
+from treeload._rules.rule import Rule
+from treeload._sources.source import Source, SourceLeaf
+from treeload._trees.tree import Tree
+
+_ORDER = list(VERDICTS)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Decisions:
+    """What happens to each leaf, and everything that is wrong.
+
+    Attributes:
+        tree: the walked destination.
+        sources: where values come from.
+        rows: what is decided for each slot of the tree.
+        findings: every disagreement, whatever its verdict, by kind and then in the destination's order.
+        unused: source leaves that feed nothing, each with why.
+        checks: of values, to be done.
+        done: those that were.
+        given: the rules that were given.
+        before_rules: the source's leaves under the names that those rules see.
+    """
+
+    tree: Tree
+    sources: tuple[Source, ...]
+    rows: Sequence[Row]
+    findings: tuple[Finding, ...]
+    unused: tuple[Unused, ...]
+    checks: tuple[Check, ...]
+    done: tuple[Check, ...] = ()
+    given: tuple[Rule, ...] = ()
+    before_rules: Callable[[], Mapping[Keys, Spec]] = dict
+
+    def __post_init__(self) -> None:
+        in_order = sorted(self.findings, key=lambda finding: _ORDER.index(finding.kind))
+        object.__setattr__(self, "findings", tuple(in_order))
+
+    # Leaf by leaf.
+
+    @cached_property
+    def entries(self) -> tuple[Entry, ...]:
+        """One entry for each leaf of the destination, in the destination's order."""
+        return tuple(
+            self._same_name(index) if row is SAME_NAME else row
+            for index, row in enumerate(self.rows)
+            if row is not None
+        )
+
+    def _same_name(self, index: int) -> Entry:
+        name, value = Name(self.tree.names[index]), self.tree.values[index]
+        spec = without_sharding(value)
+        label = self.sources[0].label
+        return Entry(
+            name, Action.LOAD, spec, (SourceLeaf(label, name, spec),),
+            optional=self.tree.names[index] in self.tree.optional, value=Leaf(0, name, spec),
+        )  # fmt: skip
+
+    @cached_property
+    def _by_name(self) -> dict[Name, Entry]:
+        found = {entry.name: entry for entry in self.entries}
+        for entry in self.entries:
+            found.update(dict.fromkeys(entry.aliases, entry))
+        return found
+
+    def __getitem__(self, name: NameLike) -> Entry:
+        """The entry of a leaf, by its name or by any alias.
+
+        Raises:
+            KeyError: the destination has no leaf of that name.
+        """
+        try:
+            return self._by_name[as_name(name)]
+        except KeyError:
+            raise KeyError(f"the destination has no leaf {print_name(as_name(name))!r}") from None
+
+    def __contains__(self, name: object) -> bool:
+        try:
+            return isinstance(name, (str, tuple)) and as_name(name) in self._by_name
+        except (RuleError, TypeError):  # no name of anything
+            return False
+
+    @property
+    def abstract_kept(self) -> list[int]:
+        """Slots that are kept and hold only a spec, whose value ``init`` must give."""
+        return [
+            index
+            for index, row in enumerate(self.rows)
+            if isinstance(row, Entry) and row.keeps_something and is_abstract(self.tree.values[index])
+        ]
+
+    # As a whole.
+
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        """The findings whose verdict is ``error``."""
+        return tuple(finding for finding in self.findings if finding.verdict == "error")
+
+    @property
+    def errors_despite_init(self) -> tuple[Finding, ...]:
+        """The errors that are left where ``init`` makes what is kept and abstract."""
+        return tuple(finding for finding in self.errors if finding.kind != "abstract")
+
+    @property
+    def pending(self) -> tuple[Name, ...]:
+        """Names whose value check is still to be done, in ``verify()`` or ``load()``."""
+        return tuple(dict.fromkeys(Name(check.name) for check in self.checks))
+
+    @property
+    def ok(self) -> bool:
+        """Whether no error is known so far."""
+        return all(finding.verdict != "error" for finding in self.findings)
+
+    def _count(self) -> dict[Action, tuple[int, int]]:
+        """Leaves and elements for each action, without making entries."""
+        count = dict.fromkeys(Action, (0, 0))
+        for value, row in zip(self.tree.values, self.rows, strict=True):
+            if row is not None:
+                action = Action.LOAD if row is SAME_NAME else row.action
+                leaves, size = count[action]
+                count[action] = (leaves + 1, size + elements(spec_of(value)))
+        return count
+
+    @property
+    def coverage(self) -> float:
+        """Elements loaded / elements in the destination, from 0.0 to 1.0; 1.0 for no elements.
+
+        A leaf with a problem is not loaded, nor is one that is zeroed or kept. Tied leaves count once.
+        """
+        count = self._count()
+        total = sum(size for _, size in count.values())
+        loaded = count[Action.LOAD][1] + count[Action.TIE][1]
+        return loaded / total if total else 1.0
+
+    def summary(self) -> str:
+        """One line: ``148 of 150 leaves load (98.7 % of 86.6 M elements); 2 kept; 3 problems``."""
+        count = self._count()
+        total = sum(leaves for leaves, _ in count.values())
+        size = sum(size for _, size in count.values())
+        loaded = count[Action.LOAD][0] + count[Action.TIE][0]
+        parts = [
+            f"{loaded:,} of {total:,} {'leaf' if total == 1 else 'leaves'} "
+            f"{'loads' if total == 1 else 'load'} ({percent(self.coverage)} of {quantity(size)} elements)"
+        ]
+        problems = len(self.errors)
+        for number, word in ((count[Action.ZERO][0], "zeroed"), (count[Action.KEEP][0], "kept")):
+            if number:
+                parts.append(f"{number:,} {word}")
+        forgiven = len(self.findings) - problems
+        if forgiven:
+            parts.append(f"{forgiven:,} forgiven")
+        if self.pending:
+            parts.append(f"{len(self.pending):,} to check by value")
+        parts.append(f"{problems:,} problem{'' if problems == 1 else 's'}" if problems else "no problems")
+        return "; ".join(parts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The whole plan as JSON-like data; nothing is grouped or cut."""
+        return {
+            "summary": self.summary(),
+            "ok": self.ok,
+            "coverage": self.coverage,
+            "sources": [source.label for source in self.sources],
+            "entries": [entry_dict(entry) for entry in self.entries],
+            "findings": [finding_dict(finding) for finding in self.findings],
+            "pending": [str(name) for name in self.pending],
+            "unused": [{**leaf_dict(leaf), "at": str(leaf.at), "why": leaf.why} for leaf in self.unused],
+        }
+
+    # What would help.
+
+    @cached_property
+    def suggestions(self) -> Suggestions:
+        """Rules for what did not match; see ``Plan.suggest``."""
+        return suggest(*self._without_rules, given=self.given)
+
+    @cached_property
+    def diagnosis(self) -> tuple[str, ...]:
+        """What source and destination differ in as a whole, in sentences; nothing where the plan is ok."""
+        return () if self.ok else diagnose(*self._without_rules)
+
+    @cached_property
+    def _without_rules(self) -> tuple[dict[Keys, Spec], dict[Keys, Spec]]:
+        """Destination and source without what the plan's rules feed and take."""
+        destination = {
+            tuple(entry.name): entry.spec
+            for entry in self.entries
+            if entry.rule is None and not (entry.optional and entry.action == Action.KEEP)
+        }
+        patterns = [pattern for rule in self.given for pattern in rule.patterns]
+        source = {
+            name: spec
+            for name, spec in self.before_rules().items()
+            if not any(pattern.matches(print_name(name)) for pattern in patterns)
+        }
+        return destination, source
+
+    # With other findings.
+
+    def with_findings(self, findings: Sequence[Finding]) -> Self:
+        """The same with other findings."""
+        return replace(self, findings=tuple(findings))
+
+    def verified(self, failed: Sequence[Finding]) -> Self:
+        """The same with its value checks done, of which these failed."""
+        rows = [
+            replace(row, needs_values=False) if isinstance(row, Entry) and row.needs_values else row
+            for row in self.rows
+        ]
+        return replace(
+            self, rows=rows, findings=(*self.findings, *failed), checks=(), done=(*self.done, *self.checks)
+        )
+
+
+def percent(share: float) -> str:
+    """A share of elements, never rounded up to 100 %: what leaves anything out must not say it loads all."""
+    return "100 %" if share >= 1 else f"{min(share * 100, 99.9):.1f} %"
