@@ -39,15 +39,15 @@ def blocks(text: str) -> Iterator[Block]:
     lines = text.splitlines()
     at = 0
     while at < len(lines):
-        as_source_error = FENCE.match(lines[at])
-        if as_source_error is None:
+        fence = FENCE.match(lines[at])
+        if fence is None:
             at += 1
             continue
-        indent = len(as_source_error["indent"])
+        indent = len(fence["indent"])
         end = next(i for i in range(at + 1, len(lines)) if lines[i].strip() == "```")
         body = "\n".join(line[indent:] for line in lines[at + 1 : end]) + "\n"
         is_excused = at > 0 and NOT_RUN.match(lines[at - 1]) is not None
-        yield Block(as_source_error["language"], body, at + 2, is_excused)
+        yield Block(fence["language"], body, at + 2, is_excused)
         at = end + 1
 
 

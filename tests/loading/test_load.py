@@ -283,7 +283,7 @@ def test_a_destination_that_changed_since_is_an_error(change: Callable[[Any], An
         plan.load()
 
 
-# Expression checks.
+# Checks of values.
 
 
 @pytest.mark.parametrize("place", [np.asarray, jnp.asarray, lambda x: jax.device_put(x, jax.devices()[-1])])
