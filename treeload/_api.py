@@ -29,14 +29,13 @@ from treeload._formats.orbax import write as _save
 from treeload._leaves.selection import Patterns, Scope
 from treeload._leaves.spec import Kind
 from treeload._matching.match import match
-from treeload._matching.offers import OpenedPart
+from treeload._matching.parts import opened_parts, opened_source
 from treeload._naming.name import Name, NameLike, as_name
 from treeload._ops.op import Op, as_ops
 from treeload._plan import Plan
 from treeload._reports.diff import Diff
 from treeload._reports.inventory import Inventory, inventory
 from treeload._rules.rule import Rule
-from treeload._sources.memory import MemorySource
 from treeload._sources.part import From
 from treeload._sources.source import Source
 from treeload._trees.rebuild import updatable
@@ -80,7 +79,7 @@ def plan(
     """
     with _no_collections():
         decided = match(
-            walk(dst), _opened_parts(src), rules=_rules(rules), policy=_policy(policy), scope=scope
+            walk(dst), opened_parts(src), rules=_rules(rules), policy=_policy(policy), scope=scope
         )
         return Plan.of(decided)
 
@@ -253,7 +252,7 @@ def inspect(src: Any) -> Inventory:
     Raises:
         SourceError: as ``open``.
     """
-    return inventory(_source(src))
+    return inventory(opened_source(src))
 
 
 def names(tree: PyTree) -> tuple[str, ...]:
@@ -293,7 +292,7 @@ def diff(a: Any, b: Any, *, rules: Rule | Iterable[Rule] = ()) -> Diff:
         RuleError: a rule that cannot mean anything, or that did nothing.
         NameCollision: two leaves of one tree have one name.
     """
-    return _diff.diff(View.of(_opened_parts(a), _rules(rules)), View.of(_opened_parts(b)))
+    return _diff.diff(View.of(opened_parts(a), _rules(rules)), View.of(opened_parts(b)))
 
 
 def average(
@@ -331,7 +330,7 @@ def average(
     """
     if isinstance(sources, (str, os.PathLike, Mapping, Source, From)) or not isinstance(sources, Iterable):
         raise RuleError(f"average takes several sources, [...], not one {type(sources).__name__}")
-    views = [View.of(_opened_parts(source)) for source in sources]
+    views = [View.of(opened_parts(source)) for source in sources]
     return _average.average(views, _average.weights_of(len(views), weights, ema), last)
 
 
@@ -401,7 +400,7 @@ def initializer(src: Any, name: NameLike, *ops: Op) -> Callable[..., jax.Array]:
         RuleError: the ops cannot be applied to it.
         LoadError: from the function: it is not of the shape that is asked for, or its dtype cannot be cast.
     """
-    view = View.of(_opened_parts(src))
+    view = View.of(opened_parts(src))
     return _initializer.initializer(view, as_name(name), as_ops(ops, "initializer"))
 
 
@@ -421,42 +420,6 @@ def _no_collections() -> Iterator[None]:
 
 
 # From what users write to what the rooms take.
-
-
-def _opened_parts(src: Any) -> list[OpenedPart]:
-    if isinstance(src, From):
-        return [_opened_part(src)]
-    several = isinstance(src, (list, tuple)) and bool(src) and not hasattr(src, "_fields")
-    if several and any(isinstance(each, (From, Source)) for each in src):
-        return [_opened_part(each if isinstance(each, From) else From(each)) for each in src]
-    if several and all(isinstance(each, (str, os.PathLike)) for each in src):
-        return [_opened_part(From(each)) for each in src]
-    return [_opened_part(From(src), explicit=False)]
-
-
-def _opened_part(given: From, *, explicit: bool = True) -> OpenedPart:
-    source = _source(given.src, item=given.item, separator=given.separator)
-    if source.positional and not given.by_position:
-        raise RuleError(
-            f"{source.label} holds arrays without names: From(..., by_position=True) takes them in order"
-        )
-    return OpenedPart(
-        source, given.subtree, given.into, given.rules, explicit=explicit, by_position=given.by_position
-    )
-
-
-def _source(src: Any, *, item: str | None = None, separator: str | None = None) -> Source:
-    if isinstance(src, (str, os.PathLike)):
-        return open_source(src, item=item, separator=separator)
-    if item is not None:
-        raise RuleError(f"From(item={item!r}) is for the path of an Orbax checkpoint")
-    if isinstance(src, Source):
-        if separator is not None:
-            raise RuleError(
-                f"From(separator={separator!r}) is for a flat dict, or the path of a file of joined names"
-            )
-        return src
-    return MemorySource(src, separator=separator)
 
 
 def _rules(rules: Rule | Iterable[Rule]) -> Sequence[Rule]:

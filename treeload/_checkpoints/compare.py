@@ -23,8 +23,7 @@ _CHUNK = 1 << 17  # elements compared at once
 
 def diff(a: View, b: View) -> Diff:
     """What differs between two views; see ``treeload.diff``."""
-    a = a.opened(b.specs())
-    b = b.opened(a.specs())
+    a, b = a.beside(b.specs()), b.beside(a.specs())
     found = _structure(a, b)
     a_specs, b_specs = a.specs(), b.specs()
     compared = {name: a_specs[name] for name, leaf in found.items() if _can_be_compared(leaf)}

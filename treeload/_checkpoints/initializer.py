@@ -20,7 +20,7 @@ from treeload._findings.policy import Policy
 from treeload._leaves.placement import cast
 from treeload._leaves.spec import without_sharding
 from treeload._matching.match import match
-from treeload._matching.offers import OpenedPart
+from treeload._matching.parts import OpenedPart
 from treeload._naming.name import Name, print_name
 from treeload._naming.near import NearNames
 from treeload._ops.convert import Cast
@@ -39,7 +39,7 @@ _ON_HOST = (Transpose, Reshape, Cast, Pad, Slice)
 
 def initializer(view: View, name: Name, ops: tuple[Op, ...]) -> Callable[..., jax.Array]:
     """The function; see ``treeload.initializer``."""
-    view = view.opened([name])
+    view = view.beside([name])
     specs = view.specs()
     if name not in specs:
         near = ", ".join(map(print_name, NearNames(specs).near(name)))

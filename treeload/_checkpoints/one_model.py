@@ -90,8 +90,8 @@ def opened(views: Sequence[View]) -> list[View]:
     """The views with their boxes open, where one of them has none."""
     first, *others = views
     for other in others:
-        first = first.opened(other.specs())
-    return [first, *(other.opened(first.specs()) for other in others)]
+        first = first.beside(other.specs())
+    return [first, *(other.beside(first.specs()) for other in others)]
 
 
 def _leaves(views: Sequence[View]) -> list[list[Name]]:

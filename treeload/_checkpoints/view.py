@@ -7,20 +7,21 @@ a plan collects what is wrong, a view has nobody to forgive it: a rule that does
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
 from treeload._errors import RuleError
-from treeload._leaves.spec import Spec, nbytes, without_sharding
+from treeload._leaves.spec import Spec, nbytes
 from treeload._loading.gather import Job, gather
-from treeload._matching.offers import Offers, OpenedPart
-from treeload._naming.name import Name, print_name
+from treeload._matching.boxes import open_boxes
+from treeload._matching.offers import Offers, offered
+from treeload._matching.parts import OpenedPart
+from treeload._naming.name import Keys, Name, print_name
 from treeload._ops.expression import Expression, Leaf, evaluate
 from treeload._rules.rule import Rule
-from treeload._rules.tie import Tie
 from treeload._sources.source import Source, as_source_error
 
 _LEAVES_AT_ONCE = 512
@@ -43,57 +44,49 @@ class View(Source):
         sources: Sequence[Source],
         values: Mapping[Name, Expression],
         ties: Mapping[Name, Name],
-        offers: Offers | None = None,
+        again: Callable[[Iterable[Keys]], View] | None = None,
     ) -> None:
         self.label = " and ".join(source.label for source in sources)
         self._sources = sources
+        self._again = again
         self._values = values
         self._ties = ties
-        self._offers = offers
 
     @classmethod
-    def of(cls, parts: Sequence[OpenedPart], rules: Sequence[Rule] = ()) -> View:
-        """All that the parts give under the rules.
+    def of(
+        cls, parts: Sequence[OpenedPart], rules: Sequence[Rule] = (), *, beside: Iterable[Keys] = ()
+    ) -> View:
+        """All that the parts give under the rules, without the segments that boxes make in names.
+
+        ``beside``: names that it will be compared with; they tell a box from a parameter called ``value``.
 
         Raises:
             RuleError: a rule that did not do its work, two leaves of one name, a subtree that is not there.
             SourceError: a source does not say what it holds.
         """
-        if any(isinstance(rule, Tie) for rule in rules):
+        if any(rule.is_tie for rule in rules):
             raise RuleError("a Tie is about a destination, and there is none here")
         if any(part.by_position for part in parts):
             raise RuleError("From(by_position=True) goes by a destination's order, and there is none here")
-        offers = Offers.of(parts, tuple(rules))
+        beside = tuple(beside)
+        offers = offered([open_boxes(part, beside) for part in parts], rules)
         problems = [failure.message for failure in offers.failures]
-        problems += [f"two leaves would be called {print_name(name)!r}" for name in offers.rivals]
+        problems += [f"two leaves would be called {print_name(name)!r}" for name in offers.contested]
         for part, table in zip(parts, offers.tables, strict=True):
             depth = len(part.subtree)
             if depth and not any(tuple(name[:depth]) == part.subtree for name in table):
                 problems.append(f"{part.source.label} has nothing below {print_name(part.subtree)!r}")
         if problems:
             raise RuleError("; ".join(problems))
-        if offers.plain is not None:
-            values: dict[Name, Expression] = {
-                (whole := Name(name)): Leaf(0, whole, without_sharding(spec))
-                for name, spec in offers.shaped.items()
-            }
-        else:
-            values = {Name(name): fed.value for name, fed in offers.fed.items() if fed.value is not None}
-        return cls([part.source for part in parts], values, _ties(values, offers), offers)
+        values = {Name(name): value for name in offers.shaped for value, _ in [next(offers.values_at(name))]}
+        return cls(
+            [part.source for part in parts], values, _ties(values, offers),
+            lambda names: cls.of(parts, rules, beside=names),
+        )  # fmt: skip
 
-    def opened(self, wanted: Collection[Name]) -> View:
-        """The view with its boxes open, as in a load: ``kernel`` is wanted, and ``kernel/value`` is there."""
-        leftover = {tuple(name) for name in self._values.keys() - set(wanted)}
-        if self._offers is None or not any(name[-1:] == ("value",) for name in leftover):
-            return self
-        prefixes = {tuple(name[:depth]) for name in wanted for depth in range(len(name))}
-        boxes = self._offers.open_boxes({tuple(name): 0 for name in wanted}, prefixes, leftover)
-        new = {Name(leaf): Name(box) for box, leaf in boxes.items()}
-        return View(
-            self._sources,
-            {new.get(name, name): value for name, value in self._values.items()},
-            {new.get(alias, alias): new.get(name, name) for alias, name in self._ties.items()},
-        )
+    def beside(self, names: Iterable[Keys]) -> View:
+        """The view beside these names: ``kernel`` where they have that and the source ``kernel/value``."""
+        return self if self._again is None else self._again(names)
 
     def only(self, name: Name, value: Expression) -> View:
         """A view of one leaf, changed to ``value``."""

@@ -7,16 +7,33 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import compress, repeat
 from typing import Any
 
 import jax
 
 from treeload._leaves.number import Number
-from treeload._leaves.spec import Kind, is_abstract
+from treeload._leaves.spec import SlotKind, is_abstract
 from treeload._matching.fit import wide_dtypes
-from treeload._matching.ledger import Draft
-from treeload._plans.entry import SAME_NAME
+from treeload._matching.offers import Offers
+from treeload._plans.entry import SAME_NAME, Row
+from treeload._trees.tree import Tree
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """What the fast pass decided.
+
+    Attributes:
+        rows: the row of each slot that agrees in all; None for the others.
+        rest: the slots that are to be decided one by one.
+        nothing_left: the source has no leaf but those that agree.
+    """
+
+    rows: Sequence[Row]
+    rest: Sequence[int]
+    nothing_left: bool = False
 
 
 class _Nothing:
@@ -27,27 +44,25 @@ class _Nothing:
 
 
 _NOTHING = _Nothing()
-
-
 _SHAPE, _DTYPE, _AVAL = map(operator.attrgetter, ("shape", "dtype", "aval"))
 
 
-def take_what_agrees(draft: Draft) -> list[int]:
-    """Marks the slots whose source leaf agrees in all; gives those to be decided one by one."""
-    tree, rows, offers = draft.tree, draft.rows, draft.offers
-    if offers.plain is None or draft.scope is not None:
-        offers.columns = None
-        return list(range(len(rows)))
-    where: Sequence[int] = range(len(rows))
+def take_what_agrees(tree: Tree, offers: Offers) -> Agreement:
+    """The slots whose source leaf agrees in all, and those that are to be decided one by one."""
+    count = len(tree.names)
+    if offers.mapped is not None:
+        return Agreement([None] * count, range(count))
+    where: Sequence[int] = range(count)
     names, values = tree.names, tree.values
     if any(tree.kinds):
-        where = [index for index, kind in enumerate(tree.kinds) if kind == Kind.ARRAY]
+        where = [index for index, kind in enumerate(tree.kinds) if kind == SlotKind.ARRAY]
         names, values = [names[index] for index in where], [values[index] for index in where]
     # Column by column: the loops are those of map and operator, at half the time of one written out.
-    if offers.columns is not None and offers.columns[0] == names:
-        offered = offers.columns[1]
+    columns = offers.parts[0].source.columns()
+    same_names = columns is not None and columns[0] == names
+    if columns is not None and same_names:
+        offered = columns[1]
     else:
-        offers.columns = None  # from here on, whoever looks at it learns that the names differ
         offered = list(map(offers.shaped.get, names, repeat(_NOTHING)))
     agrees = _same_specs(offered, values)
     # What no tree of plain arrays has is looked for once, not at each leaf.
@@ -60,12 +75,12 @@ def take_what_agrees(draft: Draft) -> list[int]:
         ]
     if tree.aliases:
         agrees = [same and name not in tree.aliases for same, name in zip(agrees, names, strict=True)]
-    if len(where) == len(rows) and all(agrees):
-        rows[:] = repeat(SAME_NAME, len(rows))
-        return []
+    if len(where) == count and all(agrees):
+        return Agreement([SAME_NAME] * count, (), nothing_left=same_names)
+    rows: list[Row] = [None] * count
     for index in compress(where, agrees):
         rows[index] = SAME_NAME
-    return [index for index, row in enumerate(rows) if row is not SAME_NAME]
+    return Agreement(rows, [index for index, row in enumerate(rows) if row is None])
 
 
 def _same_specs(some: Sequence[Any], others: Sequence[Any]) -> list[bool]:

@@ -7,101 +7,143 @@ judged as for any other leaf.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from treeload._errors import RuleError
 from treeload._findings import remedy
-from treeload._leaves.spec import Kind
-from treeload._matching.ledger import Draft
+from treeload._findings.kinds import Kind
+from treeload._leaves.spec import SlotKind
+from treeload._matching.ledger import Feed, Ledger, found
+from treeload._matching.offers import Failure, seen_from_destination
+from treeload._matching.sides import Sides
 from treeload._naming.name import Keys, print_name
-from treeload._ops.expression import Expression, chain, derive
+from treeload._ops.expression import Expression, combine
 from treeload._plans.check import EqualCheck
-from treeload._rules.apply import Arrival, Fault
-from treeload._rules.tie import Tie
+from treeload._rules.apply import Arrival, RuleFailure
+from treeload._rules.rule import Rule
 
-Tied: TypeAlias = dict[Keys, tuple[int, Tie, tuple[Keys, ...]]]
+Tied: TypeAlias = "Mapping[Keys, tuple[int, Rule, tuple[Keys, ...]]]"
 """Name of a tied leaf → its slot, its rule, and the leaves it is made of."""
 
 
-def offer_ties(draft: Draft, ties: Sequence[Tie]) -> set[int]:
-    """Offers every tied leaf's value under its name; the slots concerned, to be decided one by one.
+@dataclass(frozen=True)
+class Followed:
+    """Ties, followed to their ends.
+
+    Attributes:
+        sides: the two sides, with each tied leaf's value offered under its name.
+        slots: the slots concerned, to be decided one by one.
+        targets: the leaves that feed others by a tie: even one that the destination has not is no leftover.
+        contested: tied leaves that the source holds too, with another expression: name, own, and the tie's.
+    """
+
+    sides: Sides
+    slots: frozenset[int]
+    targets: frozenset[Keys]
+    contested: tuple[tuple[Keys, Expression, Expression], ...]
+    tied: Tied
+
+    def note(self, ledger: Ledger) -> None:
+        """Writes what the source's own values of tied leaves mean."""
+        ledger.accounted_for.update(self.targets)
+        for name, own, other in self.contested:
+            _, _, targets = self.tied[name]
+            of = " and ".join(map(print_name, targets))
+            finding = found(
+                self.sides,
+                Kind.TIE,
+                name,
+                (f"the value of {of}", own.spec),
+                feed=Feed(name, own, None),
+                message=f"it is tied to {of}, and the source holds it too, with another value",
+                remedies=[remedy.take_first(Kind.TIE, name, f"the value of {of}")],
+            )
+            ledger.check(EqualCheck(name, ((targets[0], other), (name, own)), finding))
+            ledger.leave(name, own, f"tied to {of}, whose value it must have")
+
+
+def follow_ties(sides: Sides, ties: Sequence[Rule]) -> Followed:
+    """Every tied leaf's value, offered under its name.
 
     Raises:
         RuleError: ties in a circle.
     """
-    used: set[Tie] = set()
-    tied: Tied = {}
-    for index, kind in enumerate(draft.tree.kinds):
-        for name in draft.names_of(index) if kind <= Kind.SCALAR else ():
+    claimed = list(_claimed(sides, ties))
+    used = {id(tie) for _, _, tie, _ in claimed}
+    idle = [
+        Failure(tie, None, tie.destination_text(), (), _nothing(tie)) for tie in ties if id(tie) not in used
+    ]
+    # What is one array in the destination already needs no rule to be one.
+    follower = _Follower(
+        sides,
+        {
+            name: (index, tie, targets)
+            for name, index, tie, targets in claimed if tie.ops or targets[0] not in sides.names_of(index)
+        },
+    )  # fmt: skip
+    # Every value first: what a tie offers must not be what another one follows.
+    offered = {name: arrival for name in follower.tied if (arrival := follower.follow(name, ())) is not None}
+    contested = [
+        (name, own.value, arrival.value)
+        for name, arrival in offered.items()
+        if (own := sides.offers.arrival(name)) is not None and own.value is not None
+        and arrival.value is not None and own.value != arrival.value
+    ]  # fmt: skip
+    offers = sides.offers.with_arrivals(offered, (*idle, *follower.failures))
+    return Followed(
+        replace(sides, offers=offers),
+        frozenset(index for index, _, _ in follower.tied.values()),
+        frozenset(target for _, _, targets in follower.tied.values() for target in targets),
+        tuple(contested),
+        follower.tied,
+    )
+
+
+def _claimed(sides: Sides, ties: Sequence[Rule]) -> Iterator[tuple[Keys, int, Rule, tuple[Keys, ...]]]:
+    """For each name of a leaf that a tie matches: its slot, the first such tie, and the tie's targets."""
+    for index, kind in enumerate(sides.tree.kinds):
+        for name in sides.names_of(index) if kind <= SlotKind.SCALAR else ():
             for tie in ties:
                 targets = tie.targets(name)
-                if not targets:
-                    continue
-                used.add(tie)
-                if tie.ops or targets[0] not in draft.names_of(index):
-                    tied[name] = (index, tie, targets)
-                break
-    for tie in ties:
-        if tie not in used:
-            said = f"{tie!r} matched nothing: no leaf of the destination is called '{tie.destination_text()}'"
-            draft.offers.fail(Fault(tie, None, (), said), None)
-    # Every value first: what a tie offers must not be what another one follows.
-    offered = {name: _follow(draft, tied, name, ()) for name in tied}
-    draft.offers.own_tables()
-    for name, fed in offered.items():
-        if fed is not None:
-            _offer(draft, name, fed, tied[name][2])
-    # What is not in the destination itself, and feeds a leaf by a tie, is no leftover.
-    draft.accounted_for.update(target for _, _, targets in tied.values() for target in targets)
-    return {index for index, _, _ in tied.values()}
+                if targets:
+                    yield name, index, tie, targets
+                    break
 
 
-def _follow(draft: Draft, tied: Tied, name: Keys, trail: tuple[Keys, ...]) -> Arrival | None:
-    """What feeds a leaf, by its tie if it has one; None where nothing does."""
-    if name in trail:
-        circle = " -> ".join(print_name(each) for each in (*trail[trail.index(name) :], name))
-        raise RuleError(f"ties in a circle: {circle}")
-    if name not in tied:
-        index = draft.slots.get(name)
-        names = (name,) if index is None else draft.names_of(index)
-        return next((fed for each in names if (fed := draft.fed(each)) is not None), None)
-    _, tie, targets = tied[name]
-    several = [_follow(draft, tied, target, (*trail, name)) for target in targets]
-    values = [fed.value for fed in several if fed is not None and fed.value is not None]
-    if len(values) < len(several):
-        return next((fed for fed in several if fed is not None and fed.value is None), None)
-    taken = tuple(own for fed in several if fed is not None for own in fed.taken)
-    try:
-        value = values[0] if len(values) == 1 else derive(tie.ops[0], *values)
-        return Arrival(chain(value, tie.ops[len(values) > 1 :]), tie, taken)
-    except RuleError as error:
-        leaves = tuple(leaf for value in values for leaf in value.leaves())
-        draft.offers.fail(Fault(tie, name, taken, str(error)), name, leaves)
-        return Arrival(None, tie, taken)
+def _nothing(tie: Rule) -> str:
+    return f"{tie!r} matched nothing: no leaf of the destination is called '{tie.destination_text()}'"
 
 
-def _offer(draft: Draft, name: Keys, fed: Arrival, targets: Sequence[Keys]) -> None:
-    own = draft.fed(name)
-    if own is not None and own.value is not None and fed.value is not None and own.value != fed.value:
-        _must_agree(draft, name, own.value, fed.value, targets)
-    draft.offers.fed[name] = fed
-    if fed.value is not None:
-        draft.offers.shaped[name] = fed.value.spec
+@dataclass
+class _Follower:
+    """One walk along the ties, and the rules that failed on it."""
 
+    sides: Sides
+    tied: Tied
+    failures: list[Failure] = field(default_factory=list)
 
-def _must_agree(
-    draft: Draft, name: Keys, own: Expression, other: Expression, targets: Sequence[Keys]
-) -> None:
-    of = " and ".join(map(print_name, targets))
-    finding = draft.finding(
-        "tie",
-        name,
-        expected=f"the value of {of}",
-        found=own.spec,
-        value=own,
-        message=f"it is tied to {of}, and the source holds it too, with another value",
-        remedy=remedy.take_first("tie", name, f"the value of {of}"),
-    )
-    draft.checks.append(EqualCheck(name, ((targets[0], other), (name, own)), finding))
-    draft.leave(name, own, f"tied to {of}, whose value it must have")
+    def follow(self, name: Keys, trail: tuple[Keys, ...]) -> Arrival | None:
+        """What feeds a leaf, by its tie if it has one; None where nothing does."""
+        if name in trail:
+            circle = " -> ".join(print_name(each) for each in (*trail[trail.index(name) :], name))
+            raise RuleError(f"ties in a circle: {circle}")
+        arrival = self.sides.offers.arrival
+        if name not in self.tied:
+            index = self.sides.slots.get(name)
+            names = (name,) if index is None else self.sides.names_of(index)
+            return next((one for each in names if (one := arrival(each)) is not None), None)
+        _, tie, targets = self.tied[name]
+        several = [self.follow(target, (*trail, name)) for target in targets]
+        values = [one.value for one in several if one is not None and one.value is not None]
+        if len(values) < len(several):
+            return next((one for one in several if one is not None and one.value is None), None)
+        taken = tuple(own for one in several if one is not None for own in one.taken)
+        try:
+            return Arrival(combine(tie.ops, values), tie, taken)
+        except RuleError as error:
+            leaves = [leaf for value in values for leaf in value.leaves()]
+            failure = RuleFailure(tie, name, taken, str(error))
+            self.failures.append(seen_from_destination(failure, name, leaves))
+            return Arrival(None, tie, taken)

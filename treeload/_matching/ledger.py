@@ -1,157 +1,73 @@
-"""The plan in the making: its tables, the questions asked of them, and how a line is written into them.
+"""The lines of a plan while it is made: written once, never changed.
 
-Owns what is known so far of a match: a row for each slot, the findings, the checks of values left to be
-done, the source leaves that feed nothing. Refuses to own the decisions (``slots``, ``leftovers``,
-``whole``).
+Owns how a line is written: what happens to a slot, what is wrong, what is to be checked by value, what feeds nothing.
+Refuses to own the decisions (``slots``, ``leftovers``, ``whole``).
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from functools import cached_property
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 from treeload._findings.finding import Finding
-from treeload._findings.policy import Policy
-from treeload._leaves.selection import Within
-from treeload._leaves.spec import Kind, Spec, spec_of, without_sharding
-from treeload._matching.offers import Offers, OpenedPart
+from treeload._findings.kinds import Kind
+from treeload._findings.remedy import Remedy
+from treeload._leaves.spec import Spec, spec_of, without_sharding
+from treeload._matching.sides import Sides
 from treeload._naming.name import Keys, Name, print_name
-from treeload._ops.expression import Expression, Leaf, ops_of
-from treeload._plans.check import EqualCheck, ZeroCheck
+from treeload._ops.expression import Expression, ops_of
+from treeload._plans.check import Check
 from treeload._plans.entry import SAME_NAME, Action, Entry, Row, Unused
-from treeload._rules.apply import Arrival
 from treeload._rules.rule import Rule
-from treeload._rules.tie import Tie
-from treeload._sources.source import SourceLeaf
-from treeload._trees.tree import Tree
+
+Sided: TypeAlias = "tuple[Spec | str | None, Spec | str | None]"
+"""What the destination asks for, and what the source has: specs, words, or None for nothing."""
 
 
-class Draft:
-    """One match: what goes in, and the tables being filled.
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """A value at a name of the destination's side, and the rule that brought it there."""
+
+    name: Keys
+    value: Expression
+    rule: Rule | None
+
+
+class Ledger:
+    """What is decided so far.
 
     Attributes:
-        tree: the walked destination.
-        offers: what the sources give, under destination-side names.
-        parts: the sources, and the part of each that is looked at.
-        policy: the verdicts.
-        scope: the part of the destination that is loaded; None for all of it.
-        rows: what is decided for each slot, so far.
+        rows: for each slot of the destination; None where nothing is decided, or the slot is no leaf.
         findings, checks, unused: as in the plan.
         accounted_for: offered names that met something of the destination, so are no leftovers.
-        opened: names of boxes → their leaves' names before the box's own ``value`` was left out.
     """
 
-    def __init__(
-        self, tree: Tree, offers: Offers, parts: Sequence[OpenedPart], policy: Policy, scope: Within | None
-    ) -> None:
-        self.tree = tree
-        self.offers = offers
-        self.parts = parts
-        self.policy = policy
-        self.scope = scope
-        self.rows: list[Row] = [None] * len(tree.names)
+    def __init__(self, sides: Sides, rows: Sequence[Row]) -> None:
+        self._sides = sides
+        self.rows: list[Row] = list(rows)
         self.findings: list[Finding] = []
-        self.checks: list[ZeroCheck | EqualCheck] = []
+        self.checks: list[Check] = []
         self.unused: list[Unused] = []
         self.accounted_for: set[Keys] = set()
-        self.opened: dict[Keys, Keys] = {}
-        self.structures: set[Keys] = set()  # where leaf against subtree was said: once is enough
+        self._checked: set[Keys] = set()
+        self._structures: set[Keys] = set()
 
-    # Tables that only leaves which do not simply agree need.
+    # The destination's side.
 
-    @cached_property
-    def agreeing(self) -> set[Keys]:
-        """Names whose source leaf agreed in the first pass; asked for once that is done."""
-        return {name for name, row in zip(self.tree.names, self.rows, strict=True) if row is SAME_NAME}
-
-    @cached_property
-    def slots(self) -> dict[Keys, int]:
-        """Destination slots by name and alias."""
-        found = {name: index for index, name in enumerate(self.tree.names)}
-        for name, others in self.tree.aliases.items():
-            found.update(dict.fromkeys(others, found[name]))
-        return found
-
-    @cached_property
-    def slot_prefixes(self) -> set[Keys]:
-        """Names of destination nodes above a leaf that may load."""
-        leaves = (name for name, index in self.slots.items() if self.tree.kinds[index] <= Kind.SCALAR)
-        return {prefix for name in leaves for prefix in prefixes_of(name)}
-
-    @cached_property
-    def offer_prefixes(self) -> Counter[Keys]:
-        """Names of source nodes above a leaf, each with how many leaves lie below it."""
-        return Counter(prefix for name in self.offers.shaped for prefix in prefixes_of(name))
-
-    # Questions.
-
-    def names_of(self, index: int) -> tuple[Keys, ...]:
-        """The name of a slot, and its aliases."""
-        name = self.tree.names[index]
-        return (name, *self.tree.aliases.get(name, ()))
-
-    def in_scope(self, name: Keys, spec: Any) -> bool:
-        """Whether the leaf is among those that the load is restricted to."""
-        return self.scope is None or self.scope.holds(name, spec)
-
-    def fed(self, name: Keys) -> Arrival | None:
-        """What feeds a destination-side name; its ``value`` is None where a rule for it failed."""
-        fed = self.offers.fed.get(name)
-        if fed is not None:
-            return fed
-        offered = self.offers.shaped.get(name)
-        if offered is None or self.offers.plain is None:
-            return None
-        own = self.opened.get(name, name)
-        return Arrival(Leaf(0, Name(own), without_sharding(offered)), None, (own,))
-
-    def values_at(self, name: Keys) -> Iterator[tuple[Expression, Rule | None]]:
-        """Every value under a destination-side name, the one that wins a collision first."""
-        for fed in (self.fed(name), *self.offers.rivals.get(name, ())):
-            if fed is not None and fed.value is not None:
-                yield fed.value, fed.rule
-
-    def source_leaf(self, value: Expression) -> SourceLeaf:
-        """The first source leaf of a value, under its own name."""
-        leaf = next(value.leaves())
-        return SourceLeaf(self.parts[leaf.index].source.label, leaf.name, leaf.spec)
-
-    def source_leaves(self, value: Expression) -> tuple[SourceLeaf, ...]:
-        """Every source leaf of a value."""
-        return tuple(map(self.source_leaf, value.leaves()))
-
-    def loads(self, name: Keys) -> bool:
-        """Whether this is the name or an alias of a destination leaf that loads."""
-        index = self.slots.get(name)
-        row = None if index is None else self.rows[index]
-        return row is SAME_NAME or (isinstance(row, Entry) and row.action in (Action.LOAD, Action.TIE))
-
-    # Lines.
-
-    def load(
-        self,
-        index: int,
-        wanted: Spec,
-        value: Expression,
-        rule: Rule | None,
-        *,
-        reason: str = "",
-        pending: bool,
-    ) -> None:
-        """The leaf takes ``value``."""
+    def load(self, index: int, feed: Feed, wanted: Spec, *, reason: str, pending: bool) -> None:
+        """The leaf takes a value."""
         self.rows[index] = self._entry(
             index,
-            Action.TIE if isinstance(rule, Tie) else Action.LOAD,
+            Action.TIE if feed.rule is not None and feed.rule.is_tie else Action.LOAD,
             wanted,
-            sources=self.source_leaves(value),
-            ops=ops_of(value),
-            cast=value.spec.dtype != wanted.dtype,
-            rule=rule,
+            sources=self._sides.source_leaves(feed.value),
+            ops=ops_of(feed.value),
+            cast=feed.value.spec.dtype != wanted.dtype,
+            rule=feed.rule,
             reason=reason,
             needs_values=pending,
-            value=value,
+            value=feed.value,
         )
 
     def zero(self, index: int, wanted: Spec, reason: str) -> None:
@@ -160,40 +76,67 @@ class Draft:
 
     def keep(self, index: int, reason: str) -> None:
         """The leaf stays as it is."""
-        wanted = without_sharding(spec_of(self.tree.values[index]))
+        wanted = without_sharding(spec_of(self._sides.tree.values[index]))
         self.rows[index] = self._entry(index, Action.KEEP, wanted, reason=reason)
 
     def _entry(self, index: int, action: Action, wanted: Spec, **facts: Any) -> Entry:
-        name, *aliases = map(Name, self.names_of(index))
-        optional = name in self.tree.optional
+        name, *aliases = map(Name, self._sides.names_of(index))
+        optional = name in self._sides.tree.optional
         return Entry(name, action, wanted, aliases=tuple(aliases), optional=optional, **facts)
+
+    def loads(self, name: Keys) -> bool:
+        """Whether this is the name or an alias of a destination leaf that loads."""
+        index = self._sides.slots.get(name)
+        row = None if index is None else self.rows[index]
+        return row is SAME_NAME or (isinstance(row, Entry) and row.action in (Action.LOAD, Action.TIE))
+
+    # The source's side.
 
     def leave(self, name: Keys, value: Expression, why: str) -> None:
         """What was offered at ``name`` feeds nothing."""
-        for leaf in self.source_leaves(value):
+        for leaf in self._sides.source_leaves(value):
             self.unused.append(Unused(leaf.source, leaf.name, leaf.spec, Name(name), why))
 
     def leave_all(self, name: Keys, why: str) -> None:
         """Nothing of what was offered at ``name`` feeds anything."""
-        for value, _ in self.values_at(name):
+        for value, _ in self._sides.offers.values_at(name):
             self.leave(name, value, why)
 
-    def finding(
-        self, kind: str, name: Keys, *, expected: Spec | str | None = None, found: Spec | str | None = None,
-        value: Expression | None = None, rule: Rule | None = None, message: str = "", remedy: str = "",
+    # Both.
+
+    def find(
+        self, kind: Kind, name: Keys, sided: Sided = (None, None), *, feed: Feed | None = None,
+        message: str = "", remedies: Iterable[Remedy] = (),
     ) -> Finding:  # fmt: skip
-        """A finding with the policy's verdict; it is not noted yet."""
-        verdict = self.policy.verdict(kind, print_name(name))
-        leaf = None if value is None else self.source_leaf(value)
-        return Finding(kind, Name(name), verdict, expected, found, leaf, rule, message, remedy)
-
-    def find(self, kind: str, name: Keys, **facts: Any) -> str:
-        """Notes a finding; its verdict."""
-        finding = self.finding(kind, name, **facts)
+        """Notes a finding, with the policy's verdict."""
+        finding = found(self._sides, kind, name, sided, feed=feed, message=message, remedies=remedies)
         self.findings.append(finding)
-        return finding.verdict
+        return finding
+
+    def find_structure(self, name: Keys, sided: Sided, **facts: Any) -> bool:
+        """Notes that a leaf met a subtree, once for each name; whether it was news."""
+        if name in self._structures:
+            return False
+        self._structures.add(name)
+        self.find(Kind.STRUCTURE, name, sided, **facts)
+        return True
+
+    def check(self, check: Check) -> None:
+        """Notes what is to be looked at by value."""
+        self.checks.append(check)
+        self._checked.add(check.name)
+
+    def is_checked(self, name: Keys) -> bool:
+        """Whether a check of values is noted under this name."""
+        return name in self._checked
 
 
-def prefixes_of(name: Keys) -> list[Keys]:
-    """The names of the nodes above a leaf, the root first."""
-    return [name[:depth] for depth in range(len(name))]
+def found(
+    sides: Sides, kind: Kind, name: Keys, sided: Sided, *, feed: Feed | None, message: str,
+    remedies: Iterable[Remedy],
+) -> Finding:  # fmt: skip
+    """A finding with the policy's verdict; it is not noted."""
+    verdict = sides.policy.verdict(kind, print_name(name))
+    leaf = None if feed is None else sides.source_leaf(feed.value)
+    rule = None if feed is None else feed.rule
+    return Finding(kind, Name(name), verdict, *sided, leaf, rule, message, tuple(remedies))

@@ -6,92 +6,97 @@ subtree, that is another name of something that loads. Comes after every slot is
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from treeload._findings import remedy
-from treeload._leaves.spec import Kind, is_key, spec_of, without_sharding
-from treeload._matching.ledger import Draft, prefixes_of
+from treeload._findings.kinds import Kind
+from treeload._leaves.spec import SlotKind, is_key, spec_of, without_sharding
+from treeload._matching.ledger import Feed, Ledger, found
+from treeload._matching.sides import Sides
 from treeload._matching.slots import leaf_against_subtree, subtree_against_leaf
-from treeload._naming.name import Keys, print_name
-from treeload._ops.expression import Expression, Leaf
+from treeload._naming.name import Keys, prefixes_of, print_name
+from treeload._ops.expression import Leaf
 from treeload._plans.check import ZeroCheck
-from treeload._rules.rule import Rule
+from treeload._plans.entry import SAME_NAME
 
 
-def decide_leftovers(draft: Draft, names: Iterable[Keys]) -> None:
+def decide_leftovers(sides: Sides, ledger: Ledger, names: Iterable[Keys]) -> None:
     """Decides what becomes of the source leaves under these names, which fed nothing so far."""
-    left = [name for name in names if name not in draft.accounted_for]
+    left = [name for name in names if name not in ledger.accounted_for]
     if not left:
         return
-    known = _loaded_by_another_name(draft)
+    known = _loaded_by_another_name(sides, ledger)
     for name in left:
-        below = next((prefix for prefix in prefixes_of(name) if _holds_leaf(draft, prefix)), None)
-        if not draft.in_scope(name, draft.offers.shaped[name]):
-            draft.leave_all(name, "outside the scope")
+        below = next((prefix for prefix in prefixes_of(name) if _holds_leaf(sides, ledger, prefix)), None)
+        if not sides.in_scope(name, sides.offers.shaped[name]):
+            ledger.leave_all(name, "outside the scope")
         elif below is not None:
-            index = draft.slots[below]
-            static = draft.tree.kinds[index] == Kind.STATIC
-            subtree_against_leaf(
-                draft, below, "a static" if static else without_sharding(spec_of(draft.tree.values[index]))
-            )
-            draft.leave_all(name, f"below {print_name(below)}, which is a leaf in the destination")
-        elif name in draft.slot_prefixes:
-            leaf_against_subtree(draft, name)
+            index = sides.slots[below]
+            static = sides.tree.kinds[index] == SlotKind.STATIC
+            wanted = "a static" if static else without_sharding(spec_of(sides.tree.values[index]))
+            subtree_against_leaf(sides, ledger, below, wanted)
+            ledger.leave_all(name, f"below {print_name(below)}, which is a leaf in the destination")
+        elif name in sides.slot_prefixes:
+            leaf_against_subtree(sides, ledger, name)
         else:
-            for value, rule in draft.values_at(name):
-                other = known.get(draft.offers.stored_as(value)) if isinstance(value, Leaf) else None
+            for value, rule in sides.offers.values_at(name):
+                other = known.get(sides.offers.stored_as(value)) if isinstance(value, Leaf) else None
                 if other is not None:
-                    draft.leave(name, value, f"an alias of {print_name(other)}, which loads")
+                    ledger.leave(name, value, f"an alias of {print_name(other)}, which loads")
                 else:
-                    _unexpected(draft, name, value, rule)
+                    _unexpected(sides, ledger, Feed(name, value, rule))
 
 
-def _holds_leaf(draft: Draft, name: Keys) -> bool:
+def _holds_leaf(sides: Sides, ledger: Ledger, name: Keys) -> bool:
     """Whether the destination has something at ``name``, and nothing of the source loads there."""
-    index = draft.slots.get(name)
-    return index is not None and draft.tree.kinds[index] != Kind.ABSENT and not draft.loads(name)
+    index = sides.slots.get(name)
+    return index is not None and sides.tree.kinds[index] != SlotKind.ABSENT and not ledger.loads(name)
 
 
-def _loaded_by_another_name(draft: Draft) -> dict[tuple[int, Keys], Keys]:
+def _loaded_by_another_name(sides: Sides, ledger: Ledger) -> dict[tuple[int, Keys], Keys]:
     """The arrays that are met under some name → that name; where a source stores any under several."""
-    if not any(draft.offers.ties):
+    if not any(sides.offers.ties):
         return {}
     return {
-        draft.offers.stored_as(value): name
-        for name in (*draft.agreeing, *draft.accounted_for)
-        for value, _ in draft.values_at(name)
+        sides.offers.stored_as(value): name
+        for name in (*_agreeing(sides, ledger), *ledger.accounted_for)
+        for value, _ in sides.offers.values_at(name)
         if isinstance(value, Leaf)
     }
 
 
-def _unexpected(draft: Draft, name: Keys, value: Expression, rule: Rule | None) -> None:
+def _agreeing(sides: Sides, ledger: Ledger) -> Iterator[Keys]:
+    """Names whose source leaf agreed in the fast pass."""
+    return (name for name, row in zip(sides.tree.names, ledger.rows, strict=True) if row is SAME_NAME)
+
+
+def _unexpected(sides: Sides, ledger: Ledger, feed: Feed) -> None:
     """The destination has no place for the value: it is unexpected, or it has to be zero."""
-    if draft.policy.zero_if_absent(print_name(name)) and not is_key(value.spec.dtype):
-        finding = draft.finding(
-            "absent",
+    name, spec = feed.name, feed.value.spec
+    if sides.policy.zero_if_absent(print_name(name)) and not is_key(spec.dtype):
+        finding = found(
+            sides,
+            Kind.ABSENT,
             name,
-            expected="absent or all zero",
-            found=value.spec,
-            value=value,
-            rule=rule,
-            remedy=remedy.leave_out_nonzero(name),
+            ("absent or all zero", spec),
+            feed=feed,
+            message="",
+            remedies=[remedy.leave_out_nonzero(name)],
         )
-        draft.checks.append(ZeroCheck(name, value, finding))
-        draft.leave(name, value, "absent in the destination; must be all zero")
+        ledger.check(ZeroCheck(name, feed.value, finding))
+        ledger.leave(name, feed.value, "absent in the destination; must be all zero")
         return
-    slot = draft.slots.get(name)
-    held = None if slot is None else str(draft.tree.values[slot])
+    slot = sides.slots.get(name)
+    held = None if slot is None else str(sides.tree.values[slot])
     ways = [remedy.leave_out(name)]
-    if (remedy.looks_like_bias(name) or held) and not is_key(value.spec.dtype):
+    if (remedy.looks_like_bias(name) or held) and not is_key(spec.dtype):
         ways.insert(0, remedy.if_zero(name))
-    verdict = draft.find(
-        "unexpected",
+    finding = ledger.find(
+        Kind.UNEXPECTED,
         name,
-        expected=held,
-        found=value.spec,
-        value=value,
-        rule=rule,
+        (held, spec),
+        feed=feed,
         message=f"the destination has {held or 'nothing'} here",
-        remedy="; ".join(ways),
+        remedies=ways,
     )
-    draft.leave(name, value, "unexpected" if verdict == "error" else "ignored by the policy")
+    ledger.leave(name, feed.value, "unexpected" if finding.verdict == "error" else "ignored by the policy")

@@ -1,83 +1,102 @@
 """Destination slots and source leaves, by name, under rules and a policy: ``Decisions``. Pure.
 
 Owns the order in which a load is decided. No array is read here: where a decision needs values (absent
-and zero, ties) a check is left for ``_loading``.
+and zero, ties) a check is left for later.
 
 In two passes. The first takes the leaves that simply agree (one name, one shape, one dtype), which is
-nearly all of them in any tree that loads, at a fraction of a microsecond each. The second decides the
-rest one by one, with words for whatever is wrong: the destination's side (``slots``), the source's
-(``leftovers``), the whole (``whole``). All of them write into one ``Draft``.
+nearly all of them in any tree that loads (``agree``). The second decides the rest one by one, with words for
+whatever is wrong: the destination's side (``slots``), the source's (``leftovers``), the whole (``whole``). They ask
+the ``Sides``, which are frozen, and write into one ``Ledger``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from treeload._findings.policy import Policy
+from treeload._findings.policy import Verdicts
 from treeload._leaves.selection import Scope, Within
-from treeload._matching.agree import take_what_agrees
-from treeload._matching.follow_ties import offer_ties
-from treeload._matching.ledger import Draft
+from treeload._matching.agree import Agreement, take_what_agrees
+from treeload._matching.boxes import open_boxes
+from treeload._matching.follow_ties import follow_ties
+from treeload._matching.ledger import Ledger
 from treeload._matching.leftovers import decide_leftovers
-from treeload._matching.offers import Offers, OpenedPart
-from treeload._matching.positions import by_position, refuse_miscounts
+from treeload._matching.offers import Offers, offered
+from treeload._matching.parts import OpenedPart
+from treeload._matching.positions import Miscount, by_position, miscount
+from treeload._matching.sides import Sides
 from treeload._matching.slots import decide
-from treeload._matching.whole import audit
+from treeload._matching.whole import audit, refuse_miscount
 from treeload._plans.decisions import Decisions
+from treeload._plans.entry import SAME_NAME
+from treeload._rules.apply import Arrival
 from treeload._rules.rule import Rule
-from treeload._rules.tie import Tie
 from treeload._trees.tree import Tree
 
 
 def match(
-    tree: Tree,
-    parts: Sequence[OpenedPart],
-    *,
-    rules: Sequence[Rule],
-    policy: Policy,
-    scope: Scope,
+    tree: Tree, parts: Sequence[OpenedPart], *, rules: Sequence[Rule], policy: Verdicts, scope: Scope
 ) -> Decisions:
     """What a load into ``tree`` will do; reads names, shapes and dtypes only.
 
     Raises:
         SourceError: a source's ``specs`` could not be had.
-        RuleError: a scope that cannot mean anything.
+        RuleError: a scope that cannot mean anything; ties in a circle.
     """
-    parts = [by_position(tree, part) if part.by_position else part for part in parts]
-    ties = [rule for rule in rules if isinstance(rule, Tie)]
-    offers = Offers.of(parts, tuple(rule for rule in rules if not isinstance(rule, Tie)))
-    draft = Draft(tree, offers, parts, policy, Within.of(scope))
-    draft.findings += refuse_miscounts(tree, offers, policy)
-    slow = take_what_agrees(draft)
-    if ties:
-        slow = _without(draft, slow, offer_ties(draft, ties))
-    if slow or offers.columns is None:
-        _decide_the_rest(draft, slow)
-    audit(draft, slow)
+    within = Within.of(scope)
+    ties = [rule for rule in rules if rule.is_tie]
+    offers, agreement = _offered(tree, parts, [rule for rule in rules if not rule.is_tie])
+    wrong = [one for part in offers.parts if part.by_position for one in [miscount(tree, part)] if one]
+    if wrong:
+        offers = offers.with_arrivals(_blocked(offers, wrong))
+    if within is not None:
+        agreement = Agreement([None] * len(tree.names), range(len(tree.names)))
+    sides, rows, slow = Sides(tree, offers, policy, within), list(agreement.rows), list(agreement.rest)
+    followed = follow_ties(sides, ties) if ties else None
+    if followed is not None:
+        sides, slow = followed.sides, sorted({*slow, *followed.slots})
+        for index in followed.slots:
+            rows[index] = None
+    ledger = Ledger(sides, rows)
+    for one in wrong:
+        refuse_miscount(sides, ledger, one)
+    if followed is not None:
+        followed.note(ledger)
+    if slow or not agreement.nothing_left:
+        agreeing = {name for name, row in zip(tree.names, rows, strict=True) if row is SAME_NAME}
+        for index in slow:
+            decide(sides, ledger, index)
+        decide_leftovers(sides, ledger, [name for name in sides.offers.shaped if name not in agreeing])
+    audit(sides, ledger, slow)
     return Decisions(
-        given=tuple(rules),
-        before_rules=offers.before_rules,
         tree=tree,
         sources=tuple(part.source for part in parts),
-        rows=draft.rows,
-        findings=tuple(draft.findings),
-        unused=tuple(draft.unused),
-        checks=tuple(draft.checks),
+        rows=ledger.rows,
+        findings=tuple(ledger.findings),
+        unused=tuple(ledger.unused),
+        checks=tuple(ledger.checks),
+        given=tuple(rules),
+        before_rules=sides.offers.before_rules,
     )
 
 
-def _without(draft: Draft, slow: Sequence[int], tied: set[int]) -> list[int]:
-    """Those to be decided one by one, with the tied slots among them."""
-    for index in tied:
-        draft.rows[index] = None
-    return sorted({*slow, *tied})
+def _offered(tree: Tree, parts: Sequence[OpenedPart], rules: Sequence[Rule]) -> tuple[Offers, Agreement]:
+    """What the parts offer, their boxes open, and what of it simply agrees."""
+    named = [by_position(tree, part) if part.by_position else part for part in parts]
+    offers = offered(named, rules)
+    agreement = take_what_agrees(tree, offers)
+    if agreement.nothing_left:
+        return offers, agreement
+    aliases = [alias for several in tree.aliases.values() for alias in several]
+    opened = [open_boxes(part, (*tree.names, *aliases)) for part in named]
+    if opened == named:
+        return offers, agreement
+    offers = offered(opened, rules)
+    return offers, take_what_agrees(tree, offers)
 
 
-def _decide_the_rest(draft: Draft, slow: Sequence[int]) -> None:
-    offers = draft.offers
-    leftover = offers.shaped.keys() - draft.agreeing
-    draft.opened = offers.open_boxes(draft.slots, draft.slot_prefixes, leftover)
-    for index in slow:
-        decide(draft, index)
-    leftover = (leftover - set(draft.opened.values())) | draft.opened.keys()
-    decide_leftovers(draft, [name for name in offers.shaped if name in leftover])
+def _blocked(offers: Offers, wrong: Sequence[Miscount]) -> dict[tuple[str, ...], Arrival]:
+    """Nothing, for each leaf that a source with a wrong count was to feed: so that it is not missing besides."""
+    return {
+        name: Arrival(None, None, ())
+        for one in wrong for name in one.names if offers.arrival(name) is None
+    }  # fmt: skip

@@ -1,56 +1,34 @@
 """What the sources offer, under the names it would have in the destination.
 
-Owns the way of a source leaf's name: the subtree that a ``From`` looks at, its own rules, where it is
-grafted in, the plan's rules. Refuses to own what the leaf meets there (``_matching``). Reads names, shapes
-and dtypes only.
+Owns the way of a source leaf's name: the part that a ``From`` looks at, its own rules, where it goes, the plan's
+rules. Refuses to own what the leaf meets there (``slots``, ``leftovers``). Reads names, shapes and dtypes only. What is
+offered never changes: opening a box or following a tie gives new ``Offers``.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import numpy as np
 
 from treeload._leaves.spec import Spec, without_sharding
+from treeload._matching.parts import OpenedPart
 from treeload._naming.name import Keys, Name, print_key, print_name
 from treeload._ops.expression import Expression, Leaf
-from treeload._rules.apply import Arrival, Fault, apply_rules, rename_empty
+from treeload._rules.apply import Arrival, RuleFailure, apply_rules, rename_empty
 from treeload._rules.rule import Rule
-from treeload._sources.memory import MemorySource
-from treeload._sources.source import Source, as_source_error
+from treeload._sources.source import as_source_error
 
-
-@dataclass(frozen=True)
-class OpenedPart:
-    """One source, the part of it that is looked at, and where that part goes.
-
-    Attributes:
-        source: the source.
-        subtree: the name of the part; its leaves lose this prefix.
-        into: the name of the destination's subtree it feeds; its leaves gain this prefix.
-        rules: its own rules, on the names between the two.
-        explicit: it was written as a ``From``, so it is expected to feed something.
-        by_position: its leaves are to be taken in the order of the destination's.
-        positions: then, each leaf's own name → the name of the destination's leaf below ``into``.
-    """
-
-    source: Source
-    subtree: Keys = ()
-    into: Keys = ()
-    rules: tuple[Rule, ...] = ()
-    explicit: bool = False
-    by_position: bool = False
-    positions: Mapping[Keys, Keys] | None = None
+Empty: TypeAlias = "None | bool"
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A rule that did not do its work: on nothing at all, or on some leaves.
+    """A rule that did not do its work, as the destination's side sees it.
 
     Attributes:
         rule: the rule.
@@ -67,72 +45,50 @@ class Failure:
     message: str
 
 
+@dataclass(frozen=True)
+class Plain:
+    """Every leaf of the only source under its own name."""
+
+    table: Mapping[Keys, Any]
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """Leaves under other names.
+
+    Attributes:
+        by_name: each name → what feeds it, and how it came there; its ``value`` is None where a rule for
+            it failed.
+        rivals: further arrivals at names that are taken (collisions), in the order in which they lose.
+    """
+
+    by_name: Mapping[Keys, Arrival]
+    rivals: Mapping[Keys, Sequence[Arrival]]
+
+
+@dataclass(frozen=True)
 class Offers:
     """Every source leaf under the name it has after ``From``s and rules.
 
     Attributes:
-        shaped: each name → something with a shape and a dtype. Where a leaf simply kept its name in the
-            only source (``plain``), that is all there is.
-        plain: that only source, where neither a ``From`` nor a rule changes its names.
-        columns: its names and arrays side by side, where it has them so; None once it is known that the
-            destination's names are others.
-        fed: otherwise, each name → what feeds it, and how it came there.
-        rivals: further leaves for names that are taken (collisions), in the order in which they lose.
+        parts: the sources, and the part of each that is looked at.
         empty: names of slots that the sources know to be empty → None or False.
-        empty_before_rules: those names before the plan's rules.
         statics: names of slots that hold what never loads.
         ties: of each source, alias → the leaf it shares its array with, under the source's own names.
         failures: rules that did not do their work.
+        arrivals: what comes out of each part, before the plan's rules.
+        mapped: the leaves, where any has another name than its source's; None in a plain load.
     """
 
-    def __init__(self) -> None:
-        self.plain: Source | None = None
-        self.columns: tuple[list[Keys], list[Any]] | None = None
-        self.fed: dict[Keys, Arrival] = {}
-        self.rivals: dict[Keys, list[Arrival]] = {}
-        self.empty: dict[Keys, None | bool] = {}
-        self.empty_before_rules: list[Keys] = []
-        self.statics: set[Keys] = set()
-        self.ties: list[Mapping[Name, Name]] = []
-        self.failures: list[Failure] = []
-        self.parts: Sequence[OpenedPart] = ()
-        self.arrivals: Sequence[tuple[Keys, Arrival]] = ()
+    parts: tuple[OpenedPart, ...]
+    empty: Mapping[Keys, Empty]
+    statics: frozenset[Keys]
+    ties: tuple[Mapping[Name, Name], ...]
+    failures: tuple[Failure, ...] = ()
+    arrivals: Sequence[tuple[Keys, Arrival]] = ()
+    mapped: Mapped | None = None
 
-    @classmethod
-    def of(cls, parts: Sequence[OpenedPart], rules: tuple[Rule, ...]) -> Offers:
-        """What ``parts`` offer under the plan's ``rules``.
-
-        Raises:
-            SourceError: a source does not say what it holds.
-        """
-        offers = cls()
-        offers.parts = parts
-        if len(parts) == 1 and not rules and not _renames(parts[0]):
-            source = parts[0].source
-            with as_source_error(f"{source.label} does not say what it holds"):
-                offers.plain = source
-                offers.columns = source.columns() if isinstance(source, MemorySource) else None
-                offers.empty.update({tuple(name): value for name, value in source.absent().items()})
-                offers.statics = set(source.statics())
-                offers.ties = [source.ties()]
-            return offers
-        offers.arrivals = [fed for index in range(len(parts)) for fed in offers.part(index, rules)]
-        offers.apply(rules, offers.arrivals)
-        return offers
-
-    def before_rules(self) -> dict[Keys, Spec]:
-        """Every leaf under the name that the plan's rules see."""
-        if self.plain is not None:
-            return {tuple(name): without_sharding(spec) for name, spec in self.tables[0].items()}
-        return {name: one.value.spec for name, one in self.arrivals if one.value is not None}
-
-    @cached_property
-    def shaped(self) -> dict[Keys, Any]:
-        """Every offered leaf, as something with a shape and a dtype."""
-        if self.plain is None:
-            return {}
-        (table,) = self.tables
-        return table if type(table) is dict else dict(table)  # never written to; see own_tables
+    # Which leaves there are.
 
     @cached_property
     def tables(self) -> list[Mapping[Any, Any]]:
@@ -143,86 +99,52 @@ class Offers:
                 tables.append(part.source.shaped())
         return tables
 
-    # From the sources' names to the destination's.
+    @cached_property
+    def leaves(self) -> Plain | Mapped:
+        """The leaves that are offered, under the names that the destination may have."""
+        return Plain(self.tables[0]) if self.mapped is None else self.mapped
 
-    def part(self, index: int, rules: tuple[Rule, ...]) -> list[tuple[Keys, Arrival]]:
-        """The leaves of one source under the names they have before the plan's ``rules``."""
-        part = self.parts[index]
-        depth = len(part.subtree)
-        with as_source_error(f"{part.source.label} does not say what it holds"):
-            absent, statics = part.source.absent(), part.source.statics()
-            self.ties.append(part.source.ties())
-        inside = {
-            _placed(part, name): Leaf(index, Name(name), without_sharding(spec))
-            for name, spec in self.tables[index].items()
-            if tuple(name[:depth]) == part.subtree and (part.positions is None or name in part.positions)
+    @cached_property
+    def shaped(self) -> Mapping[Keys, Any]:
+        """Every offered leaf, as something with a shape and a dtype."""
+        if isinstance(self.leaves, Plain):
+            return self.leaves.table
+        return {
+            name: self._as_stored(one.value)
+            for name, one in self.leaves.by_name.items()
+            if one.value is not None
         }
 
-        def below_into(name: Keys) -> Keys:
-            return (*part.into, *rename_empty(tuple(name[depth:]), part.rules))
-
-        hollow = [tuple(name[depth:]) for name in absent if name[:depth] == part.subtree]
-        for slot, nothing in absent.items():
-            if slot[:depth] == part.subtree:
-                self.empty_before_rules.append(below_into(slot))
-                self.empty[rename_empty(self.empty_before_rules[-1], rules)] = nothing
-        self.statics.update(
-            rename_empty(below_into(name), rules) for name in statics if name[:depth] == part.subtree
-        )
-        fed, faults = apply_rules(list(inside.items()), part.rules)
-        for fault in faults:
-            if fault.name is not None or not _renames_any(fault.rule, hollow):
-                name = None if fault.name is None else rename_empty((*part.into, *fault.name), rules)
-                self.fail(fault, name, [inside[taken] for taken in fault.taken], into=part.into)
-        for name, one in fed:
-            if one.value is None:  # its rule failed, which was said here or at another of its names
-                self.fed.setdefault(rename_empty((*part.into, *name), rules), one)
-        return [((*part.into, *name), one) for name, one in fed if one.value is not None]
-
-    def apply(self, rules: tuple[Rule, ...], arrivals: Sequence[tuple[Keys, Arrival]]) -> None:
-        """Takes what all sources give through the plan's rules, and finds who wins where names collide."""
-        values = [(name, one.value) for name, one in arrivals if one.value is not None]
-        earlier = {id(one.value): one.rule for _, one in arrivals}  # the rule of its own From
-        fed, faults = apply_rules(values, rules)
-        for fault in faults:
-            if fault.name is not None or not _renames_any(fault.rule, self.empty_before_rules):
-                taken = set(fault.taken)
-                self.fail(
-                    fault,
-                    fault.name,
-                    [leaf for name, value in values if name in taken for leaf in value.leaves()],
-                )
-        order = [*rules, *(rule for part in self.parts for rule in part.rules), None]
-        rank = {id(rule): number for number, rule in reversed(list(enumerate(order)))}
-        groups: dict[Keys, list[Arrival]] = {}
-        for name, one in fed:
-            if one.value is not None:
-                rule = one.rule or earlier[id(one.value)]
-                groups.setdefault(name, []).append(Arrival(one.value, rule, one.taken))
-            else:
-                self.fed.setdefault(name, one)  # as in ``part``
-        for name, several in groups.items():
-            if len(several) > 1:
-                several.sort(key=lambda one: _precedence(one, rank))
-            self.fed[name] = several[0]
-            self.shaped[name] = self.as_stored(several[0].value)
-            if len(several) > 1:
-                self.rivals[name] = several[1:]
-
-    def fail(self, fault: Fault, name: Keys | None, leaves: Sequence[Leaf] = (), *, into: Keys = ()) -> None:
-        """Notes a rule's failure; what it was to feed is then known to be fed by nothing."""
-        if name is not None:
-            destination_text = print_name(name)
-        else:
-            destination_text = "/".join([*map(print_key, into), fault.rule.destination_text()])
-        self.failures.append(Failure(fault.rule, name, destination_text, tuple(leaves), fault.message))
-        if name is not None:
-            self.fed.setdefault(name, Arrival(None, fault.rule, fault.taken))
-
-    def as_stored(self, value: Expression | None) -> Any:
-        """What ``shaped`` holds for a value: a leaf as its source has it, where a number stays one."""
-        assert value is not None
+    def _as_stored(self, value: Expression) -> Any:
+        """A leaf as its source has it, where a number stays one."""
         return self.tables[value.index][value.name] if isinstance(value, Leaf) else value.spec
+
+    def before_rules(self) -> dict[Keys, Spec]:
+        """Every leaf under the name that the plan's rules see."""
+        if isinstance(self.leaves, Plain):
+            return {tuple(name): without_sharding(spec) for name, spec in self.leaves.table.items()}
+        return {name: one.value.spec for name, one in self.arrivals if one.value is not None}
+
+    def arrival(self, name: Keys) -> Arrival | None:
+        """What feeds a destination-side name; its ``value`` is None where a rule for it failed."""
+        if isinstance(self.leaves, Mapped):
+            return self.leaves.by_name.get(name)
+        offered = self.leaves.table.get(name)
+        if offered is None:
+            return None
+        return Arrival(Leaf(0, Name(name), without_sharding(offered)), None, (name,))
+
+    def values_at(self, name: Keys) -> Iterator[tuple[Expression, Rule | None]]:
+        """Every value under a destination-side name, the one that wins a collision first."""
+        rivals = self.leaves.rivals.get(name, ()) if isinstance(self.leaves, Mapped) else ()
+        for one in (self.arrival(name), *rivals):
+            if one is not None and one.value is not None:
+                yield one.value, one.rule
+
+    @property
+    def contested(self) -> list[Keys]:
+        """Names at which more than one leaf arrived."""
+        return list(self.leaves.rivals) if isinstance(self.leaves, Mapped) else []
 
     # Which leaves are one array.
 
@@ -237,62 +159,147 @@ class Offers:
         one, two = (self.tables[each.index][each.name] for each in (leaf, other))
         return one is two and isinstance(one, (jax.Array, np.ndarray))
 
-    def own_tables(self) -> None:
-        """Makes ``shaped`` safe to write to: in a plain load it is the source's own table."""
-        self.columns = None
-        self.shaped = dict(self.shaped)
+    # With more.
 
-    # Boxes.
+    def with_arrivals(self, more: Mapping[Keys, Arrival], failures: Sequence[Failure] = ()) -> Offers:
+        """The same, with these in the place of what was offered at their names."""
+        if isinstance(self.leaves, Mapped):
+            by_name, rivals = self.leaves.by_name, self.leaves.rivals
+            arrivals = self.arrivals
+        else:
+            by_name = {
+                tuple(name): Arrival(Leaf(0, Name(name), without_sharding(spec)), None, (tuple(name),))
+                for name, spec in self.leaves.table.items()
+            }
+            rivals, arrivals = {}, tuple(by_name.items())
+        return replace(
+            self, arrivals=arrivals, mapped=Mapped({**by_name, **more}, rivals),
+            failures=(*self.failures, *failures),
+        )  # fmt: skip
 
-    def open_boxes(
-        self, slots: Mapping[Keys, int], slot_prefixes: set[Keys], leftover: set[Keys]
-    ) -> dict[Keys, Keys]:
-        """Takes the last ``value`` off names of a stored checkpoint whose boxes were not transparent.
 
-        A box is a subtree that holds this one leaf, where the destination has none of the longer name.
-        It is opened where the destination has a slot in its place; and where it has nothing there, if
-        every leaf around it is boxed: of a subtree in which others are opened, or of the whole source.
-        Returns new name → old name.
-        """
-        boxed = [name for name in leftover if len(name) > 1 and name[-1] == "value"]
-        if not boxed:
-            return {}
-        total = Counter(name[:depth] for name in self.shaped for depth in range(len(name)))
-        ending = Counter(
-            name[:depth] for name in self.shaped if name[-1:] == ("value",) for depth in range(len(name))
+def offered(parts: Sequence[OpenedPart], rules: Sequence[Rule] = ()) -> Offers:
+    """What ``parts`` offer under the plan's ``rules``.
+
+    Raises:
+        SourceError: a source does not say what it holds.
+    """
+    if len(parts) == 1 and not rules and parts[0].keeps_names:
+        source = parts[0].source
+        with as_source_error(f"{source.label} does not say what it holds"):
+            empty = {tuple(name): value for name, value in source.absent().items()}
+            return Offers((parts[0],), empty, frozenset(source.statics()), (source.ties(),))
+    mapper = _Mapper(tuple(parts), tuple(rules))
+    for index in range(len(parts)):
+        mapper.take_part(index)
+    return mapper.offers()
+
+
+@dataclass
+class _Mapper:
+    """One mapping of names: the parts one by one, then the plan's rules on what comes out of them."""
+
+    parts: tuple[OpenedPart, ...]
+    rules: tuple[Rule, ...]
+    empty: dict[Keys, Empty] = field(default_factory=dict)
+    empty_before_rules: list[Keys] = field(default_factory=list)
+    statics: set[Keys] = field(default_factory=set)
+    ties: list[Mapping[Name, Name]] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    failed: dict[Keys, Arrival] = field(default_factory=dict)  # names that a rule was to feed and did not
+    arrivals: list[tuple[Keys, Arrival]] = field(default_factory=list)
+    tables: list[Mapping[Any, Any]] = field(default_factory=list)
+
+    def take_part(self, index: int) -> None:
+        """The leaves of one source under the names they have before the plan's rules."""
+        part = self.parts[index]
+        with as_source_error(f"{part.source.label} does not say what it holds"):
+            absent, statics, table = part.source.absent(), part.source.statics(), part.source.shaped()
+            self.ties.append(part.source.ties())
+        self.tables.append(table)
+        inside = {
+            within: Leaf(index, Name(name), without_sharding(spec))
+            for name, spec in table.items() if (within := part.name_within(name)) is not None
+        }  # fmt: skip
+        self.take_empty(part, absent)
+        for name in statics:
+            if name[: len(part.subtree)] == part.subtree:
+                self.statics.add(rename_empty(_placed(part, name), self.rules))
+        arrived, failures = apply_rules(list(inside.items()), part.rules)
+        hollow = [
+            tuple(name[len(part.subtree) :]) for name in absent if name[: len(part.subtree)] == part.subtree
+        ]
+        for one in failures:
+            if one.name is not None or not _renames_any(one.rule, hollow):
+                name = None if one.name is None else rename_empty((*part.into, *one.name), self.rules)
+                self.fail(one, name, [inside[taken] for taken in one.taken], into=part.into)
+        for within, arrival in arrived:
+            placed = (*part.into, *within)
+            if arrival.value is None:  # its rule failed, which was said here or at another of its names
+                self.failed.setdefault(rename_empty(placed, self.rules), arrival)
+            else:
+                self.arrivals.append((placed, arrival))
+
+    def take_empty(self, part: OpenedPart, absent: Mapping[Name, Empty]) -> None:
+        """The slots that a source knows to be empty, where its leaves would go."""
+        for slot, nothing in absent.items():
+            if slot[: len(part.subtree)] == part.subtree:
+                placed = _placed(part, slot)
+                self.empty_before_rules.append(placed)
+                self.empty[rename_empty(placed, self.rules)] = nothing
+
+    def offers(self) -> Offers:
+        """What all parts give under the plan's rules, and who wins where names collide."""
+        values = [(name, one.value) for name, one in self.arrivals if one.value is not None]
+        earlier = {id(one.value): one.rule for _, one in self.arrivals}  # the rule of its own From
+        arrived, failures = apply_rules(values, self.rules)
+        for one in failures:
+            if one.name is not None or not _renames_any(one.rule, self.empty_before_rules):
+                taken = set(one.taken)
+                leaves = [leaf for name, value in values if name in taken for leaf in value.leaves()]
+                self.fail(one, one.name, leaves)
+        groups: dict[Keys, list[Arrival]] = {}
+        for name, arrival in arrived:
+            if arrival.value is None:
+                self.failed.setdefault(name, arrival)
+            else:
+                rule = arrival.rule or earlier[id(arrival.value)]
+                groups.setdefault(name, []).append(replace(arrival, rule=rule))
+        order = [*self.rules, *(rule for part in self.parts for rule in part.rules), None]
+        rank = {id(rule): number for number, rule in reversed(list(enumerate(order)))}
+        for several in groups.values():
+            if len(several) > 1:
+                several.sort(key=lambda one: _precedence(one, rank))
+        mapped = Mapped(
+            {**self.failed, **{name: several[0] for name, several in groups.items()}},
+            {name: several[1:] for name, several in groups.items() if len(several) > 1},
         )
-        boxes = {
-            name[:-1]: name
-            for name in boxed
-            if total[name[:-1]] == 1 and name[:-1] not in self.shaped and name not in slots
-        }
-        opened = {box: name for box, name in boxes.items() if box in slots}
-        around = {box[:depth] for box in opened for depth in range(len(box))} | {()}
-        for box, name in boxes.items():
-            inside = any(
-                box[:depth] in around and total[box[:depth]] == ending[box[:depth]]
-                for depth in range(len(box))
-            )
-            if inside and box not in slot_prefixes:
-                opened[box] = name
-        self.own_tables()
-        for box, name in opened.items():
-            self.shaped[box] = self.shaped.pop(name)
-            if name in self.fed:
-                self.fed[box] = self.fed.pop(name)
-            if name in self.rivals:
-                self.rivals[box] = self.rivals.pop(name)
-        return opened
+        return Offers(
+            self.parts, self.empty, frozenset(self.statics), tuple(self.ties), tuple(self.failures),
+            self.arrivals, mapped,
+        )  # fmt: skip
+
+    def fail(self, one: RuleFailure, name: Keys | None, leaves: Iterable[Leaf], into: Keys = ()) -> None:
+        """Notes a rule's failure; what it was to feed is then known to be fed by nothing."""
+        self.failures.append(seen_from_destination(one, name, leaves, into))
+        if name is not None:
+            self.failed.setdefault(name, Arrival(None, one.rule, one.taken))
 
 
-def _renames(part: OpenedPart) -> bool:
-    """Whether leaves of a source have other names in the destination, before the plan's rules."""
-    return bool(part.rules or part.subtree or part.into or part.by_position)
+def seen_from_destination(
+    one: RuleFailure, name: Keys | None, leaves: Iterable[Leaf], into: Keys = ()
+) -> Failure:
+    """A rule's failure with the destination-side name that its finding and the policy go by."""
+    if name is not None:
+        text = print_name(name)
+    else:
+        text = "/".join([*map(print_key, into), one.rule.destination_text()])
+    return Failure(one.rule, name, text, tuple(leaves), one.message)
 
 
 def _placed(part: OpenedPart, name: Keys) -> Keys:
-    """The name of a source leaf after ``subtree``, or after its position."""
-    return tuple(name[len(part.subtree) :]) if part.positions is None else part.positions[name]
+    """Where an empty slot, or a static, of a part goes before the plan's rules."""
+    return (*part.into, *rename_empty(tuple(name[len(part.subtree) :]), part.rules))
 
 
 def _renames_any(rule: Rule, names: Iterable[Keys]) -> bool:

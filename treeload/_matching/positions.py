@@ -6,69 +6,72 @@ for: a leaf more or less would shift every later one, and shapes do not always t
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from treeload._findings.finding import Finding
-from treeload._findings.policy import Policy
-from treeload._leaves.spec import Kind
-from treeload._matching.offers import Offers, OpenedPart
-from treeload._naming.name import Name, print_name
-from treeload._rules.apply import Arrival
+from treeload._leaves.spec import SlotKind
+from treeload._matching.parts import OpenedPart
+from treeload._naming.name import Keys, print_name
 from treeload._trees.tree import Tree
 
 
+@dataclass(frozen=True)
+class Miscount:
+    """A source by position that has another number of arrays than the destination has leaves.
+
+    Attributes:
+        into: where they were to go.
+        names: the destination's leaves that they were to feed.
+        arrays: how many arrays the source has, in words.
+        message: what is wrong.
+    """
+
+    into: Keys
+    names: tuple[Keys, ...]
+    arrays: str
+    message: str
+
+
 def by_position(tree: Tree, part: OpenedPart) -> OpenedPart:
-    """The part with each of its leaves named after the destination leaf at the same position.
+    """The part with each of its leaves called as the destination leaf at the same position is.
 
     A number that is the destination's configuration has a position too, where the source counts such;
     it never loads. Where the counts differ no leaf has a place.
     """
     slots, own = _counted(tree, part), list(part.source.specs())
     if len(own) != len(slots):
-        return replace(part, positions={})
+        return replace(part, called={})
     depth = len(part.into)
-    positions = {
+    called = {
         tuple(name): tree.names[slot][depth:]
         for name, slot in zip(own, slots, strict=True)
-        if tree.kinds[slot] <= Kind.SCALAR
+        if tree.kinds[slot] <= SlotKind.SCALAR
     }
-    return replace(part, positions=positions)
+    return replace(part, called=called)
 
 
-def refuse_miscounts(tree: Tree, offers: Offers, policy: Policy) -> list[Finding]:
-    """A finding for each source whose count differs; no leaf that it was to feed is missing besides."""
-    findings = []
-    for part in offers.parts:
-        if not part.by_position or part.positions:
-            continue
-        slots, own = _counted(tree, part), part.source.specs()
-        if len(own) == len(slots):
-            continue
-        for slot in slots:
-            offers.fed.setdefault(tree.names[slot], Arrival(None, None, ()))
-        arrays = f"{len(own):,} array{'' if len(own) == 1 else 's'}"
-        where = f" below {print_name(part.into)}" if part.into else ""
-        findings.append(
-            Finding(
-                "rule",
-                Name(part.into),
-                policy.verdict("rule", print_name(part.into)),
-                expected=f"{len(slots):,} arrays",
-                found=arrays,
-                message=f"by position the source has {arrays}, and the destination {len(slots):,} leaves"
-                f"{where}: which belongs to which cannot be told",
-                remedy="give the leaves names, or a destination of the source's structure",
-            )
-        )
-    return findings
+def miscount(tree: Tree, part: OpenedPart) -> Miscount | None:
+    """What is wrong with the number of a part's arrays; None where it is right."""
+    slots, own = _counted(tree, part), part.source.specs()
+    if len(own) == len(slots):
+        return None
+    arrays = f"{len(own):,} array{'' if len(own) == 1 else 's'}"
+    where = f" below {print_name(part.into)}" if part.into else ""
+    return Miscount(
+        part.into,
+        tuple(tree.names[slot] for slot in slots),
+        arrays,
+        f"by position the source has {arrays}, and the destination {len(slots):,} leaves{where}: "
+        "which belongs to which cannot be told",
+    )
 
 
-def _counted(tree: Tree, part: OpenedPart) -> list[int]:
+def _counted(tree: Tree, part: OpenedPart) -> Sequence[int]:
     """The destination's slots that have a position, in order."""
     depth, found = len(part.into), []
     for index, (name, value, kind) in enumerate(zip(tree.names, tree.values, tree.kinds, strict=True)):
         # A stream that was written leaf by leaf has a position for every number, configuration or not.
         number = part.source.counts_numbers and isinstance(value, (bool, int, float, complex))
-        if name[:depth] == part.into and (kind <= Kind.SCALAR or number):
+        if name[:depth] == part.into and (kind <= SlotKind.SCALAR or number):
             found.append(index)
     return found

@@ -6,117 +6,130 @@ against the user's wish. The source's side comes after it (``leftovers``), the w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from treeload._findings import remedy
+from treeload._findings.kinds import Kind
 from treeload._leaves.number import number_of
-from treeload._leaves.spec import Kind, Spec, is_key, spec_of, without_sharding
+from treeload._leaves.spec import SlotKind, Spec, is_key, spec_of, without_sharding
 from treeload._matching.fit import is_python_number, misfit, narrows
-from treeload._matching.ledger import Draft, prefixes_of
-from treeload._matching.rivals import check_ties, refuse_collisions
-from treeload._naming.name import Keys, print_name
+from treeload._matching.ledger import Feed, Ledger
+from treeload._matching.rivals import refuse_collisions, tie_checks
+from treeload._matching.sides import Sides
+from treeload._naming.name import Keys, prefixes_of, print_name
 from treeload._ops.expression import Expression, Leaf
-from treeload._rules.tie import Tie
 
 
-def decide(draft: Draft, index: int) -> None:
+def decide(sides: Sides, ledger: Ledger, index: int) -> None:
     """Decides what happens to the slot at ``index``."""
-    name, kind = draft.tree.names[index], draft.tree.kinds[index]
-    if kind == Kind.STATIC:
-        _static(draft, name)
-    elif kind == Kind.ABSENT:
-        _absent(draft, index, name)
+    name, kind = sides.tree.names[index], sides.tree.kinds[index]
+    if kind == SlotKind.STATIC:
+        _static(sides, ledger, name)
+    elif kind == SlotKind.ABSENT:
+        _absent(sides, ledger, index)
     else:
-        _leaf(draft, index)
+        _leaf(sides, ledger, index)
 
 
-def _static(draft: Draft, name: Keys) -> None:
+def _static(sides: Sides, ledger: Ledger, name: Keys) -> None:
     """A slot that never loads: a number that meets it is unused, an array is not what it says."""
-    offered = draft.offers.shaped.get(name)
+    offered = sides.offers.shaped.get(name)
     if offered is None:
         return
-    draft.accounted_for.add(name)
-    if not draft.in_scope(name, offered):
-        draft.leave_all(name, "outside the scope")
+    ledger.accounted_for.add(name)
+    if not sides.in_scope(name, offered):
+        ledger.leave_all(name, "outside the scope")
         return
-    draft.leave_all(name, "the destination has a static here, which never loads")
+    ledger.leave_all(name, "the destination has a static here, which never loads")
     if number_of(offered) is None:
-        value, rule = next(draft.values_at(name))
-        draft.find(
-            "structure",
+        ledger.find(
+            Kind.STRUCTURE,
             name,
-            expected="a static",
-            found=without_sharding(offered),
-            value=value,
-            rule=rule,
+            ("a static", without_sharding(offered)),
+            feed=Feed(name, *next(sides.offers.values_at(name))),
             message="the destination has something here that is no array, the source an array",
-            remedy=remedy.keep_own("structure", name),
+            remedies=[remedy.keep_own(Kind.STRUCTURE, name)],
         )
 
 
-def _absent(draft: Draft, index: int, name: Keys) -> None:
+def _absent(sides: Sides, ledger: Ledger, index: int) -> None:
     """A slot that holds None or False; against a number or a boolean, False is a number itself."""
-    offered, held = draft.offers.shaped.get(name), draft.tree.values[index]
+    offered, held = sides.offers.shaped.get(sides.tree.names[index]), sides.tree.values[index]
     if offered is None or held is None:
         return  # nothing on either side, or an array to be looked at with the leftovers
     if number_of(offered) is not None or (offered.shape == () and str(offered.dtype) == "bool"):
-        _leaf(draft, index)
+        _leaf(sides, ledger, index)
 
 
-def _leaf(draft: Draft, index: int) -> None:
-    names, held = draft.names_of(index), draft.tree.values[index]
-    wanted = without_sharding(spec_of(held))
-    if not any(draft.in_scope(name, wanted) for name in names):
-        draft.keep(index, "outside the scope")
-        draft.accounted_for.update(names)
-        for name in names:
-            draft.leave_all(name, "outside the scope")
+def _leaf(sides: Sides, ledger: Ledger, index: int) -> None:
+    names = sides.names_of(index)
+    wanted = without_sharding(spec_of(sides.tree.values[index]))
+    if not any(sides.in_scope(name, wanted) for name in names):
+        _keep(ledger, index, names, "outside the scope", left="outside the scope")
+        ledger.accounted_for.update(names)
         return
-    fed = [(name, one) for name in names if (one := draft.fed(name)) is not None]
-    draft.accounted_for.update(name for name, _ in fed)
-    broken = [name for name, one in fed if one.value is None]
-    if any(draft.policy.verdict("rule", print_name(name)) == "error" for name in broken):
-        draft.keep(index, "a rule for it could not be applied")
-        for name in names:
-            draft.leave_all(name, "its destination leaf is kept")
+    arrivals = [(name, one) for name in names if (one := sides.offers.arrival(name)) is not None]
+    ledger.accounted_for.update(name for name, _ in arrivals)
+    broken = [name for name, one in arrivals if one.value is None]
+    if any(sides.policy.verdict(Kind.RULE, print_name(name)) == "error" for name in broken):
+        _keep(ledger, index, names, "a rule for it could not be applied")
         return
-    feeds = [(name, one.value, one.rule) for name, one in fed if one.value is not None]
+    feeds = [Feed(name, one.value, one.rule) for name, one in arrivals if one.value is not None]
     if not feeds:
-        _unfed(draft, index, wanted)
+        _unfed(sides, ledger, index, wanted)
         return
-    refused = refuse_collisions(draft, names)
-    reasons = [_disagreement(draft, *feed, held, wanted) for feed in feeds]
+    refused = refuse_collisions(sides, ledger, names)
+    reasons = [_disagreement(sides, ledger, index, feed) for feed in feeds]
     if refused or any(reasons):
-        draft.keep(index, next(filter(None, reasons), "it is fed more than once"))
-        for name, value, _ in feeds:
-            draft.leave(name, value, "its destination leaf is kept")
+        ledger.keep(index, next(filter(None, reasons), "it is fed more than once"))
+        for feed in feeds:
+            ledger.leave(feed.name, feed.value, "its destination leaf is kept")
         return
-    pending = check_ties(draft, names, feeds)
-    name, value, rule = feeds[0]
-    if isinstance(rule, Tie):
-        pending = pending or any(check.name == name for check in draft.checks)
-    reason = "its box's own segment, 'value', left out" if name in draft.opened else ""
-    if any(draft.parts[leaf.index].by_position for leaf in value.leaves()):
-        reason = "by position"
-    draft.load(index, wanted, value, rule, reason=reason, pending=pending)
+    checks = list(tie_checks(sides, names, feeds))
+    for check in checks:
+        ledger.check(check)
+    first = feeds[0]
+    tied = first.rule is not None and first.rule.is_tie and ledger.is_checked(first.name)
+    ledger.load(index, first, wanted, reason=_reason(sides, first.value), pending=bool(checks) or tied)
 
 
-def _disagreement(draft: Draft, name: Keys, value: Expression, rule: Any, held: Any, wanted: Spec) -> str:
+def _keep(
+    ledger: Ledger, index: int, names: Sequence[Keys], why: str, left: str = "its destination leaf is kept"
+) -> None:
+    """The leaf stays as it is, and what was offered for it feeds nothing."""
+    ledger.keep(index, why)
+    for name in names:
+        ledger.leave_all(name, left)
+
+
+def _reason(sides: Sides, value: Expression) -> str:
+    """How a leaf was found, where it was not simply by its name."""
+    for leaf in value.leaves():
+        part = sides.offers.parts[leaf.index]
+        if part.by_position:
+            return "by position"
+        if part.called is not None and leaf.name in part.called:
+            return "its box's own segment, 'value', left out"
+    return ""
+
+
+def _disagreement(sides: Sides, ledger: Ledger, index: int, feed: Feed) -> str:
     """Why this value cannot go into this leaf, said as a finding too; empty where it can."""
-    number = number_of(draft.offers.shaped[name]) if isinstance(value, Leaf) else None
-    casting = draft.policy.verdict("casting", print_name(name))
-    fault = misfit(name, held, wanted, value.spec, number, casting)
+    held = sides.tree.values[index]
+    number = number_of(sides.offers.shaped[feed.name]) if isinstance(feed.value, Leaf) else None
+    casting = sides.policy.verdict("casting", print_name(feed.name))
+    wanted = without_sharding(spec_of(held))
+    fault = misfit(feed.name, held, wanted, feed.value.spec, number, casting)
     if fault is None:
         return ""
-    draft.find(
+    ledger.find(
         fault.kind,
-        name,
-        expected=fault.expected,
-        found=fault.found,
-        value=value,
-        rule=rule,
+        feed.name,
+        (fault.expected, fault.found),
+        feed=feed,
         message=fault.message,
-        remedy=fault.remedy,
+        remedies=fault.remedies,
     )
     return fault.reason
 
@@ -124,120 +137,106 @@ def _disagreement(draft: Draft, name: Keys, value: Expression, rule: Any, held: 
 # Where nothing feeds the leaf.
 
 
-def _unfed(draft: Draft, index: int, wanted: Spec) -> None:
-    names, held, offers = draft.names_of(index), draft.tree.values[index], draft.offers
+def _unfed(sides: Sides, ledger: Ledger, index: int, wanted: Spec) -> None:
+    names, offers = sides.names_of(index), sides.offers
     above = [p for name in names for p in prefixes_of(name) if p in offers.shaped or p in offers.statics]
-    below = [name for name in names if name in draft.offer_prefixes]
+    below = [name for name in names if name in sides.offer_prefixes]
     static = next((name for name in names if name in offers.statics), None)
     false = next((name for name in names if offers.empty.get(name) is False), None)
     if above:
-        leaf_against_subtree(draft, above[0])
-        draft.keep(index, "the source has a leaf in place of a subtree")
+        leaf_against_subtree(sides, ledger, above[0])
+        ledger.keep(index, "the source has a leaf in place of a subtree")
     elif below:
         for name in below:
-            subtree_against_leaf(draft, name, wanted)
-        draft.keep(index, "the source has a subtree in place of the leaf")
+            subtree_against_leaf(sides, ledger, name, wanted)
+        ledger.keep(index, "the source has a subtree in place of the leaf")
     elif static is not None:
-        draft.find(
-            "structure",
+        ledger.find(
+            Kind.STRUCTURE,
             static,
-            expected=wanted,
-            found="a static",
+            (wanted, "a static"),
             message="the destination has an array here, the source something that is no array",
-            remedy=remedy.keep_own("structure", static),
+            remedies=[remedy.keep_own(Kind.STRUCTURE, static)],
         )
-        draft.keep(index, "the source has no array here")
-    elif names[0] in draft.tree.optional:
-        draft.keep(index, "optional, and the source has none")
-    elif false is not None and is_python_number(held):
-        _false(draft, index, false, held, wanted)
-    elif not is_key(wanted.dtype) and any(draft.policy.zero_if_absent(print_name(name)) for name in names):
-        _zero(draft, index, wanted)
+        ledger.keep(index, "the source has no array here")
+    elif names[0] in sides.tree.optional:
+        ledger.keep(index, "optional, and the source has none")
+    elif false is not None and is_python_number(sides.tree.values[index]):
+        _false(sides, ledger, index, false)
+    elif not is_key(wanted.dtype) and any(sides.policy.zero_if_absent(print_name(name)) for name in names):
+        _zero(sides, ledger, index, wanted)
     else:
-        _missing(draft, index, wanted)
+        _missing(sides, ledger, index, wanted)
 
 
-def _false(draft: Draft, index: int, name: Keys, held: Any, wanted: Spec) -> None:
+def _false(sides: Sides, ledger: Ledger, index: int, name: Keys) -> None:
     """The source's Python False against a Python number: a value, not an absence."""
+    held = sides.tree.values[index]
+    wanted = without_sharding(spec_of(held))
     if isinstance(held, bool):
-        draft.zero(index, wanted, "False in the source")
+        ledger.zero(index, wanted, "False in the source")
         return
-    draft.find(
-        "dtype",
+    ledger.find(
+        Kind.DTYPE,
         name,
-        expected=wanted,
-        found="False",
+        (wanted, "False"),
         message=f"the destination has a Python {type(held).__name__} here, the source False",
-        remedy=remedy.keep_own("dtype", name),
+        remedies=[remedy.keep_own(Kind.DTYPE, name)],
     )
-    draft.keep(index, "the source has False here")
+    ledger.keep(index, "the source has False here")
 
 
-def _zero(draft: Draft, index: int, wanted: Spec) -> None:
+def _zero(sides: Sides, ledger: Ledger, index: int, wanted: Spec) -> None:
     """Absence means zero here."""
-    narrowed = narrows(draft.tree.values[index], wanted.dtype)
+    narrowed = narrows(sides.tree.values[index], wanted.dtype)
     if not narrowed:
-        draft.zero(index, wanted, "absent in the source, which means zero here")
+        ledger.zero(index, wanted, "absent in the source, which means zero here")
         return
-    name = draft.tree.names[index]
-    draft.find("dtype", name, expected=wanted, message=narrowed, remedy=remedy.keep_own("dtype", name))
-    draft.keep(index, "dtypes differ")
+    name = sides.tree.names[index]
+    ledger.find(
+        Kind.DTYPE, name, (wanted, None), message=narrowed, remedies=[remedy.keep_own(Kind.DTYPE, name)]
+    )
+    ledger.keep(index, "dtypes differ")
 
 
-def _missing(draft: Draft, index: int, wanted: Spec) -> None:
-    names, empty = draft.names_of(index), draft.offers.empty
+def _missing(sides: Sides, ledger: Ledger, index: int, wanted: Spec) -> None:
+    names, empty = sides.names_of(index), sides.offers.empty
     name = names[0]
     known = next((each for each in names if each in empty), None)
     found = None if known is None else str(empty[known])
-    ways = [remedy.keep_own("missing", name)]
+    ways = [remedy.keep_own(Kind.MISSING, name)]
     if (remedy.looks_like_bias(name) or found) and not is_key(wanted.dtype):
         ways.insert(0, remedy.zeros(name))
-    draft.find(
-        "missing",
-        name,
-        expected=wanted,
-        found=found,
-        message=f"the source has {found or 'nothing'} here",
-        remedy="; ".join(ways),
-    )
-    draft.keep(index, "missing in the source")
+    message = f"the source has {found or 'nothing'} here"
+    ledger.find(Kind.MISSING, name, (wanted, found), message=message, remedies=ways)
+    ledger.keep(index, "missing in the source")
 
 
 # A leaf on one side and a subtree on the other: one finding, at that name.
 
 
-def leaf_against_subtree(draft: Draft, name: Keys) -> None:
+def leaf_against_subtree(sides: Sides, ledger: Ledger, name: Keys) -> None:
     """The source has a leaf where the destination has a subtree."""
-    draft.accounted_for.add(name)
-    if name in draft.structures:
-        return
-    draft.structures.add(name)
-    offered = draft.offers.shaped.get(name)
-    value, rule = next(draft.values_at(name), (None, None))
-    draft.find(
-        "structure",
+    ledger.accounted_for.add(name)
+    offered: Any = sides.offers.shaped.get(name)
+    feed = next((Feed(name, *one) for one in sides.offers.values_at(name)), None)
+    news = ledger.find_structure(
         name,
-        expected="a subtree",
-        found="a static" if offered is None else without_sharding(offered),
-        value=value,
-        rule=rule,
+        ("a subtree", "a static" if offered is None else without_sharding(offered)),
+        feed=feed,
         message="the destination has a subtree here, the source one leaf",
-        remedy=remedy.keep_own("structure", name),
+        remedies=[remedy.keep_own(Kind.STRUCTURE, name)],
     )
-    draft.leave_all(name, "a subtree in the destination")
+    if news:
+        ledger.leave_all(name, "a subtree in the destination")
 
 
-def subtree_against_leaf(draft: Draft, name: Keys, wanted: Spec | str) -> None:
+def subtree_against_leaf(sides: Sides, ledger: Ledger, name: Keys, wanted: Spec | str) -> None:
     """The destination has a leaf where the source has a subtree."""
-    if name in draft.structures:
-        return
-    draft.structures.add(name)
-    below = draft.offer_prefixes[name]
-    draft.find(
-        "structure",
+    below = sides.offer_prefixes[name]
+    ledger.find_structure(
         name,
-        expected=wanted,
-        found=f"a subtree of {below:,} {'leaf' if below == 1 else 'leaves'}",
+        (wanted, f"a subtree of {below:,} {'leaf' if below == 1 else 'leaves'}"),
         message="the destination has one leaf here, the source a subtree",
-        remedy=remedy.keep_own("structure", name),
+        remedies=[remedy.keep_own(Kind.STRUCTURE, name)],
     )

@@ -12,141 +12,163 @@ from dataclasses import replace
 from treeload._errors import RuleError
 from treeload._findings import remedy
 from treeload._findings.finding import Finding
+from treeload._findings.kinds import Kind
 from treeload._leaves.spec import is_abstract
-from treeload._matching.ledger import Draft
+from treeload._matching.ledger import Ledger
 from treeload._matching.offers import Failure
-from treeload._naming.name import Name, print_name
+from treeload._matching.parts import OpenedPart
+from treeload._matching.positions import Miscount
+from treeload._matching.sides import Sides
+from treeload._naming.name import Name, prefixes_of, print_name
 from treeload._naming.near import NearNames
 from treeload._plans.entry import SAME_NAME, Entry, Unused
 
 
-def audit(draft: Draft, slow: Iterable[int]) -> None:
+def audit(sides: Sides, ledger: Ledger, slow: Iterable[int]) -> None:
     """Every finding about the whole; ``slow`` are the slots that may hold an entry."""
-    for failure in draft.offers.failures:
-        _failed_rule(draft, failure)
-    _idle_scope(draft)
-    _idle_parts(draft)
-    _kept_and_abstract(draft, slow)
-    _add_near_names(draft)
+    for failure in sides.offers.failures:
+        _failed_rule(sides, ledger, failure)
+    _idle_scope(sides, ledger)
+    _idle_parts(sides, ledger)
+    _kept_and_abstract(sides, ledger, slow)
+    _add_near_names(ledger)
 
 
-def _failed_rule(draft: Draft, failure: Failure) -> None:
-    leaves = list(map(draft.source_leaf, failure.leaves))
+def refuse_miscount(sides: Sides, ledger: Ledger, wrong: Miscount) -> None:
+    """A finding for a source by position whose count differs."""
+    ledger.find(
+        Kind.RULE,
+        wrong.into,
+        (f"{len(wrong.names):,} arrays", wrong.arrays),
+        message=wrong.message,
+        remedies=[remedy.Advice("give the leaves names, or a destination of the source's structure")],
+    )
+
+
+def _failed_rule(sides: Sides, ledger: Ledger, failure: Failure) -> None:
+    leaves = [sides.source_leaf(leaf) for leaf in failure.leaves]
     for leaf in leaves:
         at = Name(failure.name if failure.name is not None else leaf.name)
-        draft.unused.append(Unused(leaf.source, leaf.name, leaf.spec, at, "its rule could not be applied"))
+        ledger.unused.append(Unused(leaf.source, leaf.name, leaf.spec, at, "its rule could not be applied"))
     how = "correct the rule or leave it out" if failure.name is None else "correct the rule's ops"
-    draft.findings.append(
+    ledger.findings.append(
         Finding(
-            "rule",
+            Kind.RULE,
             _loose_name(failure.destination_text) if failure.name is None else Name(failure.name),
-            draft.policy.verdict("rule", failure.destination_text),
+            sides.policy.verdict(Kind.RULE, failure.destination_text),
             found=leaves[0].spec if leaves else None,
             source=leaves[0] if leaves else None,
             rule=failure.rule,
             message=failure.message,
-            remedy=remedy.ignore_rule(how, failure.destination_text),
+            remedies=(remedy.ignore_rule(how, failure.destination_text),),
         )
     )
 
 
-def _idle_scope(draft: Draft) -> None:
+def _idle_scope(sides: Sides, ledger: Ledger) -> None:
     """A finding for each pattern of the scope that is no leaf's: a typo there would load nothing."""
-    if draft.scope is None:
+    if sides.scope is None:
         return
-    printed = [print_name(name) for name in (*draft.slots, *draft.offers.shaped)]
-    for pattern in draft.scope.patterns:
+    printed = [print_name(name) for name in (*sides.slots, *sides.offers.shaped)]
+    for pattern in sides.scope.patterns:
         if not any(map(pattern.matches, printed)):
-            draft.findings.append(
+            ledger.findings.append(
                 Finding(
-                    "rule",
+                    Kind.RULE,
                     _loose_name(pattern.text),
-                    draft.policy.verdict("rule", pattern.text),
+                    sides.policy.verdict(Kind.RULE, pattern.text),
                     message=f"scope {pattern.text!r} matches no leaf of the destination or the source",
-                    remedy="correct the scope; names are matched whole, so a subtree is 'encoder/**'",
+                    remedies=(
+                        remedy.Advice(
+                            "correct the scope; names are matched whole, so a subtree is 'encoder/**'"
+                        ),
+                    ),
                 )
             )
 
 
-def _idle_parts(draft: Draft) -> None:
+def _idle_parts(sides: Sides, ledger: Ledger) -> None:
     """A finding for each ``From`` none of whose leaves came to a place in the destination."""
-    if not any(part.explicit for part in draft.parts):
+    parts = sides.offers.parts
+    if not any(part.explicit for part in parts):
         return
     # What has a finding of its own (a shape, a collision, a failed rule) did come to its place.
-    busy = {leaf.index for failure in draft.offers.failures for leaf in failure.leaves}
-    busy |= {index for index, part in enumerate(draft.parts) if part.by_position and not part.positions}
-    if any(row is SAME_NAME for row in draft.rows):
+    busy = {leaf.index for failure in sides.offers.failures for leaf in failure.leaves}
+    busy |= {index for index, part in enumerate(parts) if part.by_position and not part.called}
+    if any(row is SAME_NAME for row in ledger.rows):
         busy.add(0)
-    checked = (check.name for check in draft.checks)
-    for name in (*draft.accounted_for, *checked):
-        busy.update(leaf.index for value, _ in draft.values_at(name) for leaf in value.leaves())
-    for index, part in enumerate(draft.parts):
-        if part.explicit and index not in busy and not _all_outside(draft, index):
-            draft.findings.append(
-                Finding(
-                    "rule",
-                    Name(part.into),
-                    draft.policy.verdict("rule", print_name(part.into)),
-                    message=_idle(draft, index),
-                    remedy="correct subtree, into or rules, or leave the From out",
-                )
+    for name in (*ledger.accounted_for, *(check.name for check in ledger.checks)):
+        busy.update(leaf.index for value, _ in sides.offers.values_at(name) for leaf in value.leaves())
+    for index, part in enumerate(parts):
+        if part.explicit and index not in busy and not _all_outside(sides, index):
+            ledger.find(
+                Kind.RULE,
+                part.into,
+                message=_idle(sides, index, part),
+                remedies=[remedy.Advice("correct subtree, into or rules, or leave the From out")],
             )
 
 
-def _all_outside(draft: Draft, index: int) -> bool:
+def _all_outside(sides: Sides, index: int) -> bool:
     """Whether the scope leaves out everything that a source offers, so that it cannot feed anything."""
+    shaped = sides.offers.shaped
     names = [
         name
-        for name in draft.offers.shaped
-        if any(leaf.index == index for value, _ in draft.values_at(name) for leaf in value.leaves())
+        for name in shaped
+        if any(leaf.index == index for value, _ in sides.offers.values_at(name) for leaf in value.leaves())
     ]
-    return bool(names) and not any(draft.in_scope(name, draft.offers.shaped[name]) for name in names)
+    return bool(names) and not any(sides.in_scope(name, shaped[name]) for name in names)
 
 
-def _idle(draft: Draft, index: int) -> str:
-    part = draft.parts[index]
+def _idle(sides: Sides, index: int, part: OpenedPart) -> str:
     what, has = part.source.label, ""
     if part.subtree:
-        top = sorted({name[0] for name in draft.offers.tables[index] if name})[:8]
+        top = sorted({name[0] for name in sides.offers.tables[index] if name})[:8]
         what = f"subtree {print_name(part.subtree)!r} of {what}"
         has = f"; the source has {', '.join(top)}"
     return f"From({what}) feeds no leaf of the destination{has}"
 
 
-def _kept_and_abstract(draft: Draft, slow: Iterable[int]) -> None:
+def _kept_and_abstract(sides: Sides, ledger: Ledger, slow: Iterable[int]) -> None:
     """A finding for each leaf that is to be kept and has no value to keep."""
-    already = {finding.name for finding in draft.findings if finding.verdict == "error"}
+    already = {finding.name for finding in ledger.findings if finding.verdict == "error"}
     for index in slow:
-        row = draft.rows[index]
-        if not isinstance(row, Entry) or not row.keeps_something or not is_abstract(draft.tree.values[index]):
+        row = ledger.rows[index]
+        if not isinstance(row, Entry) or not row.keeps_something or not is_abstract(sides.tree.values[index]):
             continue
-        broken = already.intersection((row.name, *row.aliases))
-        if broken or any(row.name[:depth] in already for depth in range(len(row.name))):
+        if already.intersection((row.name, *row.aliases, *prefixes_of(row.name))):
             continue  # its own error comes first; mended, it will not be kept
-        draft.find(
-            "abstract",
+        ledger.find(
+            Kind.ABSTRACT,
             row.name,
-            expected=row.spec,
+            (row.spec, None),
             message=f"it is to be kept ({row.reason or 'in part'}), and the destination is abstract: "
             "there is nothing to keep",
-            remedy="load(..., init=fn), where fn() gives a concrete tree, or a concrete destination",
+            remedies=[
+                remedy.Advice(
+                    "load(..., init=fn), where fn() gives a concrete tree, or a concrete destination"
+                )
+            ],
         )
 
 
-def _add_near_names(draft: Draft) -> None:
+def _add_near_names(ledger: Ledger) -> None:
     """Fills in ``near``: for what is missing, what the source has left over; and the other way."""
     by_kind = {
-        kind: [finding.name for finding in draft.findings if finding.kind == kind]
-        for kind in ("missing", "unexpected")
+        kind: [finding.name for finding in ledger.findings if finding.kind == kind]
+        for kind in (Kind.MISSING, Kind.UNEXPECTED)
     }
     if not all(by_kind.values()):
         return
-    others = {"missing": NearNames(by_kind["unexpected"]), "unexpected": NearNames(by_kind["missing"])}
-    draft.findings = [
+    others = {
+        Kind.MISSING: NearNames(by_kind[Kind.UNEXPECTED]),
+        Kind.UNEXPECTED: NearNames(by_kind[Kind.MISSING]),
+    }
+    ledger.findings = [
         replace(finding, near=tuple(map(Name, others[finding.kind].near(finding.name))))
         if finding.kind in others
         else finding
-        for finding in draft.findings
+        for finding in ledger.findings
     ]
 
 

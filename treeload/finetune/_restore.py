@@ -7,7 +7,6 @@ and whose verdict counts. The match, the report and the load are those of every 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,16 +19,15 @@ from flax import nnx
 from treeload import _api
 from treeload._errors import RuleError
 from treeload._findings.policy import Policy
-from treeload._formats import open_source
 from treeload._leaves.placement import sharding_of
 from treeload._leaves.spec import without_sharding
+from treeload._matching.parts import opened_source
 from treeload._naming.name import Keys, Name, NameLike, as_name, print_name
 from treeload._naming.pattern import Pattern, compile_pattern
 from treeload._ops.expression import Leaf
 from treeload._plan import Plan
 from treeload._rules.rule import Made, Matched, Rule
 from treeload._rules.tie import Tie
-from treeload._sources.memory import MemorySource
 from treeload._sources.part import From
 from treeload._sources.source import Source
 from treeload._trees.marks import holds_nnx
@@ -189,10 +187,10 @@ def _located(src: Any, subtree: NameLike | None, *, with_step: bool) -> tuple[So
     if isinstance(src, From):
         if src.rules or src.into or (subtree is not None and src.subtree):
             raise RuleError("the From of an optimizer's state takes subtree, item and separator alone")
-        opened = _opened(src.src, item=src.item, separator=src.separator)
+        opened = opened_source(src.src, item=src.item, separator=src.separator)
         within = src.subtree or as_name(subtree or ())
     else:
-        opened, within = _opened(src), as_name(subtree or ())
+        opened, within = opened_source(src), as_name(subtree or ())
     names = [tuple(name) for name in opened.shaped() if tuple(name[: len(within)]) == within]
     depth = len(within)
     found = dict.fromkeys(
@@ -204,12 +202,6 @@ def _located(src: Any, subtree: NameLike | None, *, with_step: bool) -> tuple[So
     for name in found:
         return opened, Name(name[:-1] if with_step else name)
     return opened, within
-
-
-def _opened(src: Any, *, item: str | None = None, separator: str | None = None) -> Source:
-    if isinstance(src, (str, os.PathLike)):
-        return open_source(src, item=item, separator=separator)
-    return src if isinstance(src, Source) else MemorySource(src, separator=separator)
 
 
 def _stored(source: Source, where: Name) -> dict[Keys, Leaf]:
