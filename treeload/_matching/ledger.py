@@ -1,7 +1,7 @@
 """The lines of a plan while it is made: written once, never changed.
 
-Owns how a line is written: what happens to a slot, what is wrong, what is to be checked by value, what feeds nothing.
-Refuses to own the decisions (``slots``, ``leftovers``, ``whole``).
+Owns how a line is written: what happens to a slot, what is wrong, what is to be checked by value, what feeds
+nothing. Refuses to own the decisions (``slots``, ``leftovers``, ``whole``).
 """
 
 from __future__ import annotations

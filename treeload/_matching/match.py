@@ -5,8 +5,8 @@ and zero, ties) a check is left for later.
 
 In two passes. The first takes the leaves that simply agree (one name, one shape, one dtype), which is
 nearly all of them in any tree that loads (``agree``). The second decides the rest one by one, with words for
-whatever is wrong: the destination's side (``slots``), the source's (``leftovers``), the whole (``whole``). They ask
-the ``Sides``, which are frozen, and write into one ``Ledger``.
+whatever is wrong: the destination's side (``slots``), the source's (``leftovers``), the whole (``whole``). They
+ask the ``Sides``, which are frozen, and write into one ``Ledger``.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def match(
             rows[index] = None
     ledger = Ledger(sides, rows)
     for one in wrong:
-        refuse_miscount(sides, ledger, one)
+        refuse_miscount(ledger, one)
     if followed is not None:
         followed.note(ledger)
     if slow or not agreement.nothing_left:
@@ -95,7 +95,7 @@ def _offered(tree: Tree, parts: Sequence[OpenedPart], rules: Sequence[Rule]) -> 
 
 
 def _blocked(offers: Offers, wrong: Sequence[Miscount]) -> dict[tuple[str, ...], Arrival]:
-    """Nothing, for each leaf that a source with a wrong count was to feed: so that it is not missing besides."""
+    """Nothing, for each leaf that a source with a wrong count was to feed: else it would be missing besides."""
     return {
         name: Arrival(None, None, ())
         for one in wrong for name in one.names if offers.arrival(name) is None

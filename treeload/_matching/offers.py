@@ -1,8 +1,8 @@
 """What the sources offer, under the names it would have in the destination.
 
-Owns the way of a source leaf's name: the part that a ``From`` looks at, its own rules, where it goes, the plan's
-rules. Refuses to own what the leaf meets there (``slots``, ``leftovers``). Reads names, shapes and dtypes only. What is
-offered never changes: opening a box or following a tie gives new ``Offers``.
+Owns the way of a source leaf's name: the part that a ``From`` looks at, its own rules, where it goes, the
+plan's rules. Refuses to own what the leaf meets there (``slots``, ``leftovers``). Reads names, shapes and dtypes
+only. What is offered never changes: opening a box or following a tie gives new ``Offers``.
 """
 
 from __future__ import annotations

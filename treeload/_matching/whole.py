@@ -34,7 +34,7 @@ def audit(sides: Sides, ledger: Ledger, slow: Iterable[int]) -> None:
     _add_near_names(ledger)
 
 
-def refuse_miscount(sides: Sides, ledger: Ledger, wrong: Miscount) -> None:
+def refuse_miscount(ledger: Ledger, wrong: Miscount) -> None:
     """A finding for a source by position whose count differs."""
     ledger.find(
         Kind.RULE,

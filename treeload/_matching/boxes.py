@@ -1,0 +1,108 @@
+"""Boxes that a stored checkpoint has in its names: ``kernel/value`` where the model has ``kernel``.
+
+Owns which segments of a source's names were made by a box (``nnx.Variable`` saved as a dict, Flax's
+``AxisMetadata``), and so are no part of a name. They are left out before any rule sees the names. A
+destination's own boxes are opened by type (``_trees``).
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Set
+from dataclasses import replace
+from itertools import combinations
+
+from treeload._matching.parts import OpenedPart
+from treeload._naming.name import Keys, prefixes_of
+from treeload._sources.source import as_source_error
+
+_BOXES = frozenset({"value", "raw_value"})  # what Flax calls the one child of a box, now and in its 0.8
+
+
+def open_boxes(part: OpenedPart, wanted: Iterable[Keys] = ()) -> OpenedPart:
+    """The part with its leaves called without the segments of their boxes.
+
+    ``wanted``: names on the destination's side, or of whatever else the part is to be compared with.
+    """
+    if part.by_position:
+        return part
+    source, depth = part.source, len(part.subtree)
+    with as_source_error(f"{source.label} does not say what it holds"):
+        own = [
+            tuple(name) for names in (source.shaped(), source.absent(), source.statics()) for name in names
+        ]
+    inside = [name[depth:] for name in own if name[:depth] == part.subtree]
+    into = len(part.into)
+    asked = {name[into:] for name in wanted if name[:into] == part.into}
+    opened = without_boxes(inside, asked, {prefix for name in asked for prefix in prefixes_of(name)})
+    if not opened:
+        return part
+    return replace(part, called={(*part.subtree, *name): without for name, without in opened.items()})
+
+
+def without_boxes(
+    names: Collection[Keys],
+    wanted: Collection[Keys] | Mapping[Keys, object] = (),
+    nodes: Set[Keys] = frozenset(),
+) -> dict[Keys, Keys]:
+    """Name → the name without the segments of its boxes, for the names that have such segments.
+
+    A box is a node with one child, called ``value``. It is opened where the name without it is wanted; and in
+    each subtree all leaves of which lie in boxes, at least two of them. A name that is itself wanted is left
+    as it is: a parameter may really be called ``value``. So is one that would fall together with another.
+
+    Args:
+        names: the names of all leaves of a source.
+        wanted: names that the destination has.
+        nodes: names of the destination's nodes above a leaf; no box of one leaf takes their place.
+    """
+    if not any(not _BOXES.isdisjoint(name) for name in names):
+        return {}
+    children: dict[Keys, set[str]] = defaultdict(set)
+    for name in names:
+        for depth, key in enumerate(name):
+            children[name[:depth]].add(key)
+    boxed = {
+        name: places
+        for name in names
+        if (places := [at for at, key in enumerate(name) if key in _BOXES and children[name[:at]] == {key}])
+    }
+    opened = {
+        name: asked
+        for name, places in boxed.items() if name not in wanted
+        for asked in [_first_wanted(name, places, wanted)] if asked is not None
+    }  # fmt: skip
+    total = Counter(node for name in names for node in prefixes_of(name))
+    inside = Counter(node for name in boxed for node in prefixes_of(name))
+    around = {node for name in opened for node in prefixes_of(name)}
+    for name, places in boxed.items():
+        if name in opened or name in wanted:
+            continue
+        without = _without(name, places[-1:])
+        whole = any(
+            total[node] == inside[node] and (node in around or total[node] > 1) for node in prefixes_of(name)
+        )
+        if whole and without and without not in nodes:
+            opened[name] = without
+    return _distinct(opened, names)
+
+
+def _without(name: Keys, places: Collection[int]) -> Keys:
+    return tuple(key for at, key in enumerate(name) if at not in places)
+
+
+def _first_wanted(name: Keys, places: list[int], wanted: Collection[Keys]) -> Keys | None:
+    """The name with some of its boxes open that is wanted, the fewest and the innermost first."""
+    for count in range(1, len(places) + 1):
+        for some in combinations(reversed(places), count):
+            without = _without(name, some)
+            if without in wanted:
+                return without
+    return None
+
+
+def _distinct(opened: dict[Keys, Keys], names: Collection[Keys]) -> dict[Keys, Keys]:
+    """Those that fall together neither with another nor with a name or a node that is there."""
+    taken = Counter(opened.values())
+    taken.update(name for name in names if name not in opened)
+    return {name: without for name, without in opened.items() if taken[without] == 1}

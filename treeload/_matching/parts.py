@@ -1,0 +1,107 @@
+"""The sources of a load, opened, and the part of each that is looked at.
+
+Owns how what users give (a path, a tree, a ``Source``, a ``From``, several) becomes opened parts. Under which
+names their leaves are offered is decided in ``offers``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from treeload._errors import RuleError
+from treeload._formats import open_source
+from treeload._naming.name import Keys
+from treeload._rules.rule import Rule
+from treeload._sources.memory import MemorySource
+from treeload._sources.part import From
+from treeload._sources.source import Source
+
+
+@dataclass(frozen=True)
+class OpenedPart:
+    """One source, the part of it that is looked at, and where that part goes.
+
+    Attributes:
+        source: the source.
+        subtree: the name of the part; its leaves lose this prefix.
+        into: the name of the destination's subtree it feeds; its leaves gain this prefix.
+        rules: its own rules, on the names between the two.
+        explicit: it was written as a ``From``, so it is expected to feed something.
+        by_position: its leaves are to be taken in the order of the destination's.
+        called: own name of a leaf → what it goes by within the part, where that is another: without the
+            segments of its boxes, or the destination's name at its position. None where no leaf has another.
+    """
+
+    source: Source
+    subtree: Keys = ()
+    into: Keys = ()
+    rules: tuple[Rule, ...] = ()
+    explicit: bool = False
+    by_position: bool = False
+    called: Mapping[Keys, Keys] | None = None
+
+    @property
+    def keeps_names(self) -> bool:
+        """Whether every leaf is offered to the plan's rules under its own name."""
+        return not (self.rules or self.subtree or self.into or self.by_position or self.called)
+
+    def name_within(self, own: Keys) -> Keys | None:
+        """What a leaf of the source goes by within the part; None for one outside, or without a place."""
+        depth = len(self.subtree)
+        if tuple(own[:depth]) != self.subtree:
+            return None
+        if self.by_position:
+            return None if self.called is None else self.called.get(own)
+        within = tuple(own[depth:])
+        return within if self.called is None else self.called.get(own, within)
+
+
+def opened_parts(src: Any) -> list[OpenedPart]:
+    """The parts of what a user gives as a source, or as several.
+
+    Raises:
+        SourceError: a source cannot be opened.
+        RuleError: options that its source has not; arrays without names that were not asked for by position.
+    """
+    if isinstance(src, From):
+        return [_opened_part(src)]
+    several = isinstance(src, (list, tuple)) and bool(src) and not hasattr(src, "_fields")
+    if several and any(isinstance(each, (From, Source)) for each in src):
+        return [_opened_part(each if isinstance(each, From) else From(each)) for each in src]
+    if several and all(isinstance(each, (str, os.PathLike)) for each in src):
+        return [_opened_part(From(each)) for each in src]
+    return [_opened_part(From(src), explicit=False)]
+
+
+def _opened_part(given: From, *, explicit: bool = True) -> OpenedPart:
+    source = opened_source(given.src, item=given.item, separator=given.separator)
+    if source.positional and not given.by_position:
+        raise RuleError(
+            f"{source.label} holds arrays without names: From(..., by_position=True) takes them in order"
+        )
+    return OpenedPart(
+        source, given.subtree, given.into, given.rules, explicit=explicit, by_position=given.by_position
+    )
+
+
+def opened_source(src: Any, *, item: str | None = None, separator: str | None = None) -> Source:
+    """The source that a path, a tree or a ``Source`` is.
+
+    Raises:
+        SourceError: it cannot be opened.
+        RuleError: an option that it has not.
+    """
+    if isinstance(src, (str, os.PathLike)):
+        return open_source(src, item=item, separator=separator)
+    if item is not None:
+        raise RuleError(f"From(item={item!r}) is for the path of an Orbax checkpoint")
+    if isinstance(src, Source):
+        if separator is not None:
+            raise RuleError(
+                f"From(separator={separator!r}) is for a flat dict, or the path of a file of joined names"
+            )
+        return src
+    return MemorySource(src, separator=separator)
