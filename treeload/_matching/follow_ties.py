@@ -15,7 +15,7 @@ from treeload._findings import remedy
 from treeload._leaves.spec import Kind
 from treeload._matching.ledger import Draft
 from treeload._naming.name import Keys, print_name
-from treeload._ops.expression import Expression, chain, derive
+from treeload._ops.expression import Expression, combine
 from treeload._plans.check import EqualCheck
 from treeload._rules.apply import Arrival, Fault
 from treeload._rules.tie import Tie
@@ -73,8 +73,7 @@ def _follow(draft: Draft, tied: Tied, name: Keys, trail: tuple[Keys, ...]) -> Ar
         return next((fed for fed in several if fed is not None and fed.value is None), None)
     taken = tuple(own for fed in several if fed is not None for own in fed.taken)
     try:
-        value = values[0] if len(values) == 1 else derive(tie.ops[0], *values)
-        return Arrival(chain(value, tie.ops[len(values) > 1 :]), tie, taken)
+        return Arrival(combine(tie.ops, values), tie, taken)
     except RuleError as error:
         leaves = tuple(leaf for value in values for leaf in value.leaves())
         draft.offers.fail(Fault(tie, name, taken, str(error)), name, leaves)
