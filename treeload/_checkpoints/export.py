@@ -20,7 +20,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from treeload._checkpoints.undo import WHOLE, Array, Back
+from treeload._checkpoints.undo import WHOLE, Back
 from treeload._errors import RuleError, SaveError
 from treeload._formats.orbax import write as _save
 from treeload._formats.orbax.record import RECORD
@@ -28,7 +28,8 @@ from treeload._formats.safetensors import write as _safetensors_write
 from treeload._leaves.spec import Kind, Spec, is_abstract, is_key, spec_of, without_sharding
 from treeload._leaves.values import equal, nonzero
 from treeload._naming.name import Keys, Name, print_name
-from treeload._ops.expression import Expression, Leaf, chain, derive, evaluate
+from treeload._ops.expression import Expression, Leaf, combine, evaluate
+from treeload._ops.op import Array
 from treeload._plan import Plan
 from treeload._plans.check import EqualCheck
 from treeload._plans.entry import Action
@@ -210,9 +211,7 @@ def _still_tied(held: Mapping[Keys, Array], ties: Sequence[Tie]) -> set[Keys]:
                 break
             leaves = [Leaf(0, Name(target), without_sharding(spec_of(held[target]))) for target in targets]
             try:
-                several = len(leaves) > 1
-                value: Expression = derive(tie.ops[0], *leaves) if several else leaves[0]
-                value = chain(value, tie.ops[several:])
+                value = combine(tie.ops, leaves)
             except RuleError as error:
                 problems.append(f"{print_name(name)}: {error}")
                 break

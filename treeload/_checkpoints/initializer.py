@@ -23,18 +23,12 @@ from treeload._matching.match import match
 from treeload._matching.parts import OpenedPart
 from treeload._naming.name import Name, print_name
 from treeload._naming.near import NearNames
-from treeload._ops.convert import Cast
 from treeload._ops.expression import chain
-from treeload._ops.layout import Reshape, Transpose
 from treeload._ops.op import Op
-from treeload._ops.resize import Pad, Slice
 from treeload._plan import Plan
 from treeload._sources.memory import MemorySource
 from treeload._trees.tree import nested
 from treeload._trees.walk import walk
-
-_ON_HOST = (Transpose, Reshape, Cast, Pad, Slice)
-"""Ops that compute with NumPy alone, so that they may run while JAX waits for the result."""
 
 
 def initializer(view: View, name: Name, ops: tuple[Op, ...]) -> Callable[..., jax.Array]:
@@ -65,7 +59,7 @@ def initializer(view: View, name: Name, ops: tuple[Op, ...]) -> Callable[..., ja
 
     # A callback must not ask JAX for anything (on an accelerator it would wait for itself), and what lies
     # in memory need not be read at all.
-    may_wait = all(isinstance(op, _ON_HOST) for op in ops) and not view.holds(MemorySource)
+    may_wait = all(op.on_host for op in ops) and not view.holds(MemorySource)
 
     def init(key: Any, shape: Any, dtype: Any = None, out_sharding: Any = None) -> jax.Array:  # noqa: ARG001
         shape = tuple(map(int, shape))

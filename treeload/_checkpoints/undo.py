@@ -18,12 +18,7 @@ from treeload._leaves.spec import Spec, elements, is_key
 from treeload._leaves.values import equal
 from treeload._naming.name import Name, print_name
 from treeload._ops.expression import Derived, Expression, Leaf
-from treeload._ops.op import Op
-from treeload._ops.resize import Pad
-from treeload._ops.several import ConcatArrays, StackArrays, TakeIndex, TakeRange
-
-Array = Any
-
+from treeload._ops.op import Array, Op, Region
 
 Part = Callable[[Any], Array]
 """What gives a region of an array that goes back; nothing is made before it is asked for."""
@@ -37,7 +32,7 @@ class _Piece:
     """A region of an array that comes back by itself, and waits for the others."""
 
     name: Name
-    region: tuple[Any, ...]
+    region: Region
     part: Part
     size: int
 
@@ -64,32 +59,39 @@ class Back:
         if isinstance(value, Leaf):
             self._at_leaf.setdefault(value, []).append((name, part))
             return []
-        op = value.op
-        if isinstance(op, (TakeIndex, TakeRange)):
-            (whole,) = value.inputs
-            piece = _Piece(name, op.region(len(whole.spec.shape)), part, elements(value.spec))
-            if isinstance(whole, Leaf):
-                self._leaf_pieces.setdefault(whole, []).append(piece)
-            else:
-                self._pieces.setdefault(id(whole), (whole, []))[1].append(piece)
-            return []
-        if isinstance(op, (StackArrays, ConcatArrays)):
+        regions = value.op.regions(*(one.spec for one in value.inputs))
+        if regions is not None:
             faults: list[str] = []
-            for one, region in zip(value.inputs, _regions(value), strict=True):
+            for one, region in zip(value.inputs, regions, strict=True):
                 faults += self._down(name, one, _within(part, region))
             return faults
         if len(value.inputs) != 1:
-            return [f"{name}: {op!r} of several leaves cannot be undone"]
+            return [f"{name}: {value.op!r} of several leaves cannot be undone"]
         (only,) = value.inputs
-        undo = op.inverse(only.spec)
+        piece = value.op.region(only.spec)
+        if piece is not None:
+            self._wait(only, _Piece(name, piece, part, elements(value.spec)))
+            return []
+        return self._undone(name, value.op, only, part)
+
+    def _wait(self, whole: Expression, piece: _Piece) -> None:
+        """Notes a piece of ``whole``, which goes further down once all of them have come."""
+        if isinstance(whole, Leaf):
+            self._leaf_pieces.setdefault(whole, []).append(piece)
+        else:
+            self._pieces.setdefault(id(whole), (whole, []))[1].append(piece)
+
+    def _undone(self, name: Name, op: Op, value: Expression, part: Part) -> list[str]:
+        """Hands down to ``value`` what ``op`` had made of it."""
+        undo = op.inverse(value.spec)
         if undo is None:
             return [f"{name}: {op!r} loses something, so it cannot be undone"]
-        if isinstance(op, Pad) and (op.onto_destination or not _refilled(op, undo, part(WHOLE))):
+        if op.onto_destination or (op.adds and not _added_again(op, undo, part(WHOLE))):
             return [
                 f"{name}: the rows that {op!r} added hold values now, "
                 "and the source's layout has no place for them"
             ]
-        return self._down(name, only, lambda region: undo.apply(part(WHOLE))[region])
+        return self._down(name, value, lambda region: undo.apply(part(WHOLE))[region])
 
     def finish(self) -> list[str]:
         """Puts pieces together, from the outermost op to the leaves; what is incomplete, in words."""
@@ -119,28 +121,12 @@ class Back:
             yield leaf, several[0][1]
 
 
-def _regions(value: Derived) -> Iterator[tuple[Any, ...]]:
-    """For each input of an op that joins, where it lies in the result."""
-    op, rank = value.op, len(value.spec.shape)
-    if isinstance(op, StackArrays):
-        for flat in range(len(value.inputs)):
-            indices = tuple(int(i) for i in np.unravel_index(flat, op.counts))
-            yield TakeIndex(indices, op.axis, op.counts).region(rank)
-        return
-    assert isinstance(op, ConcatArrays)
-    start = 0
-    for part in value.inputs:
-        size = part.spec.shape[op.axis % rank]
-        yield TakeRange(op.axis, start, start + size, value.spec.shape[op.axis % rank]).region(rank)
-        start += size
-
-
-def _within(part: Part, outer: tuple[Any, ...]) -> Part:
+def _within(part: Part, outer: Region) -> Part:
     """A region as a whole of its own."""
     return lambda region: part(outer)[region]
 
 
-def _refilled(op: Pad, undo: Op, array: Array) -> bool:
+def _added_again(op: Op, undo: Op, array: Array) -> bool:
     """Whether what ``op`` would add is what the array has there."""
     return equal(op.apply(undo.apply(array)), array)
 

@@ -13,7 +13,7 @@ from treeload._leaves.placement import cast, on_device, sharding_of, to_default_
 from treeload._leaves.spec import without_sharding
 from treeload._loading.gather import Job, gather, not_as_said
 from treeload._naming.name import Name, print_name
-from treeload._ops.expression import Derived, Expression, Leaf, evaluate, fills_from_destination
+from treeload._ops.expression import Derived, Expression, Leaf, evaluate
 from treeload._plans.decisions import Decisions
 from treeload._plans.entry import SAME_NAME, Entry
 from treeload._sources.memory import MemorySource
@@ -62,10 +62,7 @@ def load_leaves(decisions: Decisions, tree: Tree, values: list[Any], advance: Ca
 
 def _made_of(value: Derived, arrays: dict[Leaf, Any], held: Any) -> Any:
     """The array of an expression; ``held`` is the destination's own, for ops that fill up with it."""
-    if not fills_from_destination(value):
-        return evaluate(value, arrays)
-    (part,) = value.inputs
-    return value.op.apply_onto(cast(evaluate(part, arrays), held.dtype), held)
+    return evaluate(value, arrays, destination=held)
 
 
 def _load_from_memory(

@@ -32,6 +32,8 @@ class Cast(Op):
 
     dtype: np.dtype[Any]
 
+    moves_only = elementwise = on_host = True
+
     def __init__(self, dtype: Any) -> None:
         try:
             given = jnp.dtype(dtype)
@@ -86,6 +88,8 @@ class Apply(Op):
 
     fn: Callable[..., Array]
     undo: Callable[..., Array] | None
+
+    takes_several = True
 
     def __init__(self, fn: Callable[..., Array], inverse: Callable[..., Array] | None = None) -> None:
         if not callable(fn) or not (inverse is None or callable(inverse)):

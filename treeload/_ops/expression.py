@@ -6,11 +6,12 @@ which leaf gets which ops (the rules) and when it is computed (the loading).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from treeload._errors import TreeloadError
+from treeload._leaves.placement import cast
 from treeload._leaves.spec import Spec, print_spec
 from treeload._naming.name import Name, print_name
 from treeload._ops.op import Array, Op
@@ -67,23 +68,51 @@ def derive(op: Op, *inputs: Expression) -> Derived:
     return Derived(op, inputs, op.infer(*(value.spec for value in inputs)))
 
 
-def chain(value: Expression, ops: tuple[Op, ...]) -> Expression:
-    """``ops`` applied to ``value`` one after the other."""
+def chain(value: Expression, ops: Sequence[Op]) -> Expression:
+    """``ops`` applied to ``value`` one after the other.
+
+    Raises:
+        RuleError: an op cannot be applied to an array of its spec.
+    """
     for op in ops:
         value = derive(op, value)
     return value
 
 
-def evaluate(value: Expression, arrays: Mapping[Leaf, Array]) -> Array:
+def combine(ops: Sequence[Op], values: Sequence[Expression]) -> Expression:
+    """One value of several: the first op makes one of them, the others follow. One value takes all in turn.
+
+    Raises:
+        RuleError: an op cannot be applied to arrays of these specs.
+    """
+    if len(values) == 1:
+        return chain(values[0], ops)
+    return chain(derive(ops[0], *values), ops[1:])
+
+
+def evaluate(value: Expression, arrays: Mapping[Leaf, Array], *, destination: Array = None) -> Array:
     """The array that an expression stands for, given those of its leaves.
+
+    Args:
+        value: the expression.
+        arrays: the array of each of its leaves.
+        destination: what the result is to replace, for a last op that takes a part of it: the result then
+            has its dtype.
 
     Raises:
         TreeloadError: an op gave something else than its ``infer`` said.
     """
     if isinstance(value, Leaf):
         return arrays[value]
-    result = value.op.apply(*(evaluate(each, arrays) for each in value.inputs))
-    if result.shape != value.spec.shape or result.dtype != value.spec.dtype:
+    inputs = [evaluate(each, arrays) for each in value.inputs]
+    dtype = value.spec.dtype
+    if value.op.onto_destination:
+        assert destination is not None  # it is the last op of what feeds a destination leaf
+        dtype = destination.dtype
+        result = value.op.apply_onto(cast(inputs[0], dtype), destination)
+    else:
+        result = value.op.apply(*inputs)
+    if result.shape != value.spec.shape or result.dtype != dtype:
         raise TreeloadError(
             f"{value.op!r} was to give {print_spec(value.spec)} and gave {print_spec(result)} "
             f"for {', '.join(print_name(leaf.name) for leaf in value.leaves())}"

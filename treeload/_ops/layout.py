@@ -27,6 +27,8 @@ class Transpose(Op):
 
     axes: tuple[int, ...] | None
 
+    moves_only = on_host = True
+
     def __init__(self, *axes: int | tuple[int, ...]) -> None:
         if len(axes) == 1 and axes[0] is None:
             axes = ()
@@ -82,6 +84,8 @@ class Reshape(Op):
 
     shape: tuple[int, ...]
     source: tuple[int, ...] | None
+
+    moves_only = on_host = True
 
     def __init__(self, *shape: int | tuple[int, ...], source: tuple[int, ...] | None = None) -> None:
         given = integers(shape, "Reshape")

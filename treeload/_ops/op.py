@@ -1,8 +1,7 @@
 """What an op is: spec to spec at plan time, array to array at load time, and back.
 
-Owns ``Op``, the base of all of them, and the checks of what a rule is given as ops. The law of every op:
-``op.infer(spec) == spec_of(op.apply(array))``. Ops compute with NumPy on NumPy arrays and with JAX on JAX
-arrays, so that a leaf stays where it lies.
+Owns ``Op``, the base of all of them, and the checks of what a rule is given as ops. Whatever another room
+wants to know of an op it asks the op: none but this room knows which ops there are.
 """
 
 from __future__ import annotations
@@ -18,25 +17,21 @@ from treeload._leaves.spec import Spec
 
 Array: TypeAlias = Any
 
+Region: TypeAlias = tuple[Any, ...]
+"""Where a part of an array lies: what is written between the brackets, ``array[region]``."""
+
 
 class Op(abc.ABC):
-    """One step on the way of a leaf: spec to spec at plan time, array to array at load time.
+    """One step on the way of a leaf: spec to spec at plan time, array to array at load time, and back.
 
-    Most ops take one array; those that join leaves take several.
+    An op of your own says ``infer`` and ``apply``, is immutable and compares by value (a frozen dataclass),
+    and prints as it is written. The law of every op: ``infer`` of the inputs' specs is the shape and dtype
+    of what ``apply`` gives. All else has an answer that is safe, and is overridden where more is true.
     """
-
-    @property
-    def onto_destination(self) -> bool:
-        """Whether a part of the result is the destination's own; see ``apply_onto``."""
-        return False
-
-    def apply_onto(self, array: Array, destination: Array) -> Array:
-        """The result where a part of it is the destination's own."""
-        raise NotImplementedError(f"{self!r} takes nothing from the destination")
 
     @abc.abstractmethod
     def infer(self, *specs: Spec) -> Spec:
-        """The spec of the result.
+        """The result's shape and dtype, as a ``jax.ShapeDtypeStruct``; no array is there yet.
 
         Raises:
             RuleError: the op cannot be applied to arrays of these specs.
@@ -44,7 +39,75 @@ class Op(abc.ABC):
 
     @abc.abstractmethod
     def apply(self, *arrays: Array) -> Array:
-        """The result, a NumPy array for NumPy arrays and a JAX array for JAX arrays."""
+        """The result: a NumPy array of NumPy arrays, a JAX array of JAX arrays; a leaf stays where it lies.
+
+        It may be a view; the inputs are not written to.
+        """
+
+    # What it is.
+
+    @property
+    def takes_several(self) -> bool:
+        """Whether it makes one array of several, so that it may come first in ``Rename([...], op)``."""
+        return False
+
+    @property
+    def moves_only(self) -> bool:
+        """Whether every element of the result is an element of an input, but for a cast.
+
+        Then what is done to a parameter may be done to its moments in an optimizer's state too. What a
+        function of the values would have to do to a second moment nobody knows.
+        """
+        return False
+
+    @property
+    def elementwise(self) -> bool:
+        """Whether each element of the result is made of the one at its place, whatever the array's shape."""
+        return False
+
+    @property
+    def on_host(self) -> bool:
+        """Whether it computes a NumPy array with NumPy alone, and so may run while JAX waits for it."""
+        return False
+
+    # What it takes from the destination.
+
+    @property
+    def onto_destination(self) -> bool:
+        """Whether a part of the result is the destination's own; see ``apply_onto``.
+
+        Such an op is the last of a ``Rename`` or a ``Tie``.
+        """
+        return False
+
+    def apply_onto(self, array: Array, destination: Array) -> Array:
+        """The result where a part of it is the destination's own, in place of ``apply``.
+
+        ``array`` has the destination's dtype already. Neither is written to.
+        """
+        raise NotImplementedError(f"{self!r} takes nothing from the destination")
+
+    # The way back, for exports: an op joins, or takes a piece, or is undone by another op.
+
+    def regions(self, *specs: Spec) -> tuple[Region, ...] | None:
+        """Where each input lies in the result, where the result is nothing but its inputs; else None."""
+        return None
+
+    def region(self, spec: Spec) -> Region | None:
+        """Where in its input the result lies, where it is one of the pieces of the whole; else None.
+
+        The input comes back once all of its pieces are there.
+        """
+        return None
+
+    @property
+    def adds(self) -> bool:
+        """Whether the result holds elements of the op's own.
+
+        Then it is undone only where ``apply`` of what ``inverse`` gives is the array again: nothing but
+        what the op itself had added may be cut off.
+        """
+        return False
 
     def inverse(self, spec: Spec | None = None) -> Op | None:
         """The op that undoes this one; None where something is lost.

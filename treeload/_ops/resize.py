@@ -46,6 +46,8 @@ class Pad(Op):
     axis: int = 0
     fill: float | Literal["destination"] = 0
 
+    on_host = adds = True
+
     def __post_init__(self) -> None:
         integers((self.size, self.axis), "Pad")
         if self.fill != "destination" and not isinstance(self.fill, (bool, int, float, complex, np.generic)):
@@ -119,6 +121,8 @@ class Slice(Op):
     start: int
     stop: int
     axis: int
+
+    moves_only = on_host = True
 
     def __init__(self, start: int, stop: int | None = None, *, axis: int = 0) -> None:
         if stop is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import accumulate, pairwise
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ import numpy as np
 
 from treeload._errors import RuleError
 from treeload._leaves.spec import Spec, is_key, make_spec, print_spec
-from treeload._ops.op import Array, Op
+from treeload._ops.op import Array, Op, Region
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,8 @@ class StackArrays(Op):
 
     counts: tuple[int, ...]
     axis: int
+
+    takes_several = moves_only = on_host = True
 
     def infer(self, *specs: Spec) -> Spec:
         first = specs[0]
@@ -49,6 +51,11 @@ class StackArrays(Op):
         assert at is not None  # infer said so
         rows = [array.reshape((*shape[:at], 1, *shape[at:])) for array in arrays]
         return _concatenated(rows, at).reshape((*shape[:at], *self.counts, *shape[at:]))
+
+    def regions(self, *specs: Spec) -> tuple[Region, ...]:
+        whole = self.infer(*specs)
+        pieces = (TakeIndex(at, self.axis, self.counts) for at in np.ndindex(self.counts))
+        return tuple(piece.region(whole) for piece in pieces)
 
     def __repr__(self) -> str:
         return f"stacked {'×'.join(map(str, self.counts))} on axis {self.axis}"
@@ -77,6 +84,8 @@ class TakeIndex(Op):
     axis: int
     counts: tuple[int, ...]
 
+    moves_only = on_host = True
+
     def infer(self, *specs: Spec) -> Spec:
         (spec,) = specs
         at = place_of(self.axis, len(spec.shape), len(self.counts))
@@ -86,11 +95,10 @@ class TakeIndex(Op):
 
     def apply(self, *arrays: Array) -> Array:
         (array,) = arrays
-        return array[self.region(array.ndim)]
+        return array[self.region(array)]
 
-    def region(self, rank: int) -> tuple[Any, ...]:
-        """Where in the input the result lies."""
-        at = place_of(self.axis, rank, len(self.counts))
+    def region(self, spec: Spec) -> Region:
+        at = place_of(self.axis, len(spec.shape), len(self.counts))
         assert at is not None  # infer said so
         return (*(slice(None),) * at, *self.indices, ...)  # "...": an array also where one element is left
 
@@ -109,6 +117,8 @@ class ConcatArrays(Op):
 
     axis: int
     sizes: tuple[int, ...] | None = None
+
+    takes_several = moves_only = on_host = True
 
     def infer(self, *specs: Spec) -> Spec:
         first = specs[0]
@@ -129,6 +139,12 @@ class ConcatArrays(Op):
     def apply(self, *arrays: Array) -> Array:
         return _concatenated(arrays, self.axis)
 
+    def regions(self, *specs: Spec) -> tuple[Region, ...]:
+        axis = axis_of(self.axis, specs[0])
+        ends = list(accumulate((spec.shape[axis] for spec in specs), initial=0))
+        before = (slice(None),) * axis
+        return tuple((*before, slice(start, stop)) for start, stop in pairwise(ends))
+
     def __repr__(self) -> str:
         return f"joined on axis {self.axis}"
 
@@ -148,6 +164,8 @@ class TakeRange(Op):
     stop: int
     total: int
 
+    moves_only = on_host = True
+
     def infer(self, *specs: Spec) -> Spec:
         (spec,) = specs
         axis = axis_of(self.axis, spec)
@@ -158,11 +176,10 @@ class TakeRange(Op):
 
     def apply(self, *arrays: Array) -> Array:
         (array,) = arrays
-        return array[self.region(array.ndim)]
+        return array[self.region(array)]
 
-    def region(self, rank: int) -> tuple[Any, ...]:
-        """Where in the input the result lies."""
-        return (*(slice(None),) * (self.axis % rank), slice(self.start, self.stop))
+    def region(self, spec: Spec) -> Region:
+        return (*(slice(None),) * (self.axis % len(spec.shape)), slice(self.start, self.stop))
 
     def __repr__(self) -> str:
         return f"{self.start}:{self.stop} of axis {self.axis}"

@@ -15,18 +15,11 @@ from typing import Any
 import jax.numpy as jnp
 
 from treeload._naming.name import Keys, print_name
-from treeload._ops.convert import Apply, Cast
+from treeload._ops.convert import Apply
 from treeload._ops.expression import Expression, Leaf, derive, ops_of
-from treeload._ops.layout import Reshape, Transpose
-from treeload._ops.resize import Slice
-from treeload._ops.several import ConcatArrays, StackArrays, TakeIndex, TakeRange
 from treeload._rules.apply import apply_rules
 from treeload._rules.rule import Made, Rule
 from treeload.finetune._anatomy import Anatomy, Moment, of_destination, of_source
-
-_MOVES = (Transpose, Reshape, Cast, Slice, StackArrays, ConcatArrays, TakeRange, TakeIndex)
-"""Ops that move elements and do not change their values, so that what they do to a parameter they may do to
-its moments. What an ``Apply`` would have to do to a second moment nobody knows."""
 
 
 @dataclass
@@ -144,9 +137,9 @@ def _unfit(value: Expression | None, kind: str, wanted: Any, parameter: Any) -> 
     """Why what the rules do to the parameter must not be done to its moment."""
     ops = () if value is None else ops_of(value)
     for op in ops:
-        if not isinstance(op, _MOVES):
+        if not op.moves_only:
             return f"{op!r} changes the parameter's values; what it makes of {kind} is not known"
-    if ops and wanted.shape != parameter.shape and not all(isinstance(op, Cast) for op in ops):
+    if ops and wanted.shape != parameter.shape and not all(op.elementwise for op in ops):
         return f"{ops[0]!r} is for the parameter, and its {kind} has another shape"
     return None
 
