@@ -372,7 +372,7 @@ import os, sys
 import numpy as np
 from treeload._files import replace as _exchange
 from treeload._formats.orbax import write as _save
-from treeload._names import Name
+from treeload._naming.name import Name
 def die(*args, **options):
     os.kill(os.getpid(), {int(signal.SIGKILL)})
 {code}

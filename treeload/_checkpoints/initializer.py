@@ -29,7 +29,6 @@ from treeload._ops.layout import Reshape, Transpose
 from treeload._ops.op import Op
 from treeload._ops.resize import Pad, Slice
 from treeload._plan import Hands
-from treeload._sources.memory import MemorySource
 from treeload._trees.tree import nested
 from treeload._trees.walk import walk
 
@@ -66,7 +65,7 @@ def initializer(view: View, name: Name, ops: tuple[Op, ...], hands: Hands) -> Ca
 
     # A callback must not ask JAX for anything (on an accelerator it would wait for itself), and what lies
     # in memory need not be read at all.
-    may_wait = all(isinstance(op, _ON_HOST) for op in ops) and not view.holds(MemorySource)
+    may_wait = all(isinstance(op, _ON_HOST) for op in ops) and not view.looks_into_memory
 
     def init(key: Any, shape: Any, dtype: Any = None, out_sharding: Any = None) -> jax.Array:  # noqa: ARG001
         shape = tuple(map(int, shape))

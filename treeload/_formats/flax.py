@@ -28,8 +28,11 @@ import numpy as np
 from treeload._errors import SourceError
 from treeload._files.open import look_at, opened
 from treeload._files.read import Stored, aligned, read_stored
-from treeload._leaves.spec import Spec, is_numeric, print_spec, spec_of
+from treeload._files.regions import placed, slices_of
+from treeload._files.request import check_requests
+from treeload._leaves.spec import Spec, is_numeric, spec_of
 from treeload._naming.name import Name, print_name
+from treeload._sources.format import Format
 from treeload._sources.source import Absent, Source, as_source_error
 
 _STEP = re.compile(r"checkpoint_([0-9]{1,18})")
@@ -66,6 +69,8 @@ class MsgpackSource(Source):
         SourceError: no such file, or one that is not, to its last byte, what Flax writes.
     """
 
+    gives_away = True
+
     def __init__(self, path: str | Path) -> None:
         shown = repr(str(path))
         file = _find(Path(path))
@@ -95,20 +100,19 @@ class MsgpackSource(Source):
         return self._absent
 
     def read(self, requests: Mapping[Name, Spec]) -> Iterator[tuple[Name, Any]]:
-        for name, request in requests.items():
-            self._check_request(name, request)
+        check_requests(requests, self._specs, self.label)
         whole = {
             name: Stored(self._file, leaf.pieces[0][0], self._specs[name])
             for name, leaf in self._arrays.items()
             if name in requests and len(leaf.pieces) == 1
         }
-        yield from read_stored(whole, {name: requests[name] for name in whole})
+        yield from read_stored(whole, {name: requests[name] for name in whole}, self.label)
         rest = {name: request for name, request in requests.items() if name not in whole}
         with opened(self._file) as descriptor:
             for name, request in rest.items():
                 with as_source_error(f"{self.label}: cannot read {print_name(name)!r}"):
                     array = self._read_leaf(descriptor, name)
-                    value = array if request.sharding is None else _place(array, request)
+                    value = placed(request, lambda box: array[slices_of(box)])  # noqa: B023  # called at once
                 yield name, value
 
     def _read_leaf(self, descriptor: int, name: Name) -> np.ndarray[Any, Any]:
@@ -127,21 +131,6 @@ class MsgpackSource(Source):
                 at += count
         return buffer.view(leaf.dtype).reshape(leaf.shape)
 
-    def _check_request(self, name: Name, request: Spec) -> None:
-        spec = self._specs.get(name)
-        if spec is None:
-            raise SourceError(f"{self.label} has no leaf {print_name(name)!r}")
-        if tuple(request.shape) != tuple(spec.shape) or request.dtype != spec.dtype:
-            raise SourceError(
-                f"{self.label}: {print_name(name)!r} is {print_spec(spec)} and cannot be read as "
-                f"{print_spec(request)}"
-            )
-        if request.sharding is not None and jax.dtypes.canonicalize_dtype(spec.dtype) != spec.dtype:
-            raise SourceError(
-                f"{self.label}: {print_name(name)!r} is {print_spec(spec)}, which JAX holds on a device only "
-                "with jax_enable_x64; read it without a sharding"
-            )
-
 
 def _find(path: Path) -> Path | None:
     """The file that ``path`` means: itself, or the ``checkpoint_N`` in it that has the largest N."""
@@ -155,10 +144,6 @@ def _find(path: Path) -> Path | None:
             steps[int(match[1])] = child
     latest = steps[max(steps)] if steps else None
     return latest if latest is not None and latest.is_file() else None
-
-
-def _place(array: np.ndarray[Any, Any], request: Spec) -> jax.Array:
-    return jax.make_array_from_callback(array.shape, request.sharding, lambda index: array[index])
 
 
 # --- the parser -------------------------------------------------------------------------------------
@@ -385,3 +370,11 @@ def _spec(leaf: Any) -> Spec:
     if type(leaf) is int and leaf >= 1 << 63:
         return jax.ShapeDtypeStruct((), np.dtype(np.uint64))
     return spec_of(leaf)
+
+
+FORMAT = Format(
+    name="msgpack",
+    words="Flax msgpack: a file, or a directory of checkpoint_N files",
+    recognises=recognises,
+    opens=MsgpackSource,
+)

@@ -21,7 +21,6 @@ from treeload._naming.name import Keys, Name, print_key, print_name
 from treeload._ops.expression import Expression, Leaf
 from treeload._rules.apply import Arrival, Fault, apply_rules, rename_empty
 from treeload._rules.rule import Rule
-from treeload._sources.memory import MemorySource
 from treeload._sources.source import Source, as_source_error
 
 
@@ -111,7 +110,7 @@ class Offers:
             source = parts[0].source
             with as_source_error(f"{source.label} does not say what it holds"):
                 offers.plain = source
-                offers.columns = source.columns() if isinstance(source, MemorySource) else None
+                offers.columns = source.columns()
                 offers.empty.update({tuple(name): value for name, value in source.absent().items()})
                 offers.statics = set(source.statics())
                 offers.ties = [source.ties()]

@@ -9,16 +9,16 @@ of a checkpoint (an item: v1's ``state``, the manager's ``default``), or below t
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from treeload._errors import SourceError
+from treeload._files.open import look_within, opened, read_bytes, resolved_within
 from treeload._files.replace import finish_dead_save
+from treeload._files.strict_json import parse_json
 from treeload._naming.name import Name, print_name
 
 TREE_FILE = "_METADATA"
@@ -211,7 +211,7 @@ def read_tree_metadata(layout: Layout) -> TreeMetadata:
         SourceError: it is no JSON of that form, or two of its leaves are stored under one name.
     """
     file = layout.tree / TREE_FILE
-    data = read_json(file, layout.root)
+    data = read_json(file, layout.root, allow_nan=True)  # it holds metadata of the user's, as below
     entries = data.get("tree_metadata")
     if not isinstance(entries, dict):
         raise SourceError(f"{str(file)!r} lists no tree ('tree_metadata' is missing)")
@@ -257,7 +257,8 @@ def read_custom_metadata(layout: Layout) -> dict[str, Any]:
     file = layout.root / CHECKPOINT_FILE
     if not file.exists():
         return {}
-    custom = read_json(file, layout.root).get("custom_metadata")
+    # What users and managers put in, such as a loss that is NaN, is written by Python as it is.
+    custom = read_json(file, layout.root, allow_nan=True).get("custom_metadata")
     return custom if isinstance(custom, dict) else {}
 
 
@@ -279,17 +280,19 @@ def read_key_impls(layout: Layout) -> dict[str, str]:
     return impls
 
 
-def read_json(file: Path, root: Path) -> dict[str, Any]:
+def read_json(file: Path, root: Path, *, allow_nan: bool = False) -> dict[str, Any]:
     """The JSON object in ``file``, which must be a regular file of the checkpoint at ``root``."""
-    check_file(file, root)
-    if file.stat().st_size > _MOST_METADATA_BYTES:
-        raise SourceError(f"{str(file)!r} is too large for a metadata file: {file.stat().st_size} bytes")
+    found = look_within(root, file)
+    if found.size > _MOST_METADATA_BYTES:
+        raise SourceError(f"{found} is too large for a metadata file: {found.size:,} bytes")
+    with opened(found) as descriptor:
+        raw = read_bytes(descriptor, found.size, 0)
     try:
-        data = json.loads(file.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise SourceError(f"{str(file)!r} is no JSON: {' '.join(str(error).split())[:200]}") from error
+        data = parse_json(raw.decode(), allow_nan=allow_nan)
+    except ValueError as error:
+        raise SourceError(f"{found} is no JSON: {' '.join(str(error).split())[:200]}") from error
     if not isinstance(data, dict):
-        raise SourceError(f"{str(file)!r} is no JSON object")
+        raise SourceError(f"{found} is no JSON object")
     return data
 
 
@@ -304,38 +307,23 @@ def check_files(layout: Layout) -> int:
     """
     total = 0
     todo = [layout.tree]
-    check_file(layout.tree, layout.root, directory=True)
+    _check_directory(layout.tree, layout.root)
     while todo:
         with os.scandir(todo.pop()) as entries:
             for entry in entries:
-                if entry.is_symlink():
-                    check_file(Path(entry.path), layout.root, directory=entry.is_dir())
-                elif entry.is_dir(follow_symlinks=False):
+                if entry.is_dir(follow_symlinks=False):
                     todo.append(Path(entry.path))
-                    continue
-                elif not entry.is_file(follow_symlinks=False):
+                elif entry.is_symlink() and entry.is_dir():
+                    _check_directory(Path(entry.path), layout.root)
+                elif entry.is_symlink():
+                    total += look_within(layout.root, Path(entry.path)).size
+                elif entry.is_file(follow_symlinks=False):
+                    total += entry.stat(follow_symlinks=False).st_size
+                else:
                     raise SourceError(f"{entry.path!r} is no regular file")
-                total += entry.stat().st_size
     return total
 
 
-def check_file(file: Path, root: Path, *, directory: bool = False) -> None:
-    """Raises SourceError unless ``file`` is a regular file (or directory) within ``root``."""
-    try:
-        mode = file.stat().st_mode
-    except OSError as error:
-        raise SourceError(f"{str(file)!r} cannot be opened: {error.strerror}") from error
-    if not (stat.S_ISDIR(mode) if directory else stat.S_ISREG(mode)):
-        raise SourceError(f"{str(file)!r} is no {'directory' if directory else 'regular file'}")
-    real, real_root = Path(os.path.realpath(file)), Path(os.path.realpath(root))
-    if not real.is_relative_to(real_root) and not _is_hub_blob(real, real_root):
-        raise SourceError(f"{str(file)!r} is a link that leads out of the checkpoint")
-
-
-def _is_hub_blob(real: Path, root: Path) -> bool:
-    """Whether ``real`` is where the Hugging Face cache keeps the files of the snapshot that holds root."""
-    parts = root.parts
-    if "snapshots" not in parts:
-        return False
-    at = len(parts) - 1 - parts[::-1].index("snapshots")
-    return real.parent == Path(*parts[:at]) / "blobs"
+def _check_directory(path: Path, root: Path) -> None:
+    if not os.path.isdir(resolved_within(root, path)):
+        raise SourceError(f"{str(path)!r} is no directory")
