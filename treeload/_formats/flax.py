@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -30,12 +29,13 @@ from treeload._files.open import look_at, opened
 from treeload._files.read import Stored, aligned, read_stored
 from treeload._files.regions import placed, slices_of
 from treeload._files.request import check_requests
+from treeload._files.steps import Step, in_order, is_numbered, step_of
 from treeload._leaves.spec import Spec, is_numeric, spec_of
 from treeload._naming.name import Name, print_name
 from treeload._sources.format import Format
 from treeload._sources.source import Absent, Source, as_source_error
 
-_STEP = re.compile(r"checkpoint_([0-9]{1,18})")
+_PREFIX = "checkpoint_"
 
 
 _CHUNKED = "__msgpack_chunked_array__"
@@ -52,10 +52,16 @@ _MOST_TEXT_BYTES = 1 << 24
 
 def recognises(path: Path) -> bool:
     """Whether ``path`` is a Flax msgpack file, or a directory whose latest ``checkpoint_N`` is one."""
-    file = _find(Path(path))
-    if file is None or not file.is_file():
-        return False
-    if file.suffix != ".msgpack" and not _STEP.fullmatch(file.name):
+    path = Path(path)
+    if path.is_dir():
+        steps = _steps(path)
+        latest = _latest(path, steps) if None not in steps.values() else next(iter(steps))
+        return latest is not None and _begins_as_a_map(path / latest)
+    return (path.suffix == ".msgpack" or _step_of(path.name) is not None) and _begins_as_a_map(path)
+
+
+def _begins_as_a_map(file: Path) -> bool:
+    if not file.is_file():
         return False
     with file.open("rb") as stream:
         first = stream.read(1)
@@ -76,9 +82,9 @@ class MsgpackSource(Source):
         file = _find(Path(path))
         if file is None:
             raise SourceError(f"{shown} does not exist, or holds no 'checkpoint_N' file")
-        match = _STEP.fullmatch(file.name) if file != Path(path) else None
-        self.step = int(match[1]) if match else None
-        self.label = f"{shown} (Flax msgpack{'' if match is None else f', step {self.step}'})"
+        step = _step_of(file.name) if file != Path(path) else None
+        self.step = None if step is None else step.number
+        self.label = f"{shown} (Flax msgpack{'' if step is None else f', step {step.number}'})"
         self._file = look_at(file)
         with (
             as_source_error(f"cannot read {self.label}"),
@@ -136,14 +142,23 @@ def _find(path: Path) -> Path | None:
     """The file that ``path`` means: itself, or the ``checkpoint_N`` in it that has the largest N."""
     if not path.is_dir():
         return path if path.exists() else None
-    steps: dict[int, Path] = {}
-    for child in path.iterdir():
-        match = _STEP.fullmatch(child.name)
-        # A directory is a step too, written through Orbax: where it is the latest, that is meant.
-        if match is not None and (child.is_file() or child.is_dir()):
-            steps[int(match[1])] = child
-    latest = steps[max(steps)] if steps else None
-    return latest if latest is not None and latest.is_file() else None
+    latest = _latest(path, _steps(path))
+    return path / latest if latest is not None and (path / latest).is_file() else None
+
+
+def _latest(directory: Path, steps: Mapping[str, Step | None]) -> str | None:
+    return in_order(steps, repr(str(directory)))[-1][0] if steps else None
+
+
+def _steps(directory: Path) -> dict[str, Step | None]:
+    """The names of steps in a directory; one that is a directory too, written through Orbax."""
+    names = sorted(child.name for child in directory.iterdir() if child.is_file() or child.is_dir())
+    return {name: _step_of(name) for name in names if name.startswith(_PREFIX) and is_numbered(name)}
+
+
+def _step_of(name: str) -> Step | None:
+    step = step_of(name)
+    return step if step is not None and step.series == f"{_PREFIX}*" else None
 
 
 # --- the parser -------------------------------------------------------------------------------------

@@ -9,8 +9,8 @@ of a checkpoint (an item: v1's ``state``, the manager's ``default``), or below t
 
 from __future__ import annotations
 
+import math
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 from treeload._errors import SourceError
 from treeload._files.open import look_within, opened, read_bytes, resolved_within
 from treeload._files.replace import finish_dead_save
+from treeload._files.steps import in_order, is_numbered, step_of
 from treeload._files.strict_json import parse_json
 from treeload._naming.name import Name, print_name
 
@@ -30,9 +31,6 @@ CHECKPOINT_FILE = "_CHECKPOINT_METADATA"
 _INCOMPLETE = ".orbax-checkpoint-tmp"
 
 
-_STEP = re.compile(r"(?P<prefix>|.*[^0-9])(?P<step>[0-9]{1,18})")
-
-
 _MOST_METADATA_BYTES = 1 << 29  # 20,000 leaves take 5 MB
 
 
@@ -42,7 +40,7 @@ class Layout:
 
     root: Path
     tree: Path
-    step: int | None
+    step: int | float | None
     item: str | None
 
 
@@ -83,7 +81,7 @@ def locate(path: Path, item: str | None) -> Layout:
     if not root.is_dir():
         raise SourceError(f"{shown} is no directory, so no Orbax checkpoint")
 
-    step: int | None = None
+    step: int | float | None = None
     if not is_checkpoint(root):
         step, root = _latest_step(root, shown)
     if (root / TREE_FILE).is_file():
@@ -93,7 +91,7 @@ def locate(path: Path, item: str | None) -> Layout:
     return _choose_item(root, step, item)
 
 
-def _choose_item(root: Path, step: int | None, item: str | None) -> Layout:
+def _choose_item(root: Path, step: int | float | None, item: str | None) -> Layout:
     items = _items(root)
     listed = ", ".join(repr(name) for name in items)
     if item is not None:
@@ -108,7 +106,7 @@ def _choose_item(root: Path, step: int | None, item: str | None) -> Layout:
     return Layout(root, root / items[0], step, None)
 
 
-def _latest_step(root: Path, shown: str) -> tuple[int, Path]:
+def _latest_step(root: Path, shown: str) -> tuple[int | float, Path]:
     steps = _steps(root)
     if not steps:
         if not any(root.iterdir()):
@@ -121,30 +119,24 @@ def _latest_step(root: Path, shown: str) -> tuple[int, Path]:
                 "restore it with that Orbax and save it again"
             )
         raise SourceError(f"{shown} is no Orbax checkpoint: no {TREE_FILE!r}, no item, no step in it")
-    prefixes = {prefix for prefix, _ in steps}
-    if len(prefixes) > 1:
-        names = ", ".join(repr(directory.name) for directory in steps.values())
-        raise SourceError(f"{shown} holds steps of several series: {names}; give the path of one")
-    (_, step), directory = max(steps.items(), key=lambda entry: entry[0][1])
-    return step, directory
+    name, step = in_order({name: step_of(name) for name in steps}, shown)[-1]
+    return step.number, root / name
 
 
-def _steps(directory: Path) -> dict[tuple[str, int], Path]:
+def _steps(directory: Path) -> list[str]:
     """The complete steps in ``directory``, unless what lies latest there is Flax's msgpack file."""
-    steps: dict[tuple[str, int], Path] = {}
-    latest_file = -1
+    found: list[str] = []
+    latest_file = -math.inf
     for entry in _children(directory):
-        match = _STEP.fullmatch(entry.name)
-        if match is None:
+        if not is_numbered(entry.name):
             continue
-        if not entry.is_dir():
-            if match["prefix"] == "checkpoint_" and entry.is_file():
-                latest_file = max(latest_file, int(match["step"]))
-        elif is_checkpoint(Path(entry.path)):
-            steps[match["prefix"], int(match["step"])] = Path(entry.path)
-    if any(step > latest_file for _, step in steps):
-        return steps
-    return {}
+        if entry.is_dir():
+            if is_checkpoint(Path(entry.path)):
+                found.append(entry.name)
+        elif entry.is_file() and (step := step_of(entry.name)) and step.series == "checkpoint_*":
+            latest_file = max(latest_file, step.number)
+    steps = map(step_of, found)
+    return found if any(step is None or step.number > latest_file for step in steps) else []
 
 
 def _items(directory: Path) -> list[str]:
@@ -157,7 +149,7 @@ def _items(directory: Path) -> list[str]:
 
 
 def _are_steps(items: list[str]) -> bool:
-    return all(_STEP.fullmatch(name) for name in items)
+    return all(map(is_numbered, items))
 
 
 def _children(directory: Path) -> list[os.DirEntry[str]]:
