@@ -340,7 +340,7 @@ def resume(
     *,
     otherwise: Any,
     skip_unreadable: bool = False,
-) -> tuple[PyTree, int | None]:
+) -> tuple[PyTree, int | float | None]:
     """The latest complete checkpoint of a training and its step; else where it starts from, and ``None``.
 
     A checkpoint of the training is loaded strictly: all of ``dst``, RNG state included, nothing kept. One
@@ -357,9 +357,9 @@ def resume(
             such a checkpoint is an error: nothing is lost without your knowing.
 
     Returns:
-        The state, and its step as an int: the number in the name of the step's directory; for a checkpoint
-        that is replaced, ``metadata["step"]`` of the save, or else its one leaf called ``step``. ``None``
-        says that the training is new.
+        The state, and its step: the number in the name of the step's directory, an int unless the name has a
+        fraction (``checkpoint_0.85``); for a checkpoint that is replaced, ``metadata["step"]`` of the save, or
+        else its one leaf called ``step``. ``None`` says that the training is new.
 
     Raises:
         SourceError: a checkpoint cannot be read, which is the latest cannot be told, or it has no step.

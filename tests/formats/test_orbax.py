@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from treeload._errors import SourceError
+from treeload._formats.orbax import layout as _layout
 from treeload._formats.orbax import source as _orbax
 from treeload._formats.orbax import write as _save
 from treeload._formats.orbax.source import OrbaxSource, recognises
@@ -151,6 +152,106 @@ def test_array_metadata_that_is_garbage(saved: Path) -> None:
     _refused(saved, "process_0")
 
 
+TWICE = "is no JSON: the key 'zzz' is there twice"
+
+
+def _say_twice(file: Path) -> None:
+    """Puts a key twice into the object of a JSON file, which Python's parser would let pass."""
+    text = file.read_text()
+    file.write_text('{"zzz": 1, "zzz": 2, ' + text[text.index("{") + 1 :])
+
+
+def test_a_key_twice_in_the_tree_metadata(saved: Path) -> None:
+    _say_twice(saved / "state" / "_METADATA")
+    _refused(saved, "_METADATA", TWICE)
+
+
+def test_a_key_twice_in_the_checkpoint_metadata(saved: Path) -> None:
+    _say_twice(saved / "_CHECKPOINT_METADATA")
+    _refused(saved, "_CHECKPOINT_METADATA", TWICE)
+
+
+def test_a_key_twice_in_the_array_metadata(saved: Path) -> None:
+    _say_twice(saved / "state" / "array_metadatas" / "process_0")
+    _refused(saved, "process_0", TWICE)
+
+
+def test_a_key_twice_in_an_array_header(plain: Path) -> None:
+    _say_twice(plain / "encoder.kernel" / ".zarray")
+    _refused(plain, "encoder/kernel", "the key 'zzz' is there twice")
+
+
+@pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity"])
+def test_no_number_in_an_array_header(plain: Path, constant: str) -> None:
+    header = plain / "encoder.kernel" / ".zarray"
+    header.write_text(header.read_text().replace("{", '{"zzz": ' + constant + ", ", 1))
+    _refused(plain, "encoder/kernel", f"{constant} is not JSON")
+
+
+def test_no_number_in_the_array_metadata(saved: Path) -> None:
+    file = saved / "state" / "array_metadatas" / "process_0"
+    file.write_text(file.read_text().replace("{", '{"zzz": NaN, ', 1))
+    _refused(saved, "process_0", "NaN is not JSON")
+
+
+def test_a_loss_that_was_nan_is_metadata_of_the_users_and_orbax_writes_it(tmp_path: Path) -> None:
+    from orbax.checkpoint import v1 as ocp
+
+    ocp.save(tmp_path / "x", {"w": np.ones(2)}, custom_metadata={"loss": float("nan")})
+    assert np.isnan(OrbaxSource(tmp_path / "x").metadata["loss"])
+
+
+METADATA_FILES = ["_CHECKPOINT_METADATA", "state/_METADATA", "state/array_metadatas/process_0"]
+
+
+@pytest.mark.parametrize("at", METADATA_FILES)
+@pytest.mark.parametrize(
+    ("what", "reason"),
+    [("pipe", "is a pipe"), ("link", "is a link"), ("other", "has changed")],
+)
+def test_what_takes_a_metadata_files_place_once_it_was_looked_at(
+    saved: Path, at: str, what: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look at it and the opening it becomes a pipe, a link outside, or another file."""
+    file, outside = saved / at, saved.parent / "outside"
+    outside.write_bytes(file.read_bytes())
+    look = _layout.look_within
+
+    def look_then_exchange(root: Path, path: Path) -> Any:
+        found = look(root, path)
+        if path == file:
+            file.unlink()
+            if what == "pipe":
+                os.mkfifo(file)
+            elif what == "link":
+                file.symlink_to(outside)
+            else:
+                file.write_text("{}")
+        return found
+
+    monkeypatch.setattr(_layout, "look_within", look_then_exchange)
+    with pytest.raises(SourceError, match=reason):
+        _read_all(saved)
+
+
+@pytest.mark.parametrize("at", METADATA_FILES[:2])  # the third is in a directory that is walked before
+def test_a_pipe_that_takes_a_metadata_files_place_while_it_is_looked_at(
+    saved: Path, at: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status, stat = os.stat(saved / at), os.stat
+    real = os.path.realpath(saved / at)
+    monkeypatch.setattr(os, "stat", lambda path, **how: status if str(path) == real else stat(path, **how))
+    (saved / at).unlink()
+    os.mkfifo(saved / at)
+    with pytest.raises(SourceError, match="is a pipe"):
+        _read_all(saved)
+
+
+def test_a_metadata_file_that_is_too_large_is_not_read(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_layout, "_MOST_METADATA_BYTES", 10)
+    _refused(saved, "is too large for a metadata file")
+
+
 @pytest.mark.parametrize("size", [0, 100, 30_000])
 def test_a_truncated_data_file(saved: Path, size: int) -> None:
     file = _data_files(saved)[-1]
@@ -220,30 +321,30 @@ def test_an_array_without_its_directory(plain: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "reason"),
     [
-        {"shape": [-1, 100]},
-        {"shape": "many"},
-        {"shape": [100, True]},
-        {"dtype": "<U8"},
-        {"dtype": "|O"},
-        {"dtype": [["a", "<f4"]]},
-        {"dtype": 7},
-        {"shape": [10**9, 10**9], "compressor": None},
-        {"shape": [10**9, 10**9]},
-        {"dtype": "<f8"},
-        {"shape": [200, 200]},
-        {"chunks": [10**12, 10**12]},
-        {"chunks": [0, 0]},
-        {"compressor": {"id": "nonsense"}},
-        {"filters": [{"id": "nonsense"}]},
-        {"zarr_format": 9},
+        ({"shape": [-1, 100]}, "its header gives the shape [-1, 100]"),
+        ({"shape": "many"}, "its header gives the shape 'many'"),
+        ({"shape": [100, True]}, "its header gives the shape [100, True]"),
+        ({"dtype": "<U8"}, "its header gives the dtype '<U8'"),
+        ({"dtype": "|O"}, "its header gives the dtype '|O'"),
+        ({"dtype": [["a", "<f4"]]}, "its header gives the dtype [['a', '<f4']]"),
+        ({"dtype": 7}, "its header gives the dtype 7"),
+        ({"shape": [10**9, 10**9], "compressor": None}, "claims 4000000000000000000 bytes"),
+        ({"shape": [10**9, 10**9]}, "claims 4000000000000000000 bytes"),
+        ({"dtype": "<f8"}, "cannot read"),
+        ({"shape": [200, 200]}, "cannot read"),
+        ({"chunks": [10**12, 10**12]}, "cannot read"),
+        ({"chunks": [0, 0]}, "chunks"),
+        ({"compressor": {"id": "nonsense"}}, "nonsense"),
+        ({"filters": [{"id": "nonsense"}]}, "filters"),
+        ({"zarr_format": 9}, "zarr_format"),
     ],
 )
-def test_an_array_header_that_lies(plain: Path, change: dict[str, Any]) -> None:
+def test_an_array_header_that_lies(plain: Path, change: dict[str, Any], reason: str) -> None:
     header = plain / "encoder.kernel" / ".zarray"
     header.write_text(json.dumps({**json.loads(header.read_text()), **change}))
-    _refused(plain, "encoder/kernel")
+    _refused(plain, "encoder/kernel", reason)
 
 
 def test_an_array_header_that_is_garbage(plain: Path) -> None:

@@ -26,7 +26,6 @@ from treeload._naming.near import NearNames
 from treeload._ops.expression import chain
 from treeload._ops.op import Op
 from treeload._plan import Plan
-from treeload._sources.memory import MemorySource
 from treeload._trees.tree import nested
 from treeload._trees.walk import walk
 
@@ -59,7 +58,7 @@ def initializer(view: View, name: Name, ops: tuple[Op, ...]) -> Callable[..., ja
 
     # A callback must not ask JAX for anything (on an accelerator it would wait for itself), and what lies
     # in memory need not be read at all.
-    may_wait = all(op.on_host for op in ops) and not view.holds(MemorySource)
+    may_wait = all(op.on_host for op in ops) and not view.looks_into_memory
 
     def init(key: Any, shape: Any, dtype: Any = None, out_sharding: Any = None) -> jax.Array:  # noqa: ARG001
         shape = tuple(map(int, shape))

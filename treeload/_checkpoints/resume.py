@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,8 @@ import jax
 import numpy as np
 
 from treeload._errors import SourceError
-from treeload._files.replace import finish_dead_save
+from treeload._files.replace import finish_dead_save, saved_to
+from treeload._files.steps import Step, in_order, is_numbered, step_of
 from treeload._formats.orbax.layout import is_checkpoint, is_incomplete
 from treeload._leaves.spec import spec_of
 from treeload._plan import Plan
@@ -33,19 +33,13 @@ from treeload._trees.walk import walk
 _LOG = logging.getLogger("treeload")
 
 
-_STEP = re.compile(r"(?P<series>|.*[^0-9])(?P<step>[0-9]{1,18})")
-
-
-_SAVING = re.compile(r"\.(?P<name>.+)\.treeload-save")  # see _files.replace
-
-
 def resume(
     directory: Path,
     *,
     plan: Callable[[Path], Plan],
     start: Callable[[], PyTree],
     skip_unreadable: bool,
-) -> tuple[PyTree, int | None]:
+) -> tuple[PyTree, int | float | None]:
     """The training's latest state and its step; what ``start`` gives, and None, where it has none.
 
     ``plan`` plans the load of one of its checkpoints.
@@ -77,7 +71,7 @@ def _is_function(given: Any) -> bool:
     return callable(given) and not updatable(given) and jax.tree_util.all_leaves([given])
 
 
-def checkpoints(directory: Path) -> Iterator[tuple[Path, int | None]]:
+def checkpoints(directory: Path) -> Iterator[tuple[Path, int | float | None]]:
     """The checkpoints of a training, the latest first, each with the step that its name says.
 
     Raises:
@@ -92,40 +86,36 @@ def checkpoints(directory: Path) -> Iterator[tuple[Path, int | None]]:
             yield directory, None  # its own name may hold any number
             return
         steps, others = _inside(root)
-    if len({series for series, _ in steps}) > 1:
-        names = ", ".join(repr(path.name) for path in steps.values())
-        raise SourceError(f"{shown} holds steps of several series: {names}; give each its own directory")
     if others and not steps:
         raise SourceError(
             f"{shown} holds checkpoints whose names say no step: {', '.join(map(repr, others))}; "
             "give the path of the one that the training saves"
         )
-    for (_, step), path in sorted(steps.items(), key=lambda item: item[0][1], reverse=True):
-        yield path, step
+    for name, step in reversed(in_order(steps, shown)):
+        yield root / name, step.number
 
 
-def _inside(root: Path) -> tuple[dict[tuple[str, int], Path], list[str]]:
-    """The steps in a directory by series and number, and the names of checkpoints that have no number."""
-    steps: dict[tuple[str, int], Path] = {}
-    damaged: dict[tuple[str, int], Path] = {}
+def _inside(root: Path) -> tuple[dict[str, Step | None], list[str]]:
+    """The names of steps in a directory and what they say, and the names of checkpoints that say none."""
+    steps: dict[str, Step | None] = {}
+    damaged: dict[str, Step | None] = {}
     others: list[str] = []
     for name in _names(root):
-        path, match = root / name, _STEP.fullmatch(name)
-        key = (match["series"], int(match["step"])) if match else None
+        path, step = root / name, step_of(name)
         if path.is_file():
-            if key is not None and key[0] == "checkpoint_":  # Flax's own files
-                steps[key] = path
+            if name.startswith("checkpoint_") and is_numbered(name):  # Flax's own files
+                steps[name] = step
         elif not is_checkpoint(finish_dead_save(path)):
-            if key is not None:
-                damaged[key] = path
-        elif key is not None:
-            steps[key] = path
+            if step is not None:
+                damaged[name] = step
+        elif is_numbered(name):
+            steps[name] = step
         else:
             others.append(name)
     # A directory of no checkpoint is a damaged one only where its name says so: the series of those
     # that are whole, or where none is, a number alone, as the CheckpointManager has it.
-    series = {name for name, _ in steps} or {""}
-    steps.update((key, path) for key, path in damaged.items() if key[0] in series)
+    series = {step.series for step in steps.values() if step is not None} or {"*"}
+    steps.update((name, step) for name, step in damaged.items() if step is not None and step.series in series)
     return steps, others
 
 
@@ -133,12 +123,10 @@ def _names(root: Path) -> list[str]:
     """What lies in a directory, but for what is still being written, or never was completed."""
     names: dict[str, None] = {}
     for name in sorted(os.listdir(root)):
-        saving = _SAVING.fullmatch(name)
+        saving = saved_to(name)
         if saving is not None:
-            if os.path.lexists(
-                finish_dead_save(root / saving["name"])
-            ):  # a save that died between its renames
-                names[saving["name"]] = None
+            if os.path.lexists(finish_dead_save(root / saving)):  # a save that died between its renames
+                names[saving] = None
         elif is_incomplete(name):
             _LOG.warning("%r in %r was never completed: it is no checkpoint", name, str(root))
         else:

@@ -39,6 +39,8 @@ class View(Source):
         ties: alias → the name that it shares its array with.
     """
 
+    gives_away = True
+
     def __init__(
         self,
         sources: Sequence[Source],
@@ -92,9 +94,10 @@ class View(Source):
         """A view of one leaf, changed to ``value``."""
         return View(self._sources, {name: value}, {})
 
-    def holds(self, kind: type[Source]) -> bool:
-        """Whether one of its sources is of that kind."""
-        return any(isinstance(source, kind) for source in self._sources)
+    @property
+    def looks_into_memory(self) -> bool:
+        """Whether one of its sources is in memory."""
+        return any(source.in_memory for source in self._sources)
 
     def value(self, name: Name) -> Expression:
         """What the leaf of that name is made of."""

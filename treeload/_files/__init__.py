@@ -3,7 +3,9 @@
 open         only what is safe
 strict_json  JSON as a trust boundary
 index        which shard holds what
+request      what may be asked of a source
 read         bytes into aligned buffers, ahead of who asks
-regions      which part belongs on which device
+regions      which part belongs on which device, and how it comes there
+steps        what a step's name says
 replace      one directory by another, whole or not at all
 """

@@ -51,11 +51,29 @@ def look_beside(directory: Path, filename: str) -> File:
     """
     if filename in ("", ".", "..") or any(character in filename for character in "/\\\0"):
         raise SourceError(f"{str(directory)!r}: {brief(filename)} is not the name of a file beside the index")
-    home = Path(_resolved(directory))
-    real = Path(_resolved(home / filename))
+    return look_within(directory, directory / filename)
+
+
+def look_within(root: Path, file: Path) -> File:
+    """The file ``file`` somewhere below ``root``: for what lies in a checkpoint that is a directory.
+
+    Raises:
+        SourceError: it is missing, is no regular file, or is a link out of ``root`` (but to the ``blobs``
+            of the Hugging Face cache that it lies in).
+    """
+    return _look_at(file, resolved_within(root, file))
+
+
+def resolved_within(root: Path, path: Path) -> str:
+    """Where ``path``, which lies below ``root``, really is.
+
+    Raises:
+        SourceError: outside of ``root``, and not in the Hugging Face cache that it lies in.
+    """
+    home, real = Path(_resolved(root)), Path(_resolved(path))
     if not (real.is_relative_to(home) or real.parent == _blobs_of(home)):
-        raise SourceError(f"{str(directory / filename)!r} is a link out of its directory, to {str(real)!r}")
-    return _look_at(directory / filename, str(real))
+        raise SourceError(f"{str(path)!r} is a link out of its directory: it leads out to {str(real)!r}")
+    return str(real)
 
 
 def _resolved(path: Path) -> str:

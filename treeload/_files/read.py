@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from typing import Any, TypeAlias
 
@@ -28,13 +29,15 @@ from treeload._errors import SourceError
 from treeload._files.open import File, check_unchanged, opened
 from treeload._files.regions import (
     Box,
-    devices_by_box,
+    boxes_of,
     extents_of,
     first_element,
     is_contiguous,
     is_spread,
+    placed,
     whole_box,
 )
+from treeload._files.request import check_requests
 from treeload._leaves.spec import Spec, nbytes, print_spec
 from treeload._naming.name import Name, print_name
 
@@ -98,38 +101,22 @@ class _Reading:
 _Segment: TypeAlias = "tuple[int, Bytes, _Leaf]"  # where in the file, what it fills, whose it is
 
 
-def read_stored(stored: Mapping[Name, Stored], requests: Mapping[Name, Spec]) -> Iterator[tuple[Name, Any]]:
+def read_stored(
+    stored: Mapping[Name, Stored], requests: Mapping[Name, Spec], label: str
+) -> Iterator[tuple[Name, Any]]:
     """The leaves asked for, file by file and in the order in which they lie there, as ``Source.read`` says.
 
     Held at any time: what is being yielded (a leaf, or small ones of 16 MiB together), and 64 MiB or one
-    leaf ahead of it.
+    leaf ahead of it. ``label`` is what holds the leaves, for messages.
 
     Raises:
         SourceError: a request that no leaf answers to; a file that has changed, ends early, or cannot be
             read; a boolean that is neither 0 nor 1; not enough memory.
     """
-    _check(stored, requests)
+    check_requests(requests, {name: stored[name].spec for name in requests if name in stored}, label)
     in_order = sorted(requests, key=lambda name: (stored[name].file.real, stored[name].offset))
     for _, names in groupby(in_order, key=lambda name: stored[name].file.real):
         yield from _read_file({name: stored[name] for name in names}, requests)
-
-
-def _check(stored: Mapping[Name, Stored], requests: Mapping[Name, Spec]) -> None:
-    for name, request in requests.items():
-        if name not in stored:
-            raise SourceError(f"there is no leaf {print_name(name)} here")
-        spec = stored[name].spec
-        if (request.shape, request.dtype) != (spec.shape, spec.dtype):
-            raise SourceError(
-                f"{print_name(name)} is {print_spec(spec)} in {stored[name].file}, "
-                f"and was asked for as {print_spec(request)}"
-            )
-        # device_put would make 32 bits of 64 without a word.
-        if request.sharding is not None and jax.dtypes.canonicalize_dtype(spec.dtype) != spec.dtype:
-            raise SourceError(
-                f"{print_name(name)} is {print_spec(spec)} in {stored[name].file}, which JAX puts on a "
-                "device only with jax_enable_x64: ask for it without a sharding"
-            )
 
 
 def _read_file(stored: Mapping[Name, Stored], requests: Mapping[Name, Spec]) -> Iterator[tuple[Name, Any]]:
@@ -187,12 +174,10 @@ def _groups(stored: Mapping[Name, Stored]) -> Iterator[list[Name]]:
 def _prepare(name: Name, stored: Stored, request: Spec) -> _Leaf:
     """The leaf with buffers for the parts of it that the request's sharding has on this host."""
     shape, itemsize = request.shape, request.dtype.itemsize
-    boxes: Sequence[Box] = (whole_box(shape),)
-    if is_spread(request.sharding):
-        boxes = tuple(devices_by_box(request))
-        if not all(is_contiguous(box, shape) for box in boxes):
-            rows = (min(box[0][0] for box in boxes), max(box[0][1] for box in boxes))
-            boxes = ((rows, *whole_box(shape[1:])),)
+    boxes = boxes_of(request)
+    if not all(is_contiguous(box, shape) for box in boxes):
+        rows = (min(box[0][0] for box in boxes), max(box[0][1] for box in boxes))
+        boxes = ((rows, *whole_box(shape[1:])),)
     try:
         pieces = tuple(
             _Piece(
@@ -273,19 +258,19 @@ def _place(leaves: Sequence[_Leaf]) -> deque[tuple[Name, Any]]:
     on_one_device = [
         leaf for leaf in leaves if leaf.request.sharding is not None and not is_spread(leaf.request.sharding)
     ]
-    placed: dict[Name, Any] = {}
+    ready: dict[Name, Any] = {}
     if on_one_device:  # together, because device_put costs less for a list than for each alone
         arrays = jax.device_put(
             [_on_host(leaf.pieces[0], leaf.request.dtype) for leaf in on_one_device],
             [leaf.request.sharding for leaf in on_one_device],
         )
-        placed = dict(zip((leaf.name for leaf in on_one_device), arrays, strict=True))
+        ready = dict(zip((leaf.name for leaf in on_one_device), arrays, strict=True))
     for leaf in leaves:
         if leaf.request.sharding is None:
-            placed[leaf.name] = _on_host(leaf.pieces[0], leaf.request.dtype)
-        elif leaf.name not in placed:
-            placed[leaf.name] = _spread(leaf)
-    return deque((leaf.name, placed[leaf.name]) for leaf in leaves)
+            ready[leaf.name] = _on_host(leaf.pieces[0], leaf.request.dtype)
+        elif leaf.name not in ready:
+            ready[leaf.name] = placed(leaf.request, partial(_part, leaf.pieces, leaf.request.dtype))
+    return deque((leaf.name, ready[leaf.name]) for leaf in leaves)
 
 
 def _on_host(piece: _Piece, dtype: Any) -> np.ndarray[Any, Any]:
@@ -293,20 +278,7 @@ def _on_host(piece: _Piece, dtype: Any) -> np.ndarray[Any, Any]:
     return array
 
 
-def _spread(leaf: _Leaf) -> jax.Array:
-    """The leaf over several devices, each given the part that is its own."""
-    sharding, dtype = leaf.request.sharding, leaf.request.dtype
-    parts, places = [], []
-    for box, devices in devices_by_box(leaf.request).items():
-        part = _part(leaf.pieces, box, dtype)
-        for device in devices:
-            parts.append(part)
-            places.append(jax.sharding.SingleDeviceSharding(device, memory_kind=sharding.memory_kind))
-    arrays = jax.device_put(parts, places)
-    return jax.make_array_from_single_device_arrays(leaf.request.shape, sharding, arrays, dtype=dtype)
-
-
-def _part(pieces: Sequence[_Piece], box: Box, dtype: Any) -> np.ndarray[Any, Any]:
+def _part(pieces: Sequence[_Piece], dtype: Any, box: Box) -> np.ndarray[Any, Any]:
     for piece in pieces:
         if piece.box == box:
             return _on_host(piece, dtype)

@@ -18,6 +18,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import re
 import shutil
 import sys
 import time
@@ -31,9 +32,18 @@ except ImportError:  # not on Windows, where two savers at once are not told apa
     fcntl = None  # type: ignore[assignment]
 
 
+_BESIDE = re.compile(r"\.(?P<name>.+)\.treeload-save")  # as ``beside`` calls it
+
+
 def beside(path: Path) -> Path:
     """The folder in which a save of ``path`` works; on the same file system, so that renames are whole."""
     return path.parent / f".{path.name}.treeload-save"
+
+
+def saved_to(name: str) -> str | None:
+    """The name of the path whose save works in a folder of this name; None where it is no such folder."""
+    match = _BESIDE.fullmatch(name)
+    return match["name"] if match else None
 
 
 def finish_dead_save(path: Path) -> Path:

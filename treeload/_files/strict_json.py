@@ -10,14 +10,18 @@ from treeload._files.open import brief
 # --- JSON ----------------------------------------------------------------------------------------
 
 
-def parse_json(text: str) -> Any:
+def parse_json(text: str, *, allow_nan: bool = False) -> Any:
     """The value of a JSON text in which no object has a key twice and no number is NaN or infinite.
+
+    Args:
+        text: the text.
+        allow_nan: let NaN and infinities pass: for what a writer of Python puts in for its users.
 
     Raises:
         ValueError: anything else, and what is nested too deeply to parse.
     """
     try:
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=None if allow_nan else _no_constant)
     except RecursionError:
         raise ValueError("nested too deeply") from None
 

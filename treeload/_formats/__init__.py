@@ -1,27 +1,37 @@
-"""One file a format; ``open_source`` asks each in turn which of them a path is.
+"""One file or folder a format; ``open_source`` asks each in turn whether a path is its own.
 
-``FORMATS`` says who is asked first. Each is a module with ``recognises(path) -> bool``, which looks at
-names and first bytes only, and a class that opens what it recognised. A module is imported when it is
-asked, so that importing treeload imports no format's library.
+Each module in ``FORMATS`` ends in one ``FORMAT = Format(...)``, which is all that is known of it here: what
+it recognises, how it opens, which options it has. A new format is a file and a line in ``FORMATS``.
 """
 
 from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from treeload._errors import SourceError
+from treeload._sources.format import Format
 from treeload._sources.source import Source, as_source_error
 
-FORMATS: tuple[tuple[str, str, str], ...] = (
-    ("safetensors.source", "SafetensorsSource", "safetensors: a file, or a directory of them with its index"),
-    ("flax", "MsgpackSource", "Flax msgpack: a file, or a directory of checkpoint_N files"),
-    ("equinox", "EqxSource", "Equinox: a file of tree_serialise_leaves, loaded by position"),
-    ("orbax.source", "OrbaxSource", "Orbax: a checkpoint, a step directory, or a manager's root"),
+FORMATS: tuple[str, ...] = (
+    "treeload._formats.safetensors.source",
+    "treeload._formats.flax",
+    "treeload._formats.equinox",
+    "treeload._formats.orbax.source",
 )
-"""Module, class and words of each format; the first that recognises a path opens it."""
+"""The modules of the formats, in the order in which they are asked: the first that recognises a path has it.
+
+They are imported when they are asked, so that importing treeload imports no format's library.
+"""
+
+
+def formats() -> Iterator[Format]:
+    """The formats in their order, each imported only as it is come to."""
+    for module in FORMATS:
+        found: Format = importlib.import_module(module).FORMAT
+        yield found
 
 
 def open_source(
@@ -31,39 +41,29 @@ def open_source(
 
     Raises:
         SourceError: there is nothing at ``path``, it is no checkpoint that treeload knows, or it is
-            incomplete or malformed.
+            incomplete or malformed; or its format has not what was asked for.
     """
     where = Path(os.path.expanduser(os.fspath(path)))
     with as_source_error(f"{str(where)!r} could not be opened"):
-        if not where.exists() and not _unfinished(where):
-            near = _nearest_that_exists(where)
-            raise SourceError(f"{str(where)!r} does not exist{near}")
-        for module_name, class_name, _ in FORMATS:
-            module: Any = importlib.import_module(f"treeload._formats.{module_name}")
-            if module.recognises(where):
-                options = _options(where, class_name, item, separator)
-                source: Source = getattr(module, class_name)(where, **options)
-                return source
-        if where.is_dir() and not any(where.iterdir()):
-            raise SourceError(f"{str(where)!r} is an empty directory")
-        known = "\n".join(f"  {words}" for _, _, words in FORMATS)
-        raise SourceError(f"{str(where)!r} is no checkpoint that treeload knows. It knows\n{known}")
+        return _format_of(where).open(where, {"item": item, "separator": separator})
 
 
-def _options(where: Path, class_name: str, item: str | None, separator: str | None) -> dict[str, Any]:
-    """What was asked for, where the format has it."""
-    if item is not None and class_name != "OrbaxSource":
-        raise SourceError(f"{str(where)!r} is no Orbax checkpoint, so it has no item {item!r}")
-    if separator is not None and class_name != "SafetensorsSource":
-        raise SourceError(f"{str(where)!r} holds no joined names: nothing is to be split at {separator!r}")
-    asked = {"item": item, "separator": separator}
-    return {name: value for name, value in asked.items() if value is not None}
+def _format_of(path: Path) -> Format:
+    """The format that a path is of.
 
-
-def _unfinished(path: Path) -> bool:
-    """Whether a save that replaced a checkpoint at ``path`` died halfway, so that it lies beside."""
-    module: Any = importlib.import_module("treeload._formats.orbax.source")
-    return bool(module.recognises(path))
+    Raises:
+        SourceError: it is of none.
+    """
+    exists = path.exists()
+    for each in formats():
+        if each.recognises(path) if exists else each.claims_missing(path):
+            return each
+    if not exists:
+        raise SourceError(f"{str(path)!r} does not exist{_nearest_that_exists(path)}")
+    if path.is_dir() and not any(path.iterdir()):
+        raise SourceError(f"{str(path)!r} is an empty directory")
+    known = "\n".join(f"  {each.words}" for each in formats())
+    raise SourceError(f"{str(path)!r} is no checkpoint that treeload knows. It knows\n{known}")
 
 
 def _nearest_that_exists(path: Path) -> str:

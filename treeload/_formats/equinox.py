@@ -26,6 +26,7 @@ from treeload._files.open import look_at, opened
 from treeload._files.read import Stored, read_stored
 from treeload._leaves.spec import Spec, is_numeric, print_spec
 from treeload._naming.name import Name
+from treeload._sources.format import Format
 from treeload._sources.source import Source, as_source_error
 
 SUFFIX = ".eqx"
@@ -54,6 +55,7 @@ class EqxSource(Source):
 
     positional = True
     counts_numbers = True
+    gives_away = True
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.label = f"{os.fspath(path)!r} (Equinox)"
@@ -68,7 +70,7 @@ class EqxSource(Source):
         return {name: stored.spec for name, stored in self._stored.items()}
 
     def read(self, requests: Mapping[Name, Spec]) -> Iterator[tuple[Name, Any]]:
-        return read_stored(self._stored, requests)
+        return read_stored(self._stored, requests, self.label)
 
 
 def _records(stream: BinaryIO, size: int) -> Iterator[tuple[Spec, int]]:
@@ -105,3 +107,11 @@ def _record(stream: BinaryIO, size: int, what: str) -> tuple[Spec, int]:
         raise SourceError(f"{what} is said to be {spec}, more than the file holds")
     stream.seek(start + length)
     return jax.ShapeDtypeStruct(shape, dtype), start
+
+
+FORMAT = Format(
+    name="equinox",
+    words="Equinox: a file of tree_serialise_leaves, loaded by position",
+    recognises=recognises,
+    opens=EqxSource,
+)

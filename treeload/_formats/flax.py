@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -28,11 +27,15 @@ import numpy as np
 from treeload._errors import SourceError
 from treeload._files.open import look_at, opened
 from treeload._files.read import Stored, aligned, read_stored
-from treeload._leaves.spec import Spec, is_numeric, print_spec, spec_of
+from treeload._files.regions import placed, slices_of
+from treeload._files.request import check_requests
+from treeload._files.steps import Step, in_order, is_numbered, step_of
+from treeload._leaves.spec import Spec, is_numeric, spec_of
 from treeload._naming.name import Name, print_name
+from treeload._sources.format import Format
 from treeload._sources.source import Absent, Source, as_source_error
 
-_STEP = re.compile(r"checkpoint_([0-9]{1,18})")
+_PREFIX = "checkpoint_"
 
 
 _CHUNKED = "__msgpack_chunked_array__"
@@ -49,10 +52,16 @@ _MOST_TEXT_BYTES = 1 << 24
 
 def recognises(path: Path) -> bool:
     """Whether ``path`` is a Flax msgpack file, or a directory whose latest ``checkpoint_N`` is one."""
-    file = _find(Path(path))
-    if file is None or not file.is_file():
-        return False
-    if file.suffix != ".msgpack" and not _STEP.fullmatch(file.name):
+    path = Path(path)
+    if path.is_dir():
+        steps = _steps(path)
+        latest = _latest(path, steps) if None not in steps.values() else next(iter(steps))
+        return latest is not None and _begins_as_a_map(path / latest)
+    return (path.suffix == ".msgpack" or _step_of(path.name) is not None) and _begins_as_a_map(path)
+
+
+def _begins_as_a_map(file: Path) -> bool:
+    if not file.is_file():
         return False
     with file.open("rb") as stream:
         first = stream.read(1)
@@ -66,14 +75,16 @@ class MsgpackSource(Source):
         SourceError: no such file, or one that is not, to its last byte, what Flax writes.
     """
 
+    gives_away = True
+
     def __init__(self, path: str | Path) -> None:
         shown = repr(str(path))
         file = _find(Path(path))
         if file is None:
             raise SourceError(f"{shown} does not exist, or holds no 'checkpoint_N' file")
-        match = _STEP.fullmatch(file.name) if file != Path(path) else None
-        self.step = int(match[1]) if match else None
-        self.label = f"{shown} (Flax msgpack{'' if match is None else f', step {self.step}'})"
+        step = _step_of(file.name) if file != Path(path) else None
+        self.step = None if step is None else step.number
+        self.label = f"{shown} (Flax msgpack{'' if step is None else f', step {step.number}'})"
         self._file = look_at(file)
         with (
             as_source_error(f"cannot read {self.label}"),
@@ -95,20 +106,19 @@ class MsgpackSource(Source):
         return self._absent
 
     def read(self, requests: Mapping[Name, Spec]) -> Iterator[tuple[Name, Any]]:
-        for name, request in requests.items():
-            self._check_request(name, request)
+        check_requests(requests, self._specs, self.label)
         whole = {
             name: Stored(self._file, leaf.pieces[0][0], self._specs[name])
             for name, leaf in self._arrays.items()
             if name in requests and len(leaf.pieces) == 1
         }
-        yield from read_stored(whole, {name: requests[name] for name in whole})
+        yield from read_stored(whole, {name: requests[name] for name in whole}, self.label)
         rest = {name: request for name, request in requests.items() if name not in whole}
         with opened(self._file) as descriptor:
             for name, request in rest.items():
                 with as_source_error(f"{self.label}: cannot read {print_name(name)!r}"):
                     array = self._read_leaf(descriptor, name)
-                    value = array if request.sharding is None else _place(array, request)
+                    value = placed(request, lambda box: array[slices_of(box)])  # noqa: B023  # called at once
                 yield name, value
 
     def _read_leaf(self, descriptor: int, name: Name) -> np.ndarray[Any, Any]:
@@ -127,38 +137,28 @@ class MsgpackSource(Source):
                 at += count
         return buffer.view(leaf.dtype).reshape(leaf.shape)
 
-    def _check_request(self, name: Name, request: Spec) -> None:
-        spec = self._specs.get(name)
-        if spec is None:
-            raise SourceError(f"{self.label} has no leaf {print_name(name)!r}")
-        if tuple(request.shape) != tuple(spec.shape) or request.dtype != spec.dtype:
-            raise SourceError(
-                f"{self.label}: {print_name(name)!r} is {print_spec(spec)} and cannot be read as "
-                f"{print_spec(request)}"
-            )
-        if request.sharding is not None and jax.dtypes.canonicalize_dtype(spec.dtype) != spec.dtype:
-            raise SourceError(
-                f"{self.label}: {print_name(name)!r} is {print_spec(spec)}, which JAX holds on a device only "
-                "with jax_enable_x64; read it without a sharding"
-            )
-
 
 def _find(path: Path) -> Path | None:
     """The file that ``path`` means: itself, or the ``checkpoint_N`` in it that has the largest N."""
     if not path.is_dir():
         return path if path.exists() else None
-    steps: dict[int, Path] = {}
-    for child in path.iterdir():
-        match = _STEP.fullmatch(child.name)
-        # A directory is a step too, written through Orbax: where it is the latest, that is meant.
-        if match is not None and (child.is_file() or child.is_dir()):
-            steps[int(match[1])] = child
-    latest = steps[max(steps)] if steps else None
-    return latest if latest is not None and latest.is_file() else None
+    latest = _latest(path, _steps(path))
+    return path / latest if latest is not None and (path / latest).is_file() else None
 
 
-def _place(array: np.ndarray[Any, Any], request: Spec) -> jax.Array:
-    return jax.make_array_from_callback(array.shape, request.sharding, lambda index: array[index])
+def _latest(directory: Path, steps: Mapping[str, Step | None]) -> str | None:
+    return in_order(steps, repr(str(directory)))[-1][0] if steps else None
+
+
+def _steps(directory: Path) -> dict[str, Step | None]:
+    """The names of steps in a directory; one that is a directory too, written through Orbax."""
+    names = sorted(child.name for child in directory.iterdir() if child.is_file() or child.is_dir())
+    return {name: _step_of(name) for name in names if name.startswith(_PREFIX) and is_numbered(name)}
+
+
+def _step_of(name: str) -> Step | None:
+    step = step_of(name)
+    return step if step is not None and step.series == f"{_PREFIX}*" else None
 
 
 # --- the parser -------------------------------------------------------------------------------------
@@ -385,3 +385,11 @@ def _spec(leaf: Any) -> Spec:
     if type(leaf) is int and leaf >= 1 << 63:
         return jax.ShapeDtypeStruct((), np.dtype(np.uint64))
     return spec_of(leaf)
+
+
+FORMAT = Format(
+    name="msgpack",
+    words="Flax msgpack: a file, or a directory of checkpoint_N files",
+    recognises=recognises,
+    opens=MsgpackSource,
+)

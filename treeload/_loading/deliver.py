@@ -16,15 +16,14 @@ from treeload._naming.name import Name, print_name
 from treeload._ops.expression import Derived, Expression, Leaf, evaluate
 from treeload._plans.decisions import Decisions
 from treeload._plans.entry import SAME_NAME, Entry
-from treeload._sources.memory import MemorySource
-from treeload._sources.source import as_source_error
+from treeload._sources.source import Source, as_source_error
 from treeload._trees.tree import Tree
 
 
 def load_leaves(decisions: Decisions, tree: Tree, values: list[Any], advance: Callable[[Any], None]) -> None:
     """Reads what the plan loads, and puts each leaf into its place in ``values``."""
     placer = _Placer(tree, values)
-    memory = next((source for source in decisions.sources[:1] if isinstance(source, MemorySource)), None)
+    memory = next((source for source in decisions.sources[:1] if source.in_memory), None)
     if memory is not None:
         _load_from_memory(memory, decisions, tree, placer, advance)
     jobs: list[Job] = []
@@ -66,7 +65,7 @@ def _made_of(value: Derived, arrays: dict[Leaf, Any], held: Any) -> Any:
 
 
 def _load_from_memory(
-    source: MemorySource, decisions: Decisions, tree: Tree, placer: _Placer, advance: Callable[[Any], None]
+    source: Source, decisions: Decisions, tree: Tree, placer: _Placer, advance: Callable[[Any], None]
 ) -> None:
     """Loads the leaves that a tree in memory gives as they are.
 

@@ -85,7 +85,7 @@ def _read(
             spec = wanted[name].spec
             if array.shape != spec.shape or array.dtype != spec.dtype:
                 raise not_as_said(source, name, spec, array)
-            if isinstance(array, np.ndarray) and not _is_ours(source):
+            if isinstance(array, np.ndarray) and not source.gives_away:
                 array = array.copy()
             yield name, array
         if outstanding:
@@ -93,15 +93,6 @@ def _read(
             raise SourceError(
                 f"{source.label} did not give {len(outstanding)} of the leaves asked for: {some}"
             )
-
-
-def _is_ours(source: Source) -> bool:
-    """Whether a source can be relied on to give away what it yields.
-
-    All are asked to. But the ones that users write may yield arrays that they go on writing to, and the
-    result would change behind the user's back; a copy costs less.
-    """
-    return type(source).__module__.startswith("treeload.")
 
 
 def not_as_said(source: Source, name: Sequence[str], said: Any, found: Any) -> SourceError:

@@ -1,6 +1,7 @@
 """Where values come from.
 
 source  the seam that every format and every user fills
+format  what a format says of itself
 memory  a tree in memory
 part    From, a part of a source grafted somewhere
 """

@@ -34,6 +34,8 @@ class MemorySource(Source):
     """
 
     label = "a tree in memory"
+    gives_away = True
+    in_memory = True
 
     def __init__(self, tree: Any, *, separator: str | None = None) -> None:
         self._tree = walk(tree if separator is None else _split_flat(tree, separator), arrays_tie=False)

@@ -9,16 +9,17 @@ of a checkpoint (an item: v1's ``state``, the manager's ``default``), or below t
 
 from __future__ import annotations
 
-import json
+import math
 import os
-import re
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from treeload._errors import SourceError
+from treeload._files.open import look_within, opened, read_bytes, resolved_within
 from treeload._files.replace import finish_dead_save
+from treeload._files.steps import in_order, is_numbered, step_of
+from treeload._files.strict_json import parse_json
 from treeload._naming.name import Name, print_name
 
 TREE_FILE = "_METADATA"
@@ -30,9 +31,6 @@ CHECKPOINT_FILE = "_CHECKPOINT_METADATA"
 _INCOMPLETE = ".orbax-checkpoint-tmp"
 
 
-_STEP = re.compile(r"(?P<prefix>|.*[^0-9])(?P<step>[0-9]{1,18})")
-
-
 _MOST_METADATA_BYTES = 1 << 29  # 20,000 leaves take 5 MB
 
 
@@ -42,7 +40,7 @@ class Layout:
 
     root: Path
     tree: Path
-    step: int | None
+    step: int | float | None
     item: str | None
 
 
@@ -83,7 +81,7 @@ def locate(path: Path, item: str | None) -> Layout:
     if not root.is_dir():
         raise SourceError(f"{shown} is no directory, so no Orbax checkpoint")
 
-    step: int | None = None
+    step: int | float | None = None
     if not is_checkpoint(root):
         step, root = _latest_step(root, shown)
     if (root / TREE_FILE).is_file():
@@ -93,7 +91,7 @@ def locate(path: Path, item: str | None) -> Layout:
     return _choose_item(root, step, item)
 
 
-def _choose_item(root: Path, step: int | None, item: str | None) -> Layout:
+def _choose_item(root: Path, step: int | float | None, item: str | None) -> Layout:
     items = _items(root)
     listed = ", ".join(repr(name) for name in items)
     if item is not None:
@@ -108,7 +106,7 @@ def _choose_item(root: Path, step: int | None, item: str | None) -> Layout:
     return Layout(root, root / items[0], step, None)
 
 
-def _latest_step(root: Path, shown: str) -> tuple[int, Path]:
+def _latest_step(root: Path, shown: str) -> tuple[int | float, Path]:
     steps = _steps(root)
     if not steps:
         if not any(root.iterdir()):
@@ -121,30 +119,24 @@ def _latest_step(root: Path, shown: str) -> tuple[int, Path]:
                 "restore it with that Orbax and save it again"
             )
         raise SourceError(f"{shown} is no Orbax checkpoint: no {TREE_FILE!r}, no item, no step in it")
-    prefixes = {prefix for prefix, _ in steps}
-    if len(prefixes) > 1:
-        names = ", ".join(repr(directory.name) for directory in steps.values())
-        raise SourceError(f"{shown} holds steps of several series: {names}; give the path of one")
-    (_, step), directory = max(steps.items(), key=lambda entry: entry[0][1])
-    return step, directory
+    name, step = in_order({name: step_of(name) for name in steps}, shown)[-1]
+    return step.number, root / name
 
 
-def _steps(directory: Path) -> dict[tuple[str, int], Path]:
+def _steps(directory: Path) -> list[str]:
     """The complete steps in ``directory``, unless what lies latest there is Flax's msgpack file."""
-    steps: dict[tuple[str, int], Path] = {}
-    latest_file = -1
+    found: list[str] = []
+    latest_file = -math.inf
     for entry in _children(directory):
-        match = _STEP.fullmatch(entry.name)
-        if match is None:
+        if not is_numbered(entry.name):
             continue
-        if not entry.is_dir():
-            if match["prefix"] == "checkpoint_" and entry.is_file():
-                latest_file = max(latest_file, int(match["step"]))
-        elif is_checkpoint(Path(entry.path)):
-            steps[match["prefix"], int(match["step"])] = Path(entry.path)
-    if any(step > latest_file for _, step in steps):
-        return steps
-    return {}
+        if entry.is_dir():
+            if is_checkpoint(Path(entry.path)):
+                found.append(entry.name)
+        elif entry.is_file() and (step := step_of(entry.name)) and step.series == "checkpoint_*":
+            latest_file = max(latest_file, step.number)
+    steps = map(step_of, found)
+    return found if any(step is None or step.number > latest_file for step in steps) else []
 
 
 def _items(directory: Path) -> list[str]:
@@ -157,7 +149,7 @@ def _items(directory: Path) -> list[str]:
 
 
 def _are_steps(items: list[str]) -> bool:
-    return all(_STEP.fullmatch(name) for name in items)
+    return all(map(is_numbered, items))
 
 
 def _children(directory: Path) -> list[os.DirEntry[str]]:
@@ -211,7 +203,7 @@ def read_tree_metadata(layout: Layout) -> TreeMetadata:
         SourceError: it is no JSON of that form, or two of its leaves are stored under one name.
     """
     file = layout.tree / TREE_FILE
-    data = read_json(file, layout.root)
+    data = read_json(file, layout.root, allow_nan=True)  # it holds metadata of the user's, as below
     entries = data.get("tree_metadata")
     if not isinstance(entries, dict):
         raise SourceError(f"{str(file)!r} lists no tree ('tree_metadata' is missing)")
@@ -257,7 +249,8 @@ def read_custom_metadata(layout: Layout) -> dict[str, Any]:
     file = layout.root / CHECKPOINT_FILE
     if not file.exists():
         return {}
-    custom = read_json(file, layout.root).get("custom_metadata")
+    # What users and managers put in, such as a loss that is NaN, is written by Python as it is.
+    custom = read_json(file, layout.root, allow_nan=True).get("custom_metadata")
     return custom if isinstance(custom, dict) else {}
 
 
@@ -279,17 +272,19 @@ def read_key_impls(layout: Layout) -> dict[str, str]:
     return impls
 
 
-def read_json(file: Path, root: Path) -> dict[str, Any]:
+def read_json(file: Path, root: Path, *, allow_nan: bool = False) -> dict[str, Any]:
     """The JSON object in ``file``, which must be a regular file of the checkpoint at ``root``."""
-    check_file(file, root)
-    if file.stat().st_size > _MOST_METADATA_BYTES:
-        raise SourceError(f"{str(file)!r} is too large for a metadata file: {file.stat().st_size} bytes")
+    found = look_within(root, file)
+    if found.size > _MOST_METADATA_BYTES:
+        raise SourceError(f"{found} is too large for a metadata file: {found.size:,} bytes")
+    with opened(found) as descriptor:
+        raw = read_bytes(descriptor, found.size, 0)
     try:
-        data = json.loads(file.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise SourceError(f"{str(file)!r} is no JSON: {' '.join(str(error).split())[:200]}") from error
+        data = parse_json(raw.decode(), allow_nan=allow_nan)
+    except ValueError as error:
+        raise SourceError(f"{found} is no JSON: {' '.join(str(error).split())[:200]}") from error
     if not isinstance(data, dict):
-        raise SourceError(f"{str(file)!r} is no JSON object")
+        raise SourceError(f"{found} is no JSON object")
     return data
 
 
@@ -304,38 +299,23 @@ def check_files(layout: Layout) -> int:
     """
     total = 0
     todo = [layout.tree]
-    check_file(layout.tree, layout.root, directory=True)
+    _check_directory(layout.tree, layout.root)
     while todo:
         with os.scandir(todo.pop()) as entries:
             for entry in entries:
-                if entry.is_symlink():
-                    check_file(Path(entry.path), layout.root, directory=entry.is_dir())
-                elif entry.is_dir(follow_symlinks=False):
+                if entry.is_dir(follow_symlinks=False):
                     todo.append(Path(entry.path))
-                    continue
-                elif not entry.is_file(follow_symlinks=False):
+                elif entry.is_symlink() and entry.is_dir():
+                    _check_directory(Path(entry.path), layout.root)
+                elif entry.is_symlink():
+                    total += look_within(layout.root, Path(entry.path)).size
+                elif entry.is_file(follow_symlinks=False):
+                    total += entry.stat(follow_symlinks=False).st_size
+                else:
                     raise SourceError(f"{entry.path!r} is no regular file")
-                total += entry.stat().st_size
     return total
 
 
-def check_file(file: Path, root: Path, *, directory: bool = False) -> None:
-    """Raises SourceError unless ``file`` is a regular file (or directory) within ``root``."""
-    try:
-        mode = file.stat().st_mode
-    except OSError as error:
-        raise SourceError(f"{str(file)!r} cannot be opened: {error.strerror}") from error
-    if not (stat.S_ISDIR(mode) if directory else stat.S_ISREG(mode)):
-        raise SourceError(f"{str(file)!r} is no {'directory' if directory else 'regular file'}")
-    real, real_root = Path(os.path.realpath(file)), Path(os.path.realpath(root))
-    if not real.is_relative_to(real_root) and not _is_hub_blob(real, real_root):
-        raise SourceError(f"{str(file)!r} is a link that leads out of the checkpoint")
-
-
-def _is_hub_blob(real: Path, root: Path) -> bool:
-    """Whether ``real`` is where the Hugging Face cache keeps the files of the snapshot that holds root."""
-    parts = root.parts
-    if "snapshots" not in parts:
-        return False
-    at = len(parts) - 1 - parts[::-1].index("snapshots")
-    return real.parent == Path(*parts[:at]) / "blobs"
+def _check_directory(path: Path, root: Path) -> None:
+    if not os.path.isdir(resolved_within(root, path)):
+        raise SourceError(f"{str(path)!r} is no directory")

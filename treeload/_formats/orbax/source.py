@@ -12,10 +12,9 @@ together in an OCDBT key-value store.
 
 from __future__ import annotations
 
-import json
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -29,14 +28,16 @@ import tensorstore as ts
 
 from treeload._errors import SourceError
 from treeload._files.read import aligned
+from treeload._files.regions import Box, boxes_of, extents_of, placed, slices_of, whole_box
+from treeload._files.request import check_requests
+from treeload._files.strict_json import parse_json
 from treeload._formats.orbax import layout as _orbax_layout
+from treeload._formats.orbax.layout import recognises
 from treeload._formats.orbax.record import RECORD, Record, digest, read_dtype
-from treeload._leaves.spec import Spec, is_key, nbytes, print_spec
+from treeload._leaves.spec import Spec, nbytes, print_spec
 from treeload._naming.name import Name, print_name
+from treeload._sources.format import Format
 from treeload._sources.source import Absent, Source, as_source_error
-
-recognises = _orbax_layout.recognises
-
 
 _LEAVES_AT_ONCE = 512
 
@@ -61,6 +62,8 @@ class OrbaxSource(Source):
     Raises:
         SourceError: no complete checkpoint there, or several items and no ``item``.
     """
+
+    gives_away = True
 
     def __init__(self, path: str | Path, *, item: str | None = None) -> None:
         self.label = f"{str(path)!r} (Orbax)"
@@ -101,9 +104,7 @@ class OrbaxSource(Source):
         return dict.fromkeys(self._tree.nones)
 
     def read(self, requests: Mapping[Name, Spec]) -> Iterator[tuple[Name, Any]]:
-        specs = self.specs()
-        for name, request in requests.items():
-            _check_request(name, request, specs.get(name), self.label)
+        check_requests(requests, self.specs(), self.label)
         pending: deque[tuple[_Reading, int]] = deque()
         held = 0
         todo = iter(requests.items())
@@ -141,23 +142,27 @@ class OrbaxSource(Source):
             futures = [store.read(_prefix(leaf.stored) + header) for leaf in batch]
             for leaf, future in zip(batch, futures, strict=True):
                 with as_source_error(f"{self.label}: cannot read the header of {print_name(leaf.name)!r}"):
-                    found = future.result()
-                    if found.state != "value":
-                        raise SourceError(
-                            f"{self.label}: {print_name(leaf.name)!r} is listed in its metadata, but "
-                            f"{str(self._layout.tree)!r} stores no array for it"
-                        )
-                    spec, compressed = _read_header(json.loads(found.value), self._tree.zarr3)
-                    spec_bytes = math.prod(spec.shape) * spec.dtype.itemsize
-                    limit = bytes_there * (_BEST_COMPRESSION if compressed else 1)
-                    if self._tree.stores_fill and spec_bytes > limit:
-                        raise SourceError(
-                            f"{self.label}: {print_name(leaf.name)!r} claims {spec_bytes} bytes "
-                            f"({print_spec(spec)}), but all files together hold {bytes_there}"
-                        )
+                    raw = self._checked_header(leaf.name, future.result(), bytes_there)
                     encoded = self._record.encoded.get(print_name(leaf.name))
-                    stored[leaf.name] = _Stored.of(leaf.stored, spec, impls.get(leaf.stored), encoded)
+                    stored[leaf.name] = _Stored.of(leaf.stored, raw, impls.get(leaf.stored), encoded)
         return stored
+
+    def _checked_header(self, name: Name, found: Any, bytes_there: int) -> Spec:
+        """What an array's header says that there is, if all files together can hold it."""
+        if found.state != "value":
+            raise SourceError(
+                f"{self.label}: {print_name(name)!r} is listed in its metadata, but "
+                f"{str(self._layout.tree)!r} stores no array for it"
+            )
+        spec, compressed = _read_header(parse_json(found.value.decode()), self._tree.zarr3)
+        spec_bytes = math.prod(spec.shape) * spec.dtype.itemsize
+        limit = bytes_there * (_BEST_COMPRESSION if compressed else 1)
+        if self._tree.stores_fill and spec_bytes > limit:
+            raise SourceError(
+                f"{self.label}: {print_name(name)!r} claims {spec_bytes} bytes ({print_spec(spec)}), but all "
+                f"files together hold {bytes_there}"
+            )
+        return spec
 
     def _kvstore(self, key: str) -> dict[str, Any]:
         tree = str(self._layout.tree) + "/"
@@ -173,7 +178,7 @@ class OrbaxSource(Source):
         if canonical in self._record.empty:
             return None
         assert self._stored is not None
-        with self._fence(name):
+        with self._as_source_error(name):
             spec = {
                 "driver": "zarr3" if self._tree.zarr3 else "zarr",
                 "kvstore": self._kvstore(_prefix(self._stored[canonical].key)),
@@ -191,7 +196,7 @@ class OrbaxSource(Source):
             return _Reading(name, request, _Stored("", empty.spec, empty.spec, empty.impl), ())
         assert self._stored is not None
         stored = self._stored[canonical]
-        with self._fence(name):
+        with self._as_source_error(name):
             array = opened.result()
             if array.shape != stored.raw.shape or array.dtype.numpy_dtype != stored.raw.dtype:
                 raise SourceError(
@@ -199,17 +204,17 @@ class OrbaxSource(Source):
                     f"{print_spec(stored.raw)} and is {array.dtype.name}{list(array.shape)}"
                 )
             pieces = []
-            for key in _pieces(request, stored):
-                part = array[tuple(slice(*bounds) for bounds in key)]
+            for box in _boxes(request, stored):
+                part = array[slices_of(box)]
                 buffer = _buffer(part.shape, stored.raw.dtype)
                 target = ts.array(buffer)
                 if buffer.ndim:  # a part keeps its place in the whole; the buffer begins at 0
                     part = part[ts.d[:].translate_to[(0,) * buffer.ndim]]
-                pieces.append(_Piece(key, buffer, target.write(part)))
+                pieces.append(_Piece(box, buffer, target.write(part)))
         return _Reading(name, request, stored, tuple(pieces))
 
     def _finish(self, reading: _Reading) -> Any:
-        with self._fence(reading.name):
+        with self._as_source_error(reading.name):
             for piece in reading.pieces:
                 if piece.done is not None:
                     piece.done.result()
@@ -230,7 +235,7 @@ class OrbaxSource(Source):
                 f"saved (in {str(self._layout.tree)!r})"
             )
 
-    def _fence(self, name: Name) -> Any:
+    def _as_source_error(self, name: Name) -> Any:
         return as_source_error(
             f"{self.label}: cannot read {print_name(name)!r} from {str(self._layout.tree)!r}"
         )
@@ -300,14 +305,12 @@ def _is_compressed(codecs: Sequence[Any]) -> bool:
 
 # --- one leaf on its way ----------------------------------------------------------------------------
 
-_Bounds = tuple[tuple[int, int], ...]
-
 
 @dataclass(frozen=True)
 class _Piece:
     """A part of a leaf: where it lies in the whole, the memory it is read into, and when it is there."""
 
-    bounds: _Bounds
+    box: Box
     buffer: np.ndarray[Any, Any]
     done: Any
 
@@ -320,34 +323,9 @@ class _Reading:
     pieces: tuple[_Piece, ...]
 
 
-def _check_request(name: Name, request: Spec, spec: Spec | None, label: str) -> None:
-    if spec is None:
-        raise SourceError(f"{label} has no leaf {print_name(name)!r}")
-    if tuple(request.shape) != tuple(spec.shape) or request.dtype != spec.dtype:
-        raise SourceError(
-            f"{label}: {print_name(name)!r} is {print_spec(spec)} and cannot be read as {print_spec(request)}"
-        )
-    if request.sharding is not None and not is_key(spec.dtype):
-        if jax.dtypes.canonicalize_dtype(spec.dtype) != spec.dtype:
-            raise SourceError(
-                f"{label}: {print_name(name)!r} is {print_spec(spec)}, which JAX holds on a device only with "
-                "jax_enable_x64; read it without a sharding"
-            )
-
-
-def _pieces(request: Spec, stored: _Stored) -> list[_Bounds]:
-    """Which parts of the stored array this process needs; the whole for the host and for typed keys."""
-    whole = tuple((0, size) for size in stored.raw.shape)
-    if request.sharding is None or stored.impl is not None:
-        return [whole]
-    indices = request.sharding.addressable_devices_indices_map(tuple(request.shape)).values()
-    return list(dict.fromkeys(_bounds(index, request.shape) for index in indices))
-
-
-def _bounds(index: Sequence[slice] | None, shape: Sequence[int]) -> _Bounds:
-    if index is None:
-        return tuple((0, size) for size in shape)
-    return tuple(part.indices(size)[:2] for part, size in zip(index, shape, strict=True))
+def _boxes(request: Spec, stored: _Stored) -> tuple[Box, ...]:
+    """Which parts of the stored array this process needs; of typed keys always the whole."""
+    return boxes_of(request) if stored.impl is None else (whole_box(stored.raw.shape),)
 
 
 def _buffer(shape: Sequence[int], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
@@ -356,25 +334,28 @@ def _buffer(shape: Sequence[int], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
 
 def _place(reading: _Reading) -> Any:
     request, stored = reading.request, reading.stored
-    buffers = {piece.bounds: piece.buffer for piece in reading.pieces}
-    if not buffers:  # no elements, so nothing on disk
-        empty: Any = (
-            _buffer(request.shape, request.dtype)
-            if stored.impl is None
-            else jax.random.split(jax.random.key(0, impl=stored.impl), request.shape)
-        )
-        return empty if request.sharding is None else jax.device_put(empty, request.sharding)
     if stored.impl is not None:
-        (data,) = buffers.values()
-        keys = jax.random.wrap_key_data(jnp.asarray(data), impl=stored.impl)
+        keys = _keys(reading)
         return keys if request.sharding is None else jax.device_put(keys, request.sharding)
-    if stored.spec.dtype != stored.raw.dtype:
-        buffers = {bounds: buffer.view(stored.spec.dtype) for bounds, buffer in buffers.items()}
-    if request.sharding is None:
-        (buffer,) = buffers.values()
-        return buffer
-    if len(buffers) == 1 and isinstance(request.sharding, jax.sharding.SingleDeviceSharding):
-        (buffer,) = buffers.values()
-        return jax.device_put(buffer, request.sharding)
-    part: Callable[[Any], Any] = lambda index: buffers[_bounds(index, request.shape)]  # noqa: E731
-    return jax.make_array_from_callback(tuple(request.shape), request.sharding, part)
+    if not reading.pieces:  # no elements, so nothing on disk
+        return placed(request, lambda box: _buffer(extents_of(box), request.dtype))
+    buffers = {piece.box: piece.buffer.view(stored.spec.dtype) for piece in reading.pieces}
+    return placed(request, buffers.__getitem__)
+
+
+def _keys(reading: _Reading) -> Any:
+    impl = reading.stored.impl
+    if not reading.pieces:
+        return jax.random.split(jax.random.key(0, impl=impl), reading.request.shape)
+    (piece,) = reading.pieces
+    return jax.random.wrap_key_data(jnp.asarray(piece.buffer), impl=impl)
+
+
+FORMAT = Format(
+    name="orbax",
+    words="Orbax: a checkpoint, a step directory, or a manager's root",
+    recognises=recognises,
+    opens=OrbaxSource,
+    options=frozenset({"item"}),
+    claims_missing=recognises,  # a save that died halfway left it beside
+)

@@ -20,6 +20,7 @@ import numpy as np
 
 from treeload._errors import SaveError, SourceError
 from treeload._files import replace as _exchange
+from treeload._formats.orbax.layout import CHECKPOINT_FILE, TREE_FILE, read_json
 from treeload._formats.orbax.record import FORMAT, RECORD, digest
 from treeload._leaves.spec import elements, is_key, is_numeric
 from treeload._naming.name import Name, print_name
@@ -142,7 +143,7 @@ def _check_target(target: Path, overwrite: bool) -> None:
     target = _exchange.finish_dead_save(target)
     if not os.path.lexists(target):
         return
-    marks = (target / "_CHECKPOINT_METADATA", target / "_METADATA")
+    marks = (target / CHECKPOINT_FILE, target / TREE_FILE)
     if not any(mark.is_file() for mark in marks):
         raise SaveError(f"{str(target)!r} exists and is no Orbax checkpoint: it is never replaced")
     if not overwrite:
@@ -158,13 +159,13 @@ def _belongs(entry: os.DirEntry[str], target: Path) -> bool:
     """Whether a directory in a checkpoint is one of its items, arrays, or stores."""
     if not entry.is_dir(follow_symlinks=False):
         return False
-    if entry.name.startswith("ocdbt.process_") or (target / "_METADATA").is_file():
+    if entry.name.startswith("ocdbt.process_") or (target / TREE_FILE).is_file():
         return True  # without OCDBT a tree has a directory an array, under any name
-    if os.path.isfile(os.path.join(entry.path, "_METADATA")):
+    if os.path.isfile(os.path.join(entry.path, TREE_FILE)):
         return True
     try:
-        handlers = json.loads((target / "_CHECKPOINT_METADATA").read_bytes())["item_handlers"]
-    except (OSError, ValueError, KeyError, TypeError):
+        handlers = read_json(target / CHECKPOINT_FILE, target, allow_nan=True).get("item_handlers")
+    except SourceError:
         return False
     return isinstance(handlers, dict) and entry.name in handlers
 

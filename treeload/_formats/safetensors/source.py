@@ -27,6 +27,7 @@ from treeload._files.read import Stored, read_stored
 from treeload._formats.safetensors.header import read_header
 from treeload._leaves.spec import Spec
 from treeload._naming.name import Name
+from treeload._sources.format import Format
 from treeload._sources.source import Source
 
 SUFFIX = ".safetensors"
@@ -61,6 +62,8 @@ class SafetensorsSource(Source):
             tensor is read. The message names the file and the leaf.
     """
 
+    gives_away = True
+
     def __init__(self, path: str | os.PathLike[str], *, separator: str | None = ".") -> None:
         if separator == "":
             raise RuleError("separator='' splits nothing: write None to leave names in one piece")
@@ -90,7 +93,7 @@ class SafetensorsSource(Source):
 
     def read(self, requests: Mapping[Name, Spec]) -> Iterator[tuple[Name, Any]]:
         """The leaves asked for, in the order in which they lie in their files."""
-        return read_stored(self._stored, requests)
+        return read_stored(self._stored, requests, self.label)
 
 
 def _split(tensor: str, separator: str | None) -> tuple[str, ...]:
@@ -141,3 +144,12 @@ def _files_in(directory: Path, suffix: str) -> list[str]:
     except OSError as error:
         raise SourceError(f"cannot list {str(directory)!r}: {error.strerror}") from error
     return sorted(name for name in found if name.endswith(suffix) and not name.startswith("."))
+
+
+FORMAT = Format(
+    name="safetensors",
+    words="safetensors: a file, or a directory of them with its index",
+    recognises=recognises,
+    opens=SafetensorsSource,
+    options=frozenset({"separator"}),
+)

@@ -1,0 +1,55 @@
+"""What a format says of itself: the one object that each format's file ends in.
+
+Owns the ``Format`` class: its words, what it recognises, how it opens, which options of ``From`` it has and
+what is said of those that it has not. Refuses to own who is asked first (``_formats.FORMATS``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from treeload._errors import SourceError
+from treeload._sources.source import Source
+
+_LACKING = {
+    "item": "is no Orbax checkpoint, so it has no item {value!r}",
+    "separator": "holds no joined names: nothing is to be split at {value!r}",
+}
+"""Each option of ``From`` that is a format's → what is said of a path whose format has it not."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """One way in which checkpoints are stored.
+
+    Attributes:
+        name: what it is called where it is asked for, such as ``"safetensors"``.
+        words: what it is, in the list of what treeload knows.
+        recognises: whether a path that exists is of this format; looks at names and first bytes only.
+        opens: the source at a path, and the options that the format has.
+        options: the names of those options: of ``"item"`` and ``"separator"``.
+        claims_missing: whether a path where nothing lies is this format's to explain or to find, as one
+            beside which a save died.
+    """
+
+    name: str
+    words: str
+    recognises: Callable[[Path], bool]
+    opens: Callable[..., Source]
+    options: frozenset[str] = frozenset()
+    claims_missing: Callable[[Path], bool] = lambda path: False
+
+    def open(self, path: Path, asked: Mapping[str, Any]) -> Source:
+        """The source at ``path``; ``asked`` are options, None where nothing was asked for.
+
+        Raises:
+            SourceError: an option that this format has not; or what ``opens`` raises.
+        """
+        given = {option: value for option, value in asked.items() if value is not None}
+        for option, value in given.items():
+            if option not in self.options:
+                raise SourceError(f"{str(path)!r} {_LACKING[option].format(value=value)}")
+        return self.opens(path, **given)
