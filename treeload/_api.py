@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -40,7 +40,7 @@ from treeload._reports.diff import Diff
 from treeload._reports.html import plan_html
 from treeload._reports.inventory import Inventory, inventory
 from treeload._reports.text import error_text, plan_text
-from treeload._rules.rule import Rule
+from treeload._rules.rule import Rule, as_rules
 from treeload._sources.memory import MemorySource
 from treeload._sources.part import From
 from treeload._sources.source import Source
@@ -89,7 +89,7 @@ def plan(
         return match(
             walk(dst),
             _opened_parts(src),
-            rules=_rules(rules),
+            rules=as_rules(rules, "rules=..."),
             policy=_policy(policy),
             scope=scope,
             hands=_HANDS,
@@ -178,11 +178,7 @@ def save(
     walked = walk(tree)
     if walked.names == [()] and walked.kinds[0] <= Kind.SCALAR:
         raise SaveError("a single array has no name to be saved under; save a dict, {'array': array}")
-    absent = {
-        Name(name): value
-        for name, value, kind in zip(walked.names, walked.values, walked.kinds, strict=True)
-        if kind == Kind.ABSENT and name
-    }
+    absent = {Name(name): value for name, value, kind in walked.slots() if kind == Kind.ABSENT and name}
     aliases = {Name(alias): Name(name) for name, others in walked.aliases.items() for alias in others}
     leaves = {Name(name): value for name, value in walked.leaves()}
     _save.write(
@@ -222,7 +218,9 @@ def export(
         )
     if like is not None and rules:
         raise RuleError("export takes a plan or rules, not both: the plan knows its rules")
-    _export.export(Path(os.path.expanduser(os.fspath(path))), tree, like=like, rules=_rules(rules))
+    _export.export(
+        Path(os.path.expanduser(os.fspath(path))), tree, like=like, rules=as_rules(rules, "rules=...")
+    )
 
 
 def state(tree: PyTree) -> Any:
@@ -304,7 +302,7 @@ def diff(a: Any, b: Any, *, rules: Rule | Iterable[Rule] = ()) -> Diff:
         RuleError: a rule that cannot mean anything, or that did nothing.
         NameCollision: two leaves of one tree have one name.
     """
-    return _diff.diff(View.of(_opened_parts(a), _rules(rules)), View.of(_opened_parts(b)))
+    return _diff.diff(View.of(_opened_parts(a), as_rules(rules, "rules=...")), View.of(_opened_parts(b)))
 
 
 def average(
@@ -468,14 +466,6 @@ def _source(src: Any, *, item: str | None = None, separator: str | None = None) 
             )
         return src
     return MemorySource(src, separator=separator)
-
-
-def _rules(rules: Rule | Iterable[Rule]) -> Sequence[Rule]:
-    given = (rules,) if isinstance(rules, Rule) else tuple(rules)
-    for rule in given:
-        if not isinstance(rule, Rule):
-            raise RuleError(f"rules are Rename(...) and the like, not {rule!r}")
-    return given
 
 
 def _policy(policy: Policy) -> Policy:

@@ -17,7 +17,7 @@ from treeload._errors import RuleError
 from treeload._leaves.spec import Spec, nbytes, without_sharding
 from treeload._loading.gather import Job, gather
 from treeload._matching.offers import Offers, OpenedPart
-from treeload._naming.name import Name, print_name
+from treeload._naming.name import Name, prefixes_of, print_name
 from treeload._ops.expression import Expression, Leaf, evaluate
 from treeload._rules.rule import Rule
 from treeload._rules.tie import Tie
@@ -86,7 +86,7 @@ class View(Source):
         leftover = {tuple(name) for name in self._values.keys() - set(wanted)}
         if self._offers is None or not any(name[-1:] == ("value",) for name in leftover):
             return self
-        prefixes = {tuple(name[:depth]) for name in wanted for depth in range(len(name))}
+        prefixes = {prefix for name in wanted for prefix in prefixes_of(tuple(name))}
         boxes = self._offers.open_boxes({tuple(name): 0 for name in wanted}, prefixes, leftover)
         new = {Name(leaf): Name(box) for box, leaf in boxes.items()}
         return View(

@@ -17,7 +17,7 @@ from treeload._matching.ledger import Draft
 from treeload._naming.name import Keys, print_name
 from treeload._ops.expression import Expression, combine
 from treeload._plans.check import EqualCheck
-from treeload._rules.apply import Arrival, Fault
+from treeload._rules.apply import Arrival, RuleFailure
 from treeload._rules.tie import Tie
 
 Tied: TypeAlias = dict[Keys, tuple[int, Tie, tuple[Keys, ...]]]
@@ -45,7 +45,7 @@ def offer_ties(draft: Draft, ties: Sequence[Tie]) -> set[int]:
     for tie in ties:
         if tie not in used:
             said = f"{tie!r} matched nothing: no leaf of the destination is called '{tie.destination_text()}'"
-            draft.offers.fail(Fault(tie, None, (), said), None)
+            draft.offers.fail(RuleFailure(tie, None, (), said))
     # Every value first: what a tie offers must not be what another one follows.
     offered = {name: _follow(draft, tied, name, ()) for name in tied}
     draft.offers.own_tables()
@@ -76,7 +76,7 @@ def _follow(draft: Draft, tied: Tied, name: Keys, trail: tuple[Keys, ...]) -> Ar
         return Arrival(combine(tie.ops, values), tie, taken)
     except RuleError as error:
         leaves = tuple(leaf for value in values for leaf in value.leaves())
-        draft.offers.fail(Fault(tie, name, taken, str(error)), name, leaves)
+        draft.offers.fail(RuleFailure(tie, name, taken, str(error), leaves))
         return Arrival(None, tie, taken)
 
 

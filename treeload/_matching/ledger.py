@@ -17,7 +17,7 @@ from treeload._findings.policy import Policy
 from treeload._leaves.selection import Within
 from treeload._leaves.spec import Kind, Spec, spec_of, without_sharding
 from treeload._matching.offers import Offers, OpenedPart
-from treeload._naming.name import Keys, Name, print_name
+from treeload._naming.name import Keys, Name, prefixes_of, print_name
 from treeload._ops.expression import Expression, Leaf, ops_of
 from treeload._plans.check import EqualCheck, ZeroCheck
 from treeload._plans.entry import SAME_NAME, Action, Entry, Row, Unused
@@ -89,8 +89,7 @@ class Draft:
 
     def names_of(self, index: int) -> tuple[Keys, ...]:
         """The name of a slot, and its aliases."""
-        name = self.tree.names[index]
-        return (name, *self.tree.aliases.get(name, ()))
+        return self.tree.names_of(self.tree.names[index])
 
     def in_scope(self, name: Keys, spec: Any) -> bool:
         """Whether the leaf is among those that the load is restricted to."""
@@ -192,8 +191,3 @@ class Draft:
         finding = self.finding(kind, name, **facts)
         self.findings.append(finding)
         return finding.verdict
-
-
-def prefixes_of(name: Keys) -> list[Keys]:
-    """The names of the nodes above a leaf, the root first."""
-    return [name[:depth] for depth in range(len(name))]

@@ -10,9 +10,9 @@ from collections.abc import Iterable
 
 from treeload._findings import remedy
 from treeload._leaves.spec import Kind, is_key, spec_of, without_sharding
-from treeload._matching.ledger import Draft, prefixes_of
+from treeload._matching.ledger import Draft
 from treeload._matching.slots import leaf_against_subtree, subtree_against_leaf
-from treeload._naming.name import Keys, print_name
+from treeload._naming.name import Keys, prefixes_of, print_name
 from treeload._ops.expression import Expression, Leaf
 from treeload._plans.check import ZeroCheck
 from treeload._rules.rule import Rule

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -17,9 +17,9 @@ import jax
 import numpy as np
 
 from treeload._leaves.spec import Spec, without_sharding
-from treeload._naming.name import Keys, Name, print_key, print_name
+from treeload._naming.name import Keys, Name, prefixes_of
 from treeload._ops.expression import Expression, Leaf
-from treeload._rules.apply import Arrival, Fault, apply_rules, rename_empty
+from treeload._rules.apply import Arrival, RuleFailure, apply_rules, rename_empty
 from treeload._rules.rule import Rule
 from treeload._sources.memory import MemorySource
 from treeload._sources.source import Source, as_source_error
@@ -46,25 +46,6 @@ class OpenedPart:
     explicit: bool = False
     by_position: bool = False
     positions: Mapping[Keys, Keys] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A rule that did not do its work: on nothing at all, or on some leaves.
-
-    Attributes:
-        rule: the rule.
-        name: the destination-side name it was to feed; None where it took nothing.
-        destination_text: that name, or the rule's destination side as it was written: what policies look at.
-        leaves: the source leaves that it took.
-        message: why.
-    """
-
-    rule: Rule
-    name: Keys | None
-    destination_text: str
-    leaves: tuple[Leaf, ...]
-    message: str
 
 
 class Offers:
@@ -94,7 +75,7 @@ class Offers:
         self.empty_before_rules: list[Keys] = []
         self.statics: set[Keys] = set()
         self.ties: list[Mapping[Name, Name]] = []
-        self.failures: list[Failure] = []
+        self.failures: list[RuleFailure] = []
         self.parts: Sequence[OpenedPart] = ()
         self.arrivals: Sequence[tuple[Keys, Arrival]] = ()
 
@@ -169,11 +150,12 @@ class Offers:
         self.statics.update(
             rename_empty(below_into(name), rules) for name in statics if name[:depth] == part.subtree
         )
-        fed, faults = apply_rules(list(inside.items()), part.rules)
-        for fault in faults:
-            if fault.name is not None or not _renames_any(fault.rule, hollow):
-                name = None if fault.name is None else rename_empty((*part.into, *fault.name), rules)
-                self.fail(fault, name, [inside[taken] for taken in fault.taken], into=part.into)
+        fed, failures = apply_rules(list(inside.items()), part.rules)
+        for failure in failures:
+            if failure.name is not None:
+                self.fail(replace(failure, name=rename_empty((*part.into, *failure.name), rules)))
+            elif failure.taken or not _renames_any(failure.rule, hollow):
+                self.fail(replace(failure, into=part.into))
         for name, one in fed:
             if one.value is None:  # its rule failed, which was said here or at another of its names
                 self.fed.setdefault(rename_empty((*part.into, *name), rules), one)
@@ -183,15 +165,10 @@ class Offers:
         """Takes what all sources give through the plan's rules, and finds who wins where names collide."""
         values = [(name, one.value) for name, one in arrivals if one.value is not None]
         earlier = {id(one.value): one.rule for _, one in arrivals}  # the rule of its own From
-        fed, faults = apply_rules(values, rules)
-        for fault in faults:
-            if fault.name is not None or not _renames_any(fault.rule, self.empty_before_rules):
-                taken = set(fault.taken)
-                self.fail(
-                    fault,
-                    fault.name,
-                    [leaf for name, value in values if name in taken for leaf in value.leaves()],
-                )
+        fed, failures = apply_rules(values, rules)
+        for failure in failures:
+            if failure.taken or not _renames_any(failure.rule, self.empty_before_rules):
+                self.fail(failure)
         order = [*rules, *(rule for part in self.parts for rule in part.rules), None]
         rank = {id(rule): number for number, rule in reversed(list(enumerate(order)))}
         groups: dict[Keys, list[Arrival]] = {}
@@ -209,15 +186,11 @@ class Offers:
             if len(several) > 1:
                 self.rivals[name] = several[1:]
 
-    def fail(self, fault: Fault, name: Keys | None, leaves: Sequence[Leaf] = (), *, into: Keys = ()) -> None:
+    def fail(self, failure: RuleFailure) -> None:
         """Notes a rule's failure; what it was to feed is then known to be fed by nothing."""
-        if name is not None:
-            destination_text = print_name(name)
-        else:
-            destination_text = "/".join([*map(print_key, into), fault.rule.destination_text()])
-        self.failures.append(Failure(fault.rule, name, destination_text, tuple(leaves), fault.message))
-        if name is not None:
-            self.fed.setdefault(name, Arrival(None, fault.rule, fault.taken))
+        self.failures.append(failure)
+        if failure.name is not None:
+            self.fed.setdefault(failure.name, Arrival(None, failure.rule, failure.taken))
 
     def as_stored(self, value: Expression | None) -> Any:
         """What ``shaped`` holds for a value: a leaf as its source has it, where a number stays one."""
@@ -257,9 +230,9 @@ class Offers:
         boxed = [name for name in leftover if len(name) > 1 and name[-1] == "value"]
         if not boxed:
             return {}
-        total = Counter(name[:depth] for name in self.shaped for depth in range(len(name)))
+        total = Counter(prefix for name in self.shaped for prefix in prefixes_of(name))
         ending = Counter(
-            name[:depth] for name in self.shaped if name[-1:] == ("value",) for depth in range(len(name))
+            prefix for name in self.shaped if name[-1:] == ("value",) for prefix in prefixes_of(name)
         )
         boxes = {
             name[:-1]: name
@@ -267,12 +240,9 @@ class Offers:
             if total[name[:-1]] == 1 and name[:-1] not in self.shaped and name not in slots
         }
         opened = {box: name for box, name in boxes.items() if box in slots}
-        around = {box[:depth] for box in opened for depth in range(len(box))} | {()}
+        around = {prefix for box in opened for prefix in prefixes_of(box)} | {()}
         for box, name in boxes.items():
-            inside = any(
-                box[:depth] in around and total[box[:depth]] == ending[box[:depth]]
-                for depth in range(len(box))
-            )
+            inside = any(prefix in around and total[prefix] == ending[prefix] for prefix in prefixes_of(box))
             if inside and box not in slot_prefixes:
                 opened[box] = name
         self.own_tables()

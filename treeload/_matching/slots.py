@@ -12,9 +12,9 @@ from treeload._findings import remedy
 from treeload._leaves.number import number_of
 from treeload._leaves.spec import Kind, Spec, is_key, spec_of, without_sharding
 from treeload._matching.fit import is_python_number, misfit, narrows
-from treeload._matching.ledger import Draft, prefixes_of
+from treeload._matching.ledger import Draft
 from treeload._matching.rivals import check_ties, refuse_collisions
-from treeload._naming.name import Keys, print_name
+from treeload._naming.name import Keys, prefixes_of, print_name
 from treeload._ops.expression import Expression, Leaf
 from treeload._rules.tie import Tie
 

@@ -14,10 +14,10 @@ from treeload._findings import remedy
 from treeload._findings.finding import Finding
 from treeload._leaves.spec import is_abstract
 from treeload._matching.ledger import Draft
-from treeload._matching.offers import Failure
-from treeload._naming.name import Name, print_name
+from treeload._naming.name import Name, prefixes_of, print_name
 from treeload._naming.near import NearNames
 from treeload._plans.entry import SAME_NAME, Entry, Unused
+from treeload._rules.apply import RuleFailure
 
 
 def audit(draft: Draft, slow: Iterable[int]) -> None:
@@ -30,7 +30,7 @@ def audit(draft: Draft, slow: Iterable[int]) -> None:
     _add_near_names(draft)
 
 
-def _failed_rule(draft: Draft, failure: Failure) -> None:
+def _failed_rule(draft: Draft, failure: RuleFailure) -> None:
     leaves = list(map(draft.source_leaf, failure.leaves))
     for leaf in leaves:
         at = Name(failure.name if failure.name is not None else leaf.name)
@@ -121,7 +121,7 @@ def _kept_and_abstract(draft: Draft, slow: Iterable[int]) -> None:
         if not isinstance(row, Entry) or not row.keeps_something or not is_abstract(draft.tree.values[index]):
             continue
         broken = already.intersection((row.name, *row.aliases))
-        if broken or any(row.name[:depth] in already for depth in range(len(row.name))):
+        if broken or any(prefix in already for prefix in prefixes_of(row.name)):
             continue  # its own error comes first; mended, it will not be kept
         draft.find(
             "abstract",
