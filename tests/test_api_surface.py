@@ -20,7 +20,7 @@ VERBS = {
 }  # fmt: skip
 RULES_AND_OPS = {
     "From", "Rename", "Stack", "Unstack", "Concat", "Split", "Tie",
-    "Transpose", "Reshape", "Cast", "Pad", "Slice", "Resize", "Apply",
+    "Transpose", "Reshape", "Cast", "Pad", "Slice", "Resize", "Apply", "Rule", "Op",
 }  # fmt: skip
 DATA = {
     "Policy", "BIAS", "Plan", "Entry", "Finding", "Name", "Source", "SourceLeaf", "Inventory", "Diff",
@@ -73,6 +73,17 @@ def test_everything_public_is_known_under_its_public_name_and_says_what_it_is() 
             assert (public.__module__, public.__qualname__) == ("treeload", name)
         if callable(public):
             assert (inspect.getdoc(public) or "").strip(), f"{name} has no docstring"
+
+
+def test_what_a_rule_of_ones_own_is_made_with_is_known_by_the_name_of_the_public_module() -> None:
+    assert {"Matched", "Made", "compile_pattern", "compile_template", "chain", "derive"} <= set(
+        treeload.rules.__all__
+    )
+    for name in treeload.rules.__all__:
+        public = getattr(treeload.rules, name)
+        assert (inspect.getdoc(public) or "").strip(), f"{name} has no docstring"
+        if isinstance(public, type):
+            assert (public.__module__, public.__qualname__) == ("treeload.rules", name)
 
 
 @pytest.mark.parametrize(

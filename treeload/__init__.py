@@ -27,12 +27,14 @@ from treeload._findings.policy import BIAS, Policy
 from treeload._naming.name import Name
 from treeload._ops.convert import Apply, Cast
 from treeload._ops.layout import Reshape, Transpose
+from treeload._ops.op import Op
 from treeload._ops.resize import Pad, Resize, Slice
 from treeload._plan import LoadError, Plan
 from treeload._plans.entry import Entry
 from treeload._reports.diff import Diff
 from treeload._reports.inventory import Inventory
 from treeload._rules.rename import Rename
+from treeload._rules.rule import Rule
 from treeload._rules.split import Concat, Split
 from treeload._rules.stack import Stack, Unstack
 from treeload._rules.tie import Tie
@@ -52,12 +54,14 @@ __all__ = [
     "LoadError",
     "Name",
     "NameCollision",
+    "Op",
     "Pad",
     "Plan",
     "Policy",
     "Rename",
     "Reshape",
     "Resize",
+    "Rule",
     "RuleError",
     "SaveError",
     "Slice",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -35,7 +35,7 @@ from treeload._ops.op import Op, as_ops
 from treeload._plan import Plan
 from treeload._reports.diff import Diff
 from treeload._reports.inventory import Inventory, inventory
-from treeload._rules.rule import Rule
+from treeload._rules.rule import Rule, as_rules
 from treeload._sources.part import From
 from treeload._sources.source import Source
 from treeload._trees.rebuild import updatable
@@ -79,7 +79,11 @@ def plan(
     """
     with _no_collections():
         decided = match(
-            walk(dst), opened_parts(src), rules=_rules(rules), policy=_policy(policy), scope=scope
+            walk(dst),
+            opened_parts(src),
+            rules=as_rules(rules, "rules=..."),
+            policy=_policy(policy),
+            scope=scope,
         )
         return Plan.of(decided)
 
@@ -166,11 +170,7 @@ def save(
     walked = walk(tree)
     if walked.names == [()] and walked.kinds[0] <= Kind.SCALAR:
         raise SaveError("a single array has no name to be saved under; save a dict, {'array': array}")
-    absent = {
-        Name(name): value
-        for name, value, kind in zip(walked.names, walked.values, walked.kinds, strict=True)
-        if kind == Kind.ABSENT and name
-    }
+    absent = {Name(name): value for name, value, kind in walked.slots() if kind == Kind.ABSENT and name}
     aliases = {Name(alias): Name(name) for name, others in walked.aliases.items() for alias in others}
     leaves = {Name(name): value for name, value in walked.leaves()}
     _save.write(
@@ -210,7 +210,9 @@ def export(
         )
     if like is not None and rules:
         raise RuleError("export takes a plan or rules, not both: the plan knows its rules")
-    _export.export(Path(os.path.expanduser(os.fspath(path))), tree, like=like, rules=_rules(rules))
+    _export.export(
+        Path(os.path.expanduser(os.fspath(path))), tree, like=like, rules=as_rules(rules, "rules=...")
+    )
 
 
 def state(tree: PyTree) -> Any:
@@ -292,7 +294,7 @@ def diff(a: Any, b: Any, *, rules: Rule | Iterable[Rule] = ()) -> Diff:
         RuleError: a rule that cannot mean anything, or that did nothing.
         NameCollision: two leaves of one tree have one name.
     """
-    return _diff.diff(View.of(opened_parts(a), _rules(rules)), View.of(opened_parts(b)))
+    return _diff.diff(View.of(opened_parts(a), as_rules(rules, "rules=...")), View.of(opened_parts(b)))
 
 
 def average(
@@ -422,12 +424,6 @@ def _no_collections() -> Iterator[None]:
 # From what users write to what the rooms take.
 
 
-def _rules(rules: Rule | Iterable[Rule]) -> Sequence[Rule]:
-    given = (rules,) if isinstance(rules, Rule) else tuple(rules)
-    for rule in given:
-        if not isinstance(rule, Rule):
-            raise RuleError(f"rules are Rename(...) and the like, not {rule!r}")
-    return given
 
 
 def _policy(policy: Policy) -> Policy:

@@ -1,9 +1,13 @@
-"""Ready-made rules between Flax's two APIs.
+"""Ready-made rules between Flax's two APIs, and what rules of your own are made with.
 
-Owns the difference that is the same for every model: Linen keeps parameters and batch statistics in
-collections (``params/...``, ``batch_stats/...``), NNX keeps every variable at its module. Names of modules
-(``Dense_0``) are each model's own and left to the user's ``Rename``s: rules are not chained, so give these
-in a ``From(..., rules=linen_to_nnx())``, and your own to the plan.
+``linen_to_nnx`` and ``nnx_to_linen`` are the difference that is the same for every model: Linen keeps
+parameters and batch statistics in collections (``params/...``, ``batch_stats/...``), NNX keeps every variable
+at its module. Names of modules (``Dense_0``) are each model's own and left to your ``Rename``s: rules are not
+chained, so give these in a ``From(..., rules=linen_to_nnx())``, and your own to the plan.
+
+All else is for those who write a ``treeload.Rule``: its ``patterns`` are made by ``compile_pattern``, the new
+names by ``compile_template``; ``give`` takes ``Matched`` leaves and gives ``Made`` ones, whose values are
+expressions, made of the leaves' own by ``chain`` and ``derive``.
 """
 
 from __future__ import annotations
@@ -15,7 +19,26 @@ from treeload._errors import RuleError
 from treeload._naming.name import Keys, print_name
 from treeload._naming.pattern import Pattern, PatternLike, compile_pattern
 from treeload._naming.template import Template, compile_template
-from treeload._rules.rule import Made, Matched, Rule
+from treeload._ops.expression import Expression, chain, derive
+from treeload._rules.rule import Made, Matched, Rule, set_fields
+
+__all__ = [
+    "Expression",
+    "Made",
+    "Matched",
+    "Pattern",
+    "Template",
+    "chain",
+    "compile_pattern",
+    "compile_template",
+    "derive",
+    "linen_to_nnx",
+    "nnx_to_linen",
+]
+
+for _class in (Made, Matched, Pattern, Template):
+    _class.__module__ = __name__  # where users find them, wherever they are written
+del _class
 
 COLLECTIONS = ("params", "batch_stats", "cache")
 """The collections of Linen whose variables NNX modules have too."""
@@ -85,9 +108,7 @@ class _AnyOf(Rule):
             compiled.append((pattern, compile_template(destination, pattern)))
         if not compiled:
             raise RuleError(f"{name} was given no collection")
-        object.__setattr__(self, "pairs", tuple(compiled))
-        object.__setattr__(self, "name", name)
-        object.__setattr__(self, "back", back)
+        set_fields(self, pairs=tuple(compiled), name=name, back=back)
 
     @property
     def patterns(self) -> tuple[Pattern, ...]:

@@ -16,7 +16,7 @@ from treeload import Apply, Cast, Name, Rename, Reshape, RuleError, Transpose
 from treeload._naming.name import print_name
 from treeload._naming.pattern import Pattern, compile_pattern
 from treeload._ops.expression import Derived, Leaf, ops_of
-from treeload._rules.apply import Fault, apply_rules, rename_empty
+from treeload._rules.apply import RuleFailure, apply_rules, rename_empty
 from treeload._rules.rule import Made, Matched, Rule
 
 KEYS = st.text("ab/\\{}*\n0", max_size=4)
@@ -101,7 +101,7 @@ def test_an_op_that_does_not_fit_is_a_fault_of_that_leaf_alone() -> None:
     fed, faults = apply_rules(values, [rule])
     assert [(name, each.value is None) for name, each in fed] == [(("a", "k"), False), (("b", "k"), True)]
     message = "Transpose(1, 0) is for 2 axes, the leaf is float32[2]"
-    assert faults == [Fault(rule, ("b", "k"), (("b", "w"),), message)]
+    assert faults == [RuleFailure(rule, ("b", "k"), (("b", "w"),), message, (values[1][1],))]
 
 
 @pytest.mark.parametrize("pattern", ["x", "{*p}/x", "a/*/*", "A/b", "b"])

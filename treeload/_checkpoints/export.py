@@ -25,7 +25,7 @@ from treeload._errors import RuleError, SaveError
 from treeload._formats.orbax import write as _save
 from treeload._formats.orbax.record import RECORD
 from treeload._formats.safetensors import write as _safetensors_write
-from treeload._leaves.spec import Kind, Spec, is_abstract, is_key, spec_of, without_sharding
+from treeload._leaves.spec import Spec, is_abstract, is_key, spec_of, without_sharding
 from treeload._leaves.values import equal, nonzero
 from treeload._naming.name import Keys, Name, print_name
 from treeload._ops.expression import Expression, Leaf, combine, evaluate
@@ -78,14 +78,10 @@ def _held(tree: PyTree) -> dict[Keys, Array]:
     walked = walk(tree)
     held: dict[Keys, Array] = {}
     abstract = []
-    for name, value, kind in zip(walked.names, walked.values, walked.kinds, strict=True):
-        if kind > Kind.SCALAR:
-            continue
+    for name, value in walked.leaves():
         if is_abstract(value):
             abstract.append(print_name(name))
-        held[name] = _host_view(value)
-        for alias in walked.aliases.get(name, ()):
-            held[alias] = held[name]
+        held.update(dict.fromkeys(walked.names_of(name), _host_view(value)))
     if abstract:
         raise SaveError(
             f"the tree is abstract: {', '.join(abstract[:5])} and the like have no values to write"

@@ -16,7 +16,6 @@ from treeload._findings import remedy
 from treeload._findings.kinds import Kind
 from treeload._leaves.spec import SlotKind
 from treeload._matching.ledger import Feed, Ledger, found
-from treeload._matching.offers import Failure, seen_from_destination
 from treeload._matching.sides import Sides
 from treeload._naming.name import Keys, print_name
 from treeload._ops.expression import Expression, combine
@@ -72,9 +71,7 @@ def follow_ties(sides: Sides, ties: Sequence[Rule]) -> Followed:
     """
     claimed = list(_claimed(sides, ties))
     used = {id(tie) for _, _, tie, _ in claimed}
-    idle = [
-        Failure(tie, None, tie.destination_text(), (), _nothing(tie)) for tie in ties if id(tie) not in used
-    ]
+    idle = [RuleFailure(tie, None, (), _nothing(tie)) for tie in ties if id(tie) not in used]
     # What is one array in the destination already needs no rule to be one.
     follower = _Follower(
         sides,
@@ -122,7 +119,7 @@ class _Follower:
 
     sides: Sides
     tied: Tied
-    failures: list[Failure] = field(default_factory=list)
+    failures: list[RuleFailure] = field(default_factory=list)
 
     def follow(self, name: Keys, trail: tuple[Keys, ...]) -> Arrival | None:
         """What feeds a leaf, by its tie if it has one; None where nothing does."""
@@ -143,7 +140,6 @@ class _Follower:
         try:
             return Arrival(combine(tie.ops, values), tie, taken)
         except RuleError as error:
-            leaves = [leaf for value in values for leaf in value.leaves()]
-            failure = RuleFailure(tie, name, taken, str(error))
-            self.failures.append(seen_from_destination(failure, name, leaves))
+            leaves = tuple(leaf for value in values for leaf in value.leaves())
+            self.failures.append(RuleFailure(tie, name, taken, str(error), leaves))
             return Arrival(None, tie, taken)

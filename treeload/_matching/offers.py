@@ -17,32 +17,13 @@ import numpy as np
 
 from treeload._leaves.spec import Spec, without_sharding
 from treeload._matching.parts import OpenedPart
-from treeload._naming.name import Keys, Name, print_key, print_name
+from treeload._naming.name import Keys, Name
 from treeload._ops.expression import Expression, Leaf
 from treeload._rules.apply import Arrival, RuleFailure, apply_rules, rename_empty
 from treeload._rules.rule import Rule
 from treeload._sources.source import as_source_error
 
 Empty: TypeAlias = "None | bool"
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A rule that did not do its work, as the destination's side sees it.
-
-    Attributes:
-        rule: the rule.
-        name: the destination-side name it was to feed; None where it took nothing.
-        destination_text: that name, or the rule's destination side as it was written: what policies look at.
-        leaves: the source leaves that it took.
-        message: why.
-    """
-
-    rule: Rule
-    name: Keys | None
-    destination_text: str
-    leaves: tuple[Leaf, ...]
-    message: str
 
 
 @dataclass(frozen=True)
@@ -84,7 +65,7 @@ class Offers:
     empty: Mapping[Keys, Empty]
     statics: frozenset[Keys]
     ties: tuple[Mapping[Name, Name], ...]
-    failures: tuple[Failure, ...] = ()
+    failures: tuple[RuleFailure, ...] = ()
     arrivals: Sequence[tuple[Keys, Arrival]] = ()
     mapped: Mapped | None = None
 
@@ -161,7 +142,7 @@ class Offers:
 
     # With more.
 
-    def with_arrivals(self, more: Mapping[Keys, Arrival], failures: Sequence[Failure] = ()) -> Offers:
+    def with_arrivals(self, more: Mapping[Keys, Arrival], failures: Sequence[RuleFailure] = ()) -> Offers:
         """The same, with these in the place of what was offered at their names."""
         if isinstance(self.leaves, Mapped):
             by_name, rivals = self.leaves.by_name, self.leaves.rivals
@@ -205,7 +186,7 @@ class _Mapper:
     empty_before_rules: list[Keys] = field(default_factory=list)
     statics: set[Keys] = field(default_factory=set)
     ties: list[Mapping[Name, Name]] = field(default_factory=list)
-    failures: list[Failure] = field(default_factory=list)
+    failures: list[RuleFailure] = field(default_factory=list)
     failed: dict[Keys, Arrival] = field(default_factory=dict)  # names that a rule was to feed and did not
     arrivals: list[tuple[Keys, Arrival]] = field(default_factory=list)
     tables: list[Mapping[Any, Any]] = field(default_factory=list)
@@ -232,7 +213,7 @@ class _Mapper:
         for one in failures:
             if one.name is not None or not _renames_any(one.rule, hollow):
                 name = None if one.name is None else rename_empty((*part.into, *one.name), self.rules)
-                self.fail(one, name, [inside[taken] for taken in one.taken], into=part.into)
+                self.fail(replace(one, name=name, into=part.into))
         for within, arrival in arrived:
             placed = (*part.into, *within)
             if arrival.value is None:  # its rule failed, which was said here or at another of its names
@@ -255,9 +236,7 @@ class _Mapper:
         arrived, failures = apply_rules(values, self.rules)
         for one in failures:
             if one.name is not None or not _renames_any(one.rule, self.empty_before_rules):
-                taken = set(one.taken)
-                leaves = [leaf for name, value in values if name in taken for leaf in value.leaves()]
-                self.fail(one, one.name, leaves)
+                self.fail(one)
         groups: dict[Keys, list[Arrival]] = {}
         for name, arrival in arrived:
             if arrival.value is None:
@@ -279,22 +258,11 @@ class _Mapper:
             self.arrivals, mapped,
         )  # fmt: skip
 
-    def fail(self, one: RuleFailure, name: Keys | None, leaves: Iterable[Leaf], into: Keys = ()) -> None:
+    def fail(self, one: RuleFailure) -> None:
         """Notes a rule's failure; what it was to feed is then known to be fed by nothing."""
-        self.failures.append(seen_from_destination(one, name, leaves, into))
-        if name is not None:
-            self.failed.setdefault(name, Arrival(None, one.rule, one.taken))
-
-
-def seen_from_destination(
-    one: RuleFailure, name: Keys | None, leaves: Iterable[Leaf], into: Keys = ()
-) -> Failure:
-    """A rule's failure with the destination-side name that its finding and the policy go by."""
-    if name is not None:
-        text = print_name(name)
-    else:
-        text = "/".join([*map(print_key, into), one.rule.destination_text()])
-    return Failure(one.rule, name, text, tuple(leaves), one.message)
+        self.failures.append(one)
+        if one.name is not None:
+            self.failed.setdefault(one.name, Arrival(None, one.rule, one.taken))
 
 
 def _placed(part: OpenedPart, name: Keys) -> Keys:

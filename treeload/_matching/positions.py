@@ -69,7 +69,7 @@ def miscount(tree: Tree, part: OpenedPart) -> Miscount | None:
 def _counted(tree: Tree, part: OpenedPart) -> Sequence[int]:
     """The destination's slots that have a position, in order."""
     depth, found = len(part.into), []
-    for index, (name, value, kind) in enumerate(zip(tree.names, tree.values, tree.kinds, strict=True)):
+    for index, (name, value, kind) in enumerate(tree.slots()):
         # A stream that was written leaf by leaf has a position for every number, configuration or not.
         number = part.source.counts_numbers and isinstance(value, (bool, int, float, complex))
         if name[:depth] == part.into and (kind <= SlotKind.SCALAR or number):

@@ -15,13 +15,13 @@ from treeload._findings.finding import Finding
 from treeload._findings.kinds import Kind
 from treeload._leaves.spec import is_abstract
 from treeload._matching.ledger import Ledger
-from treeload._matching.offers import Failure
 from treeload._matching.parts import OpenedPart
 from treeload._matching.positions import Miscount
 from treeload._matching.sides import Sides
 from treeload._naming.name import Name, prefixes_of, print_name
 from treeload._naming.near import NearNames
 from treeload._plans.entry import SAME_NAME, Entry, Unused
+from treeload._rules.apply import RuleFailure
 
 
 def audit(sides: Sides, ledger: Ledger, slow: Iterable[int]) -> None:
@@ -45,7 +45,7 @@ def refuse_miscount(ledger: Ledger, wrong: Miscount) -> None:
     )
 
 
-def _failed_rule(sides: Sides, ledger: Ledger, failure: Failure) -> None:
+def _failed_rule(sides: Sides, ledger: Ledger, failure: RuleFailure) -> None:
     leaves = [sides.source_leaf(leaf) for leaf in failure.leaves]
     for leaf in leaves:
         at = Name(failure.name if failure.name is not None else leaf.name)

@@ -79,6 +79,11 @@ def as_name(name: NameLike) -> Name:
     return Name.parse(name) if isinstance(name, str) else Name(name)
 
 
+def prefixes_of(name: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """The names of the nodes above a leaf, the root first."""
+    return [name[:depth] for depth in range(len(name))]
+
+
 _PLAIN = re.compile(r"[^\\/]+")
 
 

@@ -43,6 +43,12 @@ class Template:
 def compile_template(template: PatternLike, pattern: Pattern) -> Template:
     """The template for the captures of ``pattern``.
 
+    Examples:
+        >>> from treeload.rules import compile_pattern
+        >>> pattern = compile_pattern("layer_{i}/weight")
+        >>> compile_template("layers/{i}/kernel", pattern).expand(pattern.match("layer_3/weight"))
+        ('layers', '3', 'kernel')
+
     Raises:
         RuleError: a wildcard, a capture that the pattern lacks, or one used as another kind.
     """

@@ -57,10 +57,18 @@ class Derived:
 
 
 Expression: TypeAlias = Leaf | Derived
+"""A source leaf, or an op on other expressions; its ``spec`` is the shape and dtype of what it stands for."""
 
 
 def derive(op: Op, *inputs: Expression) -> Derived:
-    """``op`` applied to ``inputs``, as an expression.
+    """``op`` applied to ``inputs``, as an expression; nothing is computed before the load.
+
+    Examples:
+        >>> import jax, numpy as np
+        >>> from treeload import Name, Transpose
+        >>> leaf = Leaf(0, Name("w"), jax.ShapeDtypeStruct((2, 3), np.float32))
+        >>> derive(Transpose(), leaf).spec.shape
+        (3, 2)
 
     Raises:
         RuleError: the op cannot be applied to arrays of these specs.

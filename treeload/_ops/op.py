@@ -134,6 +134,11 @@ def as_ops(ops: tuple[Any, ...], where: str) -> tuple[Op, ...]:
     return ops
 
 
+def takes_several(ops: Sequence[Op]) -> bool:
+    """Whether ``ops`` can begin with several arrays."""
+    return bool(ops) and ops[0].takes_several
+
+
 def inverse_ops(ops: Sequence[Op]) -> tuple[Op, ...] | None:
     """The ops that undo ``ops``, in the order they run; None where one cannot be undone."""
     undone = tuple(op.inverse() for op in reversed(ops))

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from treeload._naming.name import Keys, print_name
-from treeload._ops.expression import Expression
+from treeload._naming.name import Keys, print_key, print_name
+from treeload._ops.expression import Expression, Leaf
 from treeload._rules.rule import Matched, Rule
 
 
@@ -30,18 +30,36 @@ class Arrival:
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
-    """A rule that did not do its work: on nothing at all, or on one leaf."""
+class RuleFailure:
+    """A rule that did not do its work: on nothing at all, or on some leaves.
+
+    Attributes:
+        rule: the rule.
+        name: the destination-side name it was to feed; None where it took nothing, or gave none.
+        taken: the names, one rule earlier, of the leaves that it took for it.
+        message: why.
+        leaves: the source leaves in them.
+        into: where in the destination the names of its ``From`` go.
+    """
 
     rule: Rule
     name: Keys | None
     taken: tuple[Keys, ...]
     message: str
+    leaves: tuple[Leaf, ...] = ()
+    into: Keys = ()
+
+    @property
+    def destination_text(self) -> str:
+        """The name, or the rule's destination side as it was written: what policies look at."""
+        if self.name is not None:
+            return print_name(self.name)
+        return "/".join([*map(print_key, self.into), self.rule.destination_text()])
 
 
 def apply_rules(
     values: Sequence[tuple[Keys, Expression]], rules: Sequence[Rule]
-) -> tuple[list[tuple[Keys, Arrival]], list[Fault]]:
+) -> tuple[list[tuple[Keys, Arrival]], list[RuleFailure]]:
     """Every value under its new name, and every rule that failed.
 
     The result is ordered by rule, then by name as the source has it; leaves that no rule took keep
@@ -64,16 +82,34 @@ def apply_rules(
         else:
             kept.append((name, Arrival(value, None, (name,))))
     fed: list[tuple[Keys, Arrival]] = []
-    faults: list[Fault] = []
+    failures: list[RuleFailure] = []
     for rule, leaves in zip(rules, taken, strict=True):
         if not leaves and rule.patterns:
-            faults.append(Fault(rule, None, (), _why_nothing(rule, [name for name, _ in values])))
+            failures.append(RuleFailure(rule, None, (), _why_nothing(rule, [name for name, _ in values])))
             continue
+        answered: set[Keys] = set()
         for given in rule.give(leaves):
+            answered.update(given.taken)
             if given.fault is not None:
-                faults.append(Fault(rule, given.name, given.taken, given.fault))
+                failures.append(_failure(rule, given.name, given.taken, given.fault, leaves))
             fed.append((given.name, Arrival(given.value, rule, given.taken)))
-    return fed + kept, faults
+        lost = tuple(leaf.name for leaf in leaves if leaf.name not in answered)
+        if lost:
+            failures.append(_failure(rule, None, lost, _why_lost(rule, lost), leaves))
+    return fed + kept, failures
+
+
+def _failure(
+    rule: Rule, name: Keys | None, taken: tuple[Keys, ...], message: str, leaves: Iterable[Matched]
+) -> RuleFailure:
+    mine = set(taken)
+    sources = tuple(each for leaf in leaves if leaf.name in mine for each in leaf.value.leaves())
+    return RuleFailure(rule, name, taken, message, sources)
+
+
+def _why_lost(rule: Rule, lost: Sequence[Keys]) -> str:
+    some = ", ".join(map(print_name, lost[:5])) + (f" and {len(lost) - 5:,} more" if len(lost) > 5 else "")
+    return f"{rule!r} took {some} and says nothing of what becomes of it"
 
 
 def _why_nothing(rule: Rule, names: Iterable[Keys]) -> str:

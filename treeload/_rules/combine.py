@@ -1,16 +1,21 @@
-"""Several leaves that become one: which of them belong together."""
+"""What rules have in common that make one leaf of several, or several of one.
+
+Owns which leaves belong together, and that one reason is said once. Refuses to own what is made of them (the
+rules).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 
 from treeload._errors import RuleError
 from treeload._naming.name import Keys, print_name
 from treeload._naming.pattern import Pattern, PatternLike
 from treeload._naming.template import Template
-from treeload._rules.rule import Matched, plain_pattern
-
-# What the rules have in common.
+from treeload._ops.expression import Expression
+from treeload._rules.rule import Made, Matched, plain_pattern
 
 
 def same_captures(patterns: Sequence[PatternLike], rule: str) -> tuple[Pattern, ...]:
@@ -31,10 +36,20 @@ def same_captures(patterns: Sequence[PatternLike], rule: str) -> tuple[Pattern, 
     return compiled
 
 
-def parts_by_name(
+def join_parts(
+    taken: Sequence[Matched], sources: Sequence[Pattern], destination: Template,
+    make: Callable[[Keys, Sequence[Expression]], Expression],
+) -> Iterator[Made]:  # fmt: skip
+    """For each new name what ``make`` makes of its parts, which it is given in the order of ``sources``."""
+    for name, parts, fault in _parts_by_name(taken, sources, destination):
+        names, values = tuple(leaf.name for leaf in parts), [leaf.value for leaf in parts]
+        yield Made(name, None, names, fault) if fault else Made.of(name, names, partial(make, name, values))
+
+
+def _parts_by_name(
     taken: Sequence[Matched], sources: Sequence[Pattern], destination: Template
 ) -> Iterator[tuple[Keys, list[Matched], str]]:
-    """For each new name its parts, in the order of ``_formats``; or all that there are, and what is wrong."""
+    """For each new name its parts, in the order of ``sources``; or all that there are, and what is wrong."""
     groups: dict[Keys, dict[int, list[Matched]]] = {}
     for leaf in taken:
         groups.setdefault(destination.expand(leaf.match), {}).setdefault(leaf.pattern, []).append(leaf)
@@ -52,3 +67,14 @@ def parts_by_name(
             yield name, everything, f"{two} are the same part of {print_name(name)}"
         else:
             yield name, [parts[which][0] for which in range(len(sources))], ""
+
+
+def say_once(pieces: Iterable[Made]) -> Iterator[Made]:
+    """Pieces of one leaf: what is wrong with all of them is said at the first alone."""
+    said: set[str] = set()
+    for piece in pieces:
+        if piece.fault is None:
+            yield piece
+            continue
+        yield replace(piece, fault=None) if piece.fault in said else piece
+        said.add(piece.fault)

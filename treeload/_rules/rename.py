@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from treeload._errors import RuleError
 from treeload._naming.name import Keys, print_name
 from treeload._naming.pattern import Pattern, PatternLike, compile_pattern
 from treeload._naming.template import Template, compile_template
-from treeload._ops.convert import Apply
-from treeload._ops.expression import chain, derive
-from treeload._ops.op import Op, as_ops, inverse_ops
-from treeload._rules.combine import parts_by_name, same_captures
-from treeload._rules.rule import Made, Matched, Rule, is_invertible, set_fields
+from treeload._ops.expression import chain, combine
+from treeload._ops.op import Op, as_ops, inverse_ops, takes_several
+from treeload._rules.combine import join_parts, same_captures
+from treeload._rules.rule import Made, Matched, Rule, is_invertible, print_rule, set_fields
 
 
 @dataclass(frozen=True, init=False)
 class Rename(Rule):
     """Leaves of one name become leaves of another, changed by ``ops`` on the way.
 
-    Several leaves become one where ``source`` is a list and the first op is an ``Apply`` of a function
-    of as many arrays: a low-rank update merged into its kernel, say.
+    Several leaves become one where ``source`` is a list and the first op takes as many arrays (an
+    ``Apply`` of a function of them): a low-rank update merged into its kernel, say.
 
     Args:
         source: a pattern over the source's names, or a list of them with the same captures.
@@ -42,13 +42,11 @@ class Rename(Rule):
     ops: tuple[Op, ...]
 
     def __init__(self, source: PatternLike | list[PatternLike], destination: PatternLike, *ops: Op) -> None:
+        given = as_ops(ops, "Rename")
         patterns = same_captures(source, "Rename") if isinstance(source, list) else (compile_pattern(source),)
-        if isinstance(source, list) and not (ops and isinstance(ops[0], Apply)):
+        if isinstance(source, list) and not takes_several(given):
             raise RuleError("Rename([...]) of several leaves needs an Apply that makes one array of them")
-        set_fields(
-            self, sources=patterns, destination=compile_template(destination, patterns[0]),
-            ops=as_ops(ops, "Rename"),
-        )  # fmt: skip
+        set_fields(self, sources=patterns, destination=compile_template(destination, patterns[0]), ops=given)
 
     @property
     def source(self) -> Pattern:
@@ -61,24 +59,13 @@ class Rename(Rule):
 
     def give(self, taken: Sequence[Matched]) -> Iterator[Made]:
         if len(self.sources) > 1:
-            yield from self._join(taken)
+            yield from join_parts(
+                taken, self.sources, self.destination, lambda _, values: combine(self.ops, values)
+            )
             return
         for leaf in taken:
             name = self.destination.expand(leaf.match)
-            try:
-                yield Made(name, chain(leaf.value, self.ops), (leaf.name,))
-            except RuleError as error:
-                yield Made(name, None, (leaf.name,), str(error))
-
-    def _join(self, taken: Sequence[Matched]) -> Iterator[Made]:
-        for name, parts, fault in parts_by_name(taken, self.sources, self.destination):
-            names = tuple(leaf.name for leaf in parts)
-            try:
-                value = None if fault else derive(self.ops[0], *(leaf.value for leaf in parts))
-                made = None if value is None else chain(value, self.ops[1:])
-                yield Made(name, made, names, fault or None)
-            except RuleError as error:
-                yield Made(name, None, names, str(error))
+            yield Made.of(name, (leaf.name,), partial(chain, leaf.value, self.ops))
 
     def inverse(self) -> Rule | None:
         undone = inverse_ops(self.ops)
@@ -94,8 +81,5 @@ class Rename(Rule):
         return str(self.destination)
 
     def __repr__(self) -> str:
-        source = f"re.compile({self.source.text!r})" if self.source.opaque else repr(self.source.text)
-        if len(self.sources) > 1:
-            source = repr([pattern.text for pattern in self.sources])
-        parts = [source, repr(self.destination.text), *map(repr, self.ops)]
-        return f"Rename({', '.join(parts)})"
+        source = self.source if len(self.sources) == 1 else self.sources
+        return print_rule(self, (source, self.destination), self.ops)

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from treeload._errors import RuleError
 from treeload._leaves.spec import print_spec
-from treeload._naming.name import print_name
+from treeload._naming.name import Keys, print_name
 from treeload._naming.pattern import Pattern, PatternLike
 from treeload._naming.template import Template, compile_template
 from treeload._ops.expression import Expression, chain, derive
 from treeload._ops.op import Op, as_ops, inverse_ops
 from treeload._ops.several import ConcatArrays, TakeRange, axis_of
-from treeload._rules.combine import parts_by_name
+from treeload._rules.combine import join_parts, same_captures, say_once
 from treeload._rules.rule import (
     Made,
     Matched,
@@ -56,13 +57,7 @@ class Concat(Rule):
         self, sources: Iterable[PatternLike], destination: PatternLike, *ops: Op, axis: int = -1,
         sizes: Iterable[int] | None = None,
     ) -> None:  # fmt: skip
-        patterns = tuple(plain_pattern(source, "Concat") for source in _several(sources, "Concat"))
-        for pattern in patterns:
-            if set(pattern.captures) != set(patterns[0].captures):
-                raise RuleError(
-                    f"Concat: {patterns[0].text!r} and {pattern.text!r} have different captures, so it "
-                    "cannot be told which leaves belong together"
-                )
+        patterns = same_captures(_several(sources, "Concat"), "Concat")
         if len({pattern.text for pattern in patterns}) < len(patterns):
             raise RuleError("Concat: two parts have one pattern, and a leaf is taken once")
         set_fields(
@@ -75,16 +70,14 @@ class Concat(Rule):
         return self.sources
 
     def give(self, taken: Sequence[Matched]) -> Iterator[Made]:
-        for name, parts, fault in parts_by_name(taken, self.sources, self.destination):
-            names = tuple(leaf.name for leaf in parts)
-            if fault:
-                yield Made(name, None, names, fault)
-                continue
-            try:
-                values = [chain(leaf.value, self.ops) for leaf in parts]
-                yield Made(name, derive(ConcatArrays(self.axis, self.sizes), *values), names)
-            except RuleError as error:
-                yield Made(name, None, names, f"{print_name(name)}: {error}")
+        return join_parts(taken, self.sources, self.destination, self._joined)
+
+    def _joined(self, name: Keys, values: Sequence[Expression]) -> Expression:
+        try:
+            parts = [chain(value, self.ops) for value in values]
+            return derive(ConcatArrays(self.axis, self.sizes), *parts)
+        except RuleError as error:
+            raise RuleError(f"{print_name(name)}: {error}") from error
 
     def inverse(self) -> Rule | None:
         ops = inverse_ops(self.ops)
@@ -98,9 +91,8 @@ class Concat(Rule):
         return self.destination.text
 
     def __repr__(self) -> str:
-        sizes = "" if self.sizes is None else f", sizes={self.sizes}"
-        parts = [pattern.text for pattern in self.sources]
-        return print_rule(self, repr(parts), repr(self.destination.text), f"axis={self.axis}{sizes}")
+        names = (self.sources, self.destination)
+        return print_rule(self, names, self.ops, axis=self.axis, sizes=self.sizes)
 
 
 @dataclass(frozen=True, init=False)
@@ -145,23 +137,19 @@ class Split(Rule):
     def give(self, taken: Sequence[Matched]) -> Iterator[Made]:
         for leaf in taken:
             names = [template.expand(leaf.match) for template in self.destinations]
-            try:
-                pieces = list(zip(names, self._pieces(leaf.value), strict=True))
-            except RuleError as error:
-                # Said once, at the first piece; the others are not loaded for the same reason.
-                yield Made(names[0], None, (leaf.name,), str(error))
-                for name in names[1:]:
-                    yield Made(name, None, (leaf.name,))
-                continue
-            said: set[str] = set()
-            for name, piece in pieces:
-                try:
-                    yield Made(name, chain(piece, self.ops), (leaf.name,))
-                except RuleError as error:
-                    yield Made(name, None, (leaf.name,), None if str(error) in said else str(error))
-                    said.add(str(error))
+            yield from say_once(
+                Made.of(name, (leaf.name,), partial(self._piece, leaf.value, which))
+                for which, name in enumerate(names)
+            )
 
-    def _pieces(self, value: Expression) -> Iterator[Expression]:
+    def _piece(self, value: Expression, which: int) -> Expression:
+        sizes = self._sizes_in(value)
+        start = sum(sizes[:which])
+        take = TakeRange(self.axis, start, start + sizes[which], sum(sizes))
+        return chain(derive(take, value), self.ops)
+
+    def _sizes_in(self, value: Expression) -> tuple[int, ...]:
+        """The size of each piece of this leaf, which are all of it."""
         total = value.spec.shape[axis_of(self.axis, value.spec)]
         count = len(self.destinations)
         if self.sizes is None:
@@ -170,18 +158,13 @@ class Split(Rule):
                     f"{total} on axis {self.axis} of {print_spec(value.spec)} is no multiple of {count}; "
                     "give sizes=(...), one for each piece"
                 )
-            sizes: tuple[int, ...] = (total // count,) * count
-        else:
-            sizes = self.sizes
-            if sum(sizes) != total:
-                raise RuleError(
-                    f"sizes {sizes} add up to {sum(sizes)}, "
-                    f"axis {self.axis} of {print_spec(value.spec)} is {total}"
-                )
-        start = 0
-        for size in sizes:
-            yield derive(TakeRange(self.axis, start, start + size, total), value)
-            start += size
+            return (total // count,) * count
+        if sum(self.sizes) != total:
+            raise RuleError(
+                f"sizes {self.sizes} add up to {sum(self.sizes)}, "
+                f"axis {self.axis} of {print_spec(value.spec)} is {total}"
+            )
+        return self.sizes
 
     def inverse(self) -> Rule | None:
         ops = inverse_ops(self.ops)
@@ -194,9 +177,8 @@ class Split(Rule):
         return self.destinations[0].text
 
     def __repr__(self) -> str:
-        sizes = "" if self.sizes is None else f", sizes={self.sizes}"
-        parts = [template.text for template in self.destinations]
-        return print_rule(self, repr(self.source.text), repr(parts), f"axis={self.axis}{sizes}")
+        names = (self.source, self.destinations)
+        return print_rule(self, names, self.ops, axis=self.axis, sizes=self.sizes)
 
 
 def _several(patterns: Iterable[PatternLike], rule: str) -> tuple[PatternLike, ...]:

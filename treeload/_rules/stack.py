@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice, product
 
 from treeload._errors import RuleError
@@ -19,6 +20,7 @@ from treeload._naming.template import Template, compile_template
 from treeload._ops.expression import Expression, chain, derive
 from treeload._ops.op import Op, as_ops, inverse_ops
 from treeload._ops.several import StackArrays, TakeIndex, place_of
+from treeload._rules.combine import say_once
 from treeload._rules.rule import (
     Made,
     Matched,
@@ -90,10 +92,7 @@ class Stack(Rule):
         over = _lacking(self.source, self.destination)
         for name, members in _by_name(taken, self.destination).items():
             names = tuple(leaf.name for leaf in members)
-            try:
-                yield Made(name, self._stack(name, members, over), names)
-            except RuleError as error:
-                yield Made(name, None, names, str(error))
+            yield Made.of(name, names, partial(self._stack, name, members, over))
 
     def _stack(self, name: Keys, members: Sequence[Matched], over: Sequence[str]) -> Expression:
         found: dict[tuple[int, ...], Matched] = {}
@@ -134,7 +133,8 @@ class Stack(Rule):
         return self.destination.text
 
     def __repr__(self) -> str:
-        return print_rule(self, repr(self.source.text), repr(self.destination.text), f"axis={self.axis}")
+        names = (self.source, self.destination)
+        return print_rule(self, names, self.ops, axis=self.axis, first=self.first or None)
 
 
 @dataclass(frozen=True, init=False)
@@ -196,16 +196,14 @@ class Unstack(Rule):
                 )
                 yield Made(name, None, (leaf.name,), fault)
                 continue
-            said = False
-            for indices in product(*map(range, counts)):
-                name = self._name(leaf, indices)
-                try:
-                    value = derive(TakeIndex(indices, self.axis, counts), leaf.value)
-                    yield Made(name, chain(value, self.ops), (leaf.name,))
-                except RuleError as error:
-                    # All have one shape, so what is wrong with one is wrong with all: said once.
-                    yield Made(name, None, (leaf.name,), None if said else str(error))
-                    said = True
+            # All have one shape, so what is wrong with one is wrong with all.
+            yield from say_once(
+                Made.of(self._name(leaf, at), (leaf.name,), partial(self._one, leaf.value, at, counts))
+                for at in product(*map(range, counts))
+            )
+
+    def _one(self, value: Expression, indices: tuple[int, ...], counts: tuple[int, ...]) -> Expression:
+        return chain(derive(TakeIndex(indices, self.axis, counts), value), self.ops)
 
     def _name(self, leaf: Matched, indices: tuple[int, ...]) -> Keys:
         numbers = {name: str(index + self.first) for name, index in zip(self.over, indices, strict=True)}
@@ -221,7 +219,8 @@ class Unstack(Rule):
         return self.destination.text
 
     def __repr__(self) -> str:
-        return print_rule(self, repr(self.source.text), repr(self.destination.text), f"axis={self.axis}")
+        names = (self.source, self.destination)
+        return print_rule(self, names, self.ops, axis=self.axis, first=self.first or None)
 
 
 def _lacking(pattern: Pattern, template: Template) -> tuple[str, ...]:

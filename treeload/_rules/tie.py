@@ -12,8 +12,7 @@ from treeload._errors import RuleError
 from treeload._naming.name import Keys, print_name
 from treeload._naming.pattern import Pattern, PatternLike, compile_pattern
 from treeload._naming.template import Template, compile_template
-from treeload._ops.convert import Apply
-from treeload._ops.op import Op, as_ops
+from treeload._ops.op import Op, as_ops, takes_several
 from treeload._rules.rule import Made, Matched, Rule, print_rule, set_fields
 
 
@@ -26,8 +25,9 @@ class Tie(Rule):
 
     Args:
         destination: a pattern over the destination's names.
-        of: the name of the other destination leaf; or a list of names, where the first op is an
-            ``Apply`` of a function of as many arrays: a leaf that the source lacks, computed from others.
+        of: the name of the other destination leaf; or a list of names, where the first op takes as
+            many arrays (an ``Apply`` of a function of them): a leaf that the source lacks,
+            computed from others.
         ops: applied to the other's value.
 
     Examples:
@@ -39,17 +39,20 @@ class Tie(Rule):
         RuleError: a pattern that cannot mean anything; at plan time, ties in a circle.
     """
 
+    is_tie = True
+
     destination: Pattern
     of: tuple[Template, ...]
     ops: tuple[Op, ...]
 
     def __init__(self, destination: PatternLike, of: PatternLike | list[PatternLike], *ops: Op) -> None:
         pattern = compile_pattern(destination)
+        given = as_ops(ops, "Tie")
         several = of if isinstance(of, list) else [of]
-        if isinstance(of, list) and not (of and ops and isinstance(ops[0], Apply)):
+        if isinstance(of, list) and not (of and takes_several(given)):
             raise RuleError("Tie(..., [...]) to several leaves needs an Apply that makes one array of them")
         targets = tuple(compile_template(each, pattern) for each in several)
-        set_fields(self, destination=pattern, of=targets, ops=as_ops(ops, "Tie"))
+        set_fields(self, destination=pattern, of=targets, ops=given)
 
     @property
     def patterns(self) -> tuple[Pattern, ...]:
@@ -70,5 +73,4 @@ class Tie(Rule):
         return self.destination.text
 
     def __repr__(self) -> str:
-        names = [template.text for template in self.of]
-        return print_rule(self, repr(self.destination.text), repr(names if len(names) > 1 else names[0]))
+        return print_rule(self, (self.destination, self.of[0] if len(self.of) == 1 else self.of), self.ops)

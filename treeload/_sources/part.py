@@ -8,7 +8,7 @@ from typing import Any
 
 from treeload._errors import RuleError
 from treeload._naming.name import Name, NameLike, as_name
-from treeload._rules.rule import Rule
+from treeload._rules.rule import Rule, as_rules
 
 
 @dataclass(frozen=True, init=False)
@@ -57,12 +57,9 @@ class From:
             raise RuleError("a From is made of a path, a tree or a Source, not of another From")
         if separator == "":
             raise RuleError("From(separator='') splits nothing")
-        given = (rules,) if isinstance(rules, Rule) else tuple(rules)
+        given = as_rules(rules, "From(rules=...)")
         if by_position and (given or subtree):
             raise RuleError("From(by_position=True) has no names that rules or a subtree could be over")
-        for rule in given:
-            if not isinstance(rule, Rule):
-                raise RuleError(f"From(rules=...) takes Rename(...) and the like, not {rule!r}")
         for field, value in (
             ("src", src), ("subtree", as_name(subtree or ())), ("into", as_name(into or ())),
             ("rules", given), ("item", item), ("separator", separator), ("by_position", by_position),

@@ -6,14 +6,14 @@ in ``rebuild``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from flax import nnx
 
 from treeload._leaves.spec import Kind
-from treeload._naming.name import Keys, Name, print_name
+from treeload._naming.name import Keys, print_name
 
 PyTree: TypeAlias = Any
 
@@ -45,11 +45,21 @@ class Tree:
     visits: list[int] = field(default_factory=list)
     variables: dict[int, nnx.Variable[Any]] = field(default_factory=dict)
 
+    def slots(self) -> Iterator[tuple[Keys, Any, int]]:
+        """Name, value and kind of every slot, in order."""
+        return zip(self.names, self.values, self.kinds, strict=True)
+
     def leaves(self) -> Iterator[tuple[Keys, Any]]:
         """Name and value of every slot that holds an array or a number."""
-        for name, value, kind in zip(self.names, self.values, self.kinds, strict=True):
-            if kind <= Kind.SCALAR:
-                yield name, value
+        return ((name, value) for name, value, kind in self.slots() if kind <= Kind.SCALAR)
+
+    def names_of(self, name: Keys) -> tuple[Keys, ...]:
+        """The canonical name of a slot, and its aliases."""
+        return (name, *self.aliases.get(name, ()))
+
+    def by_name(self) -> dict[Keys, Any]:
+        """The value of every leaf, under its name and under each of its aliases."""
+        return {each: value for name, value in self.leaves() for each in self.names_of(name)}
 
 
 def nested(leaves: Mapping[Keys, Any]) -> Any:
@@ -68,8 +78,3 @@ def nested(leaves: Mapping[Keys, Any]) -> Any:
 def printed_names(tree: Tree) -> tuple[str, ...]:
     """The printed names of the leaves, in the tree's order."""
     return tuple(print_name(name) for name, _ in tree.leaves())
-
-
-def as_names(keys: Sequence[Keys]) -> tuple[Name, ...]:
-    """The public form of internal names."""
-    return tuple(map(Name, keys))

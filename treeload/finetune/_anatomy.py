@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from treeload._naming.name import Keys
+from treeload._naming.name import Keys, prefixes_of
 
 Moment = tuple[str, Keys]
 """A kind and a parameter's name."""
@@ -45,14 +45,13 @@ def of_destination(names: Collection[Keys], parameters: Collection[Keys]) -> Ana
     """
     below: dict[Keys, list[Keys]] = {}
     for name in names:
-        for depth in range(1, len(name) + 1):
-            below.setdefault(name[:depth], []).append(name)
+        for node in nodes_of(name):
+            below.setdefault(node, []).append(name)
     known = set(parameters)
 
     def node_of(name: Keys) -> Keys | None:
-        for depth in range(1, len(name) + 1):
-            node = name[:depth]
-            if not node[-1].isdecimal() and all(each[depth:] in known for each in below[node]):
+        for node in nodes_of(name):
+            if not node[-1].isdecimal() and all(each[len(node) :] in known for each in below[node]):
                 return node
         return None
 
@@ -74,18 +73,16 @@ def of_source(
     """
     below: dict[Keys, list[Keys]] = {}
     for name in names:
-        for depth in range(1, len(name) + 1):
-            if not name[depth - 1].isdecimal():
-                below.setdefault(name[:depth], []).append(name)
+        for node in nodes_of(name):
+            if not node[-1].isdecimal():
+                below.setdefault(node, []).append(name)
     known = set(parameters)
     hits = {node for node, leaves in below.items() if not known.isdisjoint(renamed(node, leaves))}
     sure = {node for node in hits if node[-1] in kinds}
-    above = {
-        node[:depth] for node in sure for depth in range(len(node))
-    }  # called like a kind, but no such node
+    above = {prefix for node in sure for prefix in prefixes_of(node)}  # called like a kind, but no such node
 
     def node_of(name: Keys) -> Keys | None:
-        nodes = [name[:depth] for depth in range(1, len(name) + 1) if name[:depth] in below]
+        nodes = [node for node in nodes_of(name) if node in below]
         choices = (
             [node for node in nodes if node in sure],
             [
@@ -96,6 +93,11 @@ def of_source(
         return next((choice[0] for choice in choices if choice), None)
 
     return _sorted(names, node_of)
+
+
+def nodes_of(name: Keys) -> list[Keys]:
+    """The leaf itself and the nodes above it, the root left out, from the top."""
+    return [*prefixes_of(name)[1:], name] if name else []
 
 
 def _sorted(names: Iterable[Keys], node_of: Callable[[Keys], Keys | None]) -> Anatomy:

@@ -19,7 +19,7 @@ from treeload._ops.convert import Apply
 from treeload._ops.expression import Expression, Leaf, derive, ops_of
 from treeload._rules.apply import apply_rules
 from treeload._rules.rule import Made, Rule
-from treeload.finetune._anatomy import Anatomy, Moment, of_destination, of_source
+from treeload.finetune._anatomy import Anatomy, Moment, nodes_of, of_destination, of_source
 
 
 @dataclass
@@ -237,11 +237,11 @@ def _leave_the_rest(
     stored: Mapping[Moment, list[_Stored]], parameters: Mapping[Keys, Any], source: Mapping[Keys, Leaf],
 ) -> None:  # fmt: skip
     """Gives what has no place in the new state a name that is none of its leaves'."""
-    taken = {prefix for name in destination for prefix in _prefixes(name)}
+    taken = {prefix for name in destination for prefix in nodes_of(name)}
     kinds = {kind for kind, _ in places}
 
     def leave(name: Keys, value: Expression, names: tuple[Keys, ...]) -> Keys:
-        if name in taken or any(prefix in destination for prefix in _prefixes(name)):
+        if name in taken or any(prefix in destination for prefix in nodes_of(name)):
             name = ("stored", *name)
         made.given.append(Made(name, value, names))
         return name
@@ -264,7 +264,3 @@ def _leave_the_rest(
             at = leave(name, leaf, (name,))
             if not name[-1].isdecimal():
                 made.dropped.add(at)
-
-
-def _prefixes(name: Keys) -> list[Keys]:
-    return [name[:depth] for depth in range(1, len(name) + 1)]

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 
-from treeload._errors import RuleError
 from treeload._naming.name import Keys, print_name
 from treeload._naming.pattern import Pattern
 from treeload._naming.template import Template, compile_template
 from treeload._ops.convert import Apply
 from treeload._ops.expression import derive
-from treeload._rules.rule import Made, Matched, Rule, plain_pattern
+from treeload._rules.combine import same_captures
+from treeload._rules.rule import Made, Matched, Rule
 
 
 def merge_lora(
@@ -53,9 +54,7 @@ def merge_lora(
         RuleError: a pattern that cannot mean anything, or patterns whose captures differ.
     """
     # The adapters' patterns first, to take what the kernel's would take too.
-    parts = tuple(plain_pattern(pattern, "merge_lora") for pattern in (a, b, kernel))
-    if any(set(part.captures) != set(parts[0].captures) for part in parts):
-        raise RuleError(f"merge_lora: {a!r}, {b!r} and {kernel!r} have different captures")
+    parts = same_captures((a, b, kernel), "merge_lora")
     return _MergeLora(parts, compile_template(into, parts[0]), float(scale))
 
 
@@ -77,10 +76,8 @@ class _MergeLora(Rule):
             names = tuple(leaf.name for leaf in found.values())
             match [found.get(which) for which in range(len(self.parts))]:
                 case [Matched() as a, Matched() as b, Matched() as kernel]:
-                    try:
-                        yield Made(name, derive(Apply(self._merge), kernel.value, a.value, b.value), names)
-                    except RuleError as error:
-                        yield Made(name, None, names, str(error))
+                    merged = partial(derive, Apply(self._merge), kernel.value, a.value, b.value)
+                    yield Made.of(name, names, merged)
                 case [None, None, Matched() as kernel]:
                     yield Made(name, kernel.value, names)
                 case _:
@@ -92,9 +89,6 @@ class _MergeLora(Rule):
 
     def _merge(self, kernel: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
         return (kernel + self.scale * (a @ b)).astype(kernel.dtype)
-
-    def inverse(self) -> Rule | None:
-        return None
 
     def destination_text(self) -> str:
         return self.destination.text

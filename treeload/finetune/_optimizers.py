@@ -204,7 +204,7 @@ def _index(pattern: Pattern, match: re.Match[str]) -> int:
 def _parameters(tree: PyTree) -> list[Keys]:
     """The names of a tree's parameters, as an optimizer is given them."""
     walked = walk(tree, traced=True)
-    names = [each for name, _ in walked.leaves() for each in (name, *walked.aliases.get(name, ()))]
+    names = list(walked.by_name())
     if any(name[:1] == ("params",) for name in names):  # Linen's variables, or a TrainState
         return [name[1:] for name in names if name[:1] == ("params",)]
     return names

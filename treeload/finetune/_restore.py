@@ -26,7 +26,7 @@ from treeload._naming.name import Keys, Name, NameLike, as_name, print_name
 from treeload._naming.pattern import Pattern, compile_pattern
 from treeload._ops.expression import Leaf
 from treeload._plan import Plan
-from treeload._rules.rule import Made, Matched, Rule
+from treeload._rules.rule import Made, Matched, Rule, as_rules
 from treeload._rules.tie import Tie
 from treeload._sources.part import From
 from treeload._sources.source import Source
@@ -151,11 +151,7 @@ def plan_optimizer(
 
 
 def _leaves(tree: PyTree) -> dict[Keys, Any]:
-    walked = walk(tree)
-    leaves = dict(walked.leaves())
-    for name, aliases in walked.aliases.items():
-        leaves.update(dict.fromkeys(aliases, leaves[name]))
-    return leaves
+    return walk(tree).by_name()
 
 
 def _placed(state: PyTree, params: PyTree) -> PyTree:
@@ -220,11 +216,7 @@ def _stored(source: Source, where: Name) -> dict[Keys, Leaf]:
 
 def _of_parameters(rules: Rule | Iterable[Rule]) -> Sequence[Rule]:
     """The rules without ``Tie``: a parameter that is fed by another's source has no moments of its own."""
-    given = [rules] if isinstance(rules, Rule) else list(rules)
-    for rule in given:
-        if not isinstance(rule, Rule):
-            raise RuleError(f"rules are Rename(...) and the like, not {rule!r}")
-    return [rule for rule in given if not isinstance(rule, Tie)]
+    return [rule for rule in as_rules(rules, "rules=...") if not isinstance(rule, Tie)]
 
 
 # As treeload's own match takes it.
@@ -244,9 +236,6 @@ class _ByParameter(Rule):
     def give(self, taken: Sequence[Matched]) -> Iterator[Made]:
         for given in self.found.given:
             yield replace(given, taken=tuple(self.own[name] for name in given.taken))
-
-    def inverse(self) -> Rule | None:
-        return None
 
     def __repr__(self) -> str:
         return "by parameter name"
