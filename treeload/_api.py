@@ -27,7 +27,7 @@ from treeload._findings.policy import Policy
 from treeload._formats import open_source
 from treeload._formats.orbax import write as _save
 from treeload._leaves.selection import Patterns, Scope
-from treeload._leaves.spec import Kind
+from treeload._leaves.spec import SlotKind
 from treeload._loading.checks import verify as _verify
 from treeload._loading.load import load as _load
 from treeload._loading.load import update as _update
@@ -176,12 +176,12 @@ def save(
         NameCollision: two leaves have one name.
     """
     walked = walk(tree)
-    if walked.names == [()] and walked.kinds[0] <= Kind.SCALAR:
+    if walked.names == [()] and walked.kinds[0] <= SlotKind.SCALAR:
         raise SaveError("a single array has no name to be saved under; save a dict, {'array': array}")
     absent = {
         Name(name): value
         for name, value, kind in zip(walked.names, walked.values, walked.kinds, strict=True)
-        if kind == Kind.ABSENT and name
+        if kind == SlotKind.ABSENT and name
     }
     aliases = {Name(alias): Name(name) for name, others in walked.aliases.items() for alias in others}
     leaves = {Name(name): value for name, value in walked.leaves()}

@@ -25,7 +25,7 @@ from treeload._errors import RuleError, SaveError
 from treeload._formats.orbax import write as _save
 from treeload._formats.orbax.record import RECORD
 from treeload._formats.safetensors import write as _safetensors_write
-from treeload._leaves.spec import Kind, Spec, is_abstract, is_key, spec_of, without_sharding
+from treeload._leaves.spec import SlotKind, Spec, is_abstract, is_key, spec_of, without_sharding
 from treeload._leaves.values import equal, nonzero
 from treeload._naming.name import Keys, Name, print_name
 from treeload._ops.expression import Expression, Leaf, chain, derive, evaluate
@@ -78,7 +78,7 @@ def _held(tree: PyTree) -> dict[Keys, Array]:
     held: dict[Keys, Array] = {}
     abstract = []
     for name, value, kind in zip(walked.names, walked.values, walked.kinds, strict=True):
-        if kind > Kind.SCALAR:
+        if kind > SlotKind.SCALAR:
             continue
         if is_abstract(value):
             abstract.append(print_name(name))

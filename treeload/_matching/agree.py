@@ -13,7 +13,7 @@ from typing import Any
 import jax
 
 from treeload._leaves.number import Number
-from treeload._leaves.spec import Kind, is_abstract
+from treeload._leaves.spec import SlotKind, is_abstract
 from treeload._matching.fit import wide_dtypes
 from treeload._matching.ledger import Draft
 from treeload._plans.entry import SAME_NAME
@@ -41,7 +41,7 @@ def take_what_agrees(draft: Draft) -> list[int]:
     where: Sequence[int] = range(len(rows))
     names, values = tree.names, tree.values
     if any(tree.kinds):
-        where = [index for index, kind in enumerate(tree.kinds) if kind == Kind.ARRAY]
+        where = [index for index, kind in enumerate(tree.kinds) if kind == SlotKind.ARRAY]
         names, values = [names[index] for index in where], [values[index] for index in where]
     # Column by column: the loops are those of map and operator, at half the time of one written out.
     if offers.columns is not None and offers.columns[0] == names:

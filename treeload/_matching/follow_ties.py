@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from treeload._errors import RuleError
 from treeload._findings import remedy
-from treeload._leaves.spec import Kind
+from treeload._leaves.spec import SlotKind
 from treeload._matching.ledger import Draft
 from treeload._naming.name import Keys, print_name
 from treeload._ops.expression import Expression, chain, derive
@@ -33,7 +33,7 @@ def offer_ties(draft: Draft, ties: Sequence[Tie]) -> set[int]:
     used: set[Tie] = set()
     tied: Tied = {}
     for index, kind in enumerate(draft.tree.kinds):
-        for name in draft.names_of(index) if kind <= Kind.SCALAR else ():
+        for name in draft.names_of(index) if kind <= SlotKind.SCALAR else ():
             for tie in ties:
                 targets = tie.targets(name)
                 if not targets:

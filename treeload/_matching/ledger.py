@@ -15,7 +15,7 @@ from typing import Any
 from treeload._findings.finding import Finding
 from treeload._findings.policy import Policy
 from treeload._leaves.selection import Within
-from treeload._leaves.spec import Kind, Spec, spec_of, without_sharding
+from treeload._leaves.spec import SlotKind, Spec, spec_of, without_sharding
 from treeload._matching.offers import Offers, OpenedPart
 from treeload._naming.name import Keys, Name, print_name
 from treeload._ops.expression import Expression, Leaf, ops_of
@@ -77,7 +77,7 @@ class Draft:
     @cached_property
     def slot_prefixes(self) -> set[Keys]:
         """Names of destination nodes above a leaf that may load."""
-        leaves = (name for name, index in self.slots.items() if self.tree.kinds[index] <= Kind.SCALAR)
+        leaves = (name for name, index in self.slots.items() if self.tree.kinds[index] <= SlotKind.SCALAR)
         return {prefix for name in leaves for prefix in prefixes_of(name)}
 
     @cached_property

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from treeload._findings import remedy
-from treeload._leaves.spec import Kind, is_key, spec_of, without_sharding
+from treeload._leaves.spec import SlotKind, is_key, spec_of, without_sharding
 from treeload._matching.ledger import Draft, prefixes_of
 from treeload._matching.slots import leaf_against_subtree, subtree_against_leaf
 from treeload._naming.name import Keys, print_name
@@ -30,7 +30,7 @@ def decide_leftovers(draft: Draft, names: Iterable[Keys]) -> None:
             draft.leave_all(name, "outside the scope")
         elif below is not None:
             index = draft.slots[below]
-            static = draft.tree.kinds[index] == Kind.STATIC
+            static = draft.tree.kinds[index] == SlotKind.STATIC
             subtree_against_leaf(
                 draft, below, "a static" if static else without_sharding(spec_of(draft.tree.values[index]))
             )
@@ -49,7 +49,7 @@ def decide_leftovers(draft: Draft, names: Iterable[Keys]) -> None:
 def _holds_leaf(draft: Draft, name: Keys) -> bool:
     """Whether the destination has something at ``name``, and nothing of the source loads there."""
     index = draft.slots.get(name)
-    return index is not None and draft.tree.kinds[index] != Kind.ABSENT and not draft.loads(name)
+    return index is not None and draft.tree.kinds[index] != SlotKind.ABSENT and not draft.loads(name)
 
 
 def _loaded_by_another_name(draft: Draft) -> dict[tuple[int, Keys], Keys]:

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from treeload._findings.finding import Finding
 from treeload._findings.policy import Policy
-from treeload._leaves.spec import Kind
+from treeload._leaves.spec import SlotKind
 from treeload._matching.offers import Offers, OpenedPart
 from treeload._naming.name import Name, print_name
 from treeload._rules.apply import Arrival
@@ -30,7 +30,7 @@ def by_position(tree: Tree, part: OpenedPart) -> OpenedPart:
     positions = {
         tuple(name): tree.names[slot][depth:]
         for name, slot in zip(own, slots, strict=True)
-        if tree.kinds[slot] <= Kind.SCALAR
+        if tree.kinds[slot] <= SlotKind.SCALAR
     }
     return replace(part, positions=positions)
 
@@ -69,6 +69,6 @@ def _counted(tree: Tree, part: OpenedPart) -> list[int]:
     for index, (name, value, kind) in enumerate(zip(tree.names, tree.values, tree.kinds, strict=True)):
         # A stream that was written leaf by leaf has a position for every number, configuration or not.
         number = part.source.counts_numbers and isinstance(value, (bool, int, float, complex))
-        if name[:depth] == part.into and (kind <= Kind.SCALAR or number):
+        if name[:depth] == part.into and (kind <= SlotKind.SCALAR or number):
             found.append(index)
     return found

@@ -10,7 +10,7 @@ from typing import Any
 
 from treeload._findings import remedy
 from treeload._leaves.number import number_of
-from treeload._leaves.spec import Kind, Spec, is_key, spec_of, without_sharding
+from treeload._leaves.spec import SlotKind, Spec, is_key, spec_of, without_sharding
 from treeload._matching.fit import is_python_number, misfit, narrows
 from treeload._matching.ledger import Draft, prefixes_of
 from treeload._matching.rivals import check_ties, refuse_collisions
@@ -22,9 +22,9 @@ from treeload._rules.tie import Tie
 def decide(draft: Draft, index: int) -> None:
     """Decides what happens to the slot at ``index``."""
     name, kind = draft.tree.names[index], draft.tree.kinds[index]
-    if kind == Kind.STATIC:
+    if kind == SlotKind.STATIC:
         _static(draft, name)
-    elif kind == Kind.ABSENT:
+    elif kind == SlotKind.ABSENT:
         _absent(draft, index, name)
     else:
         _leaf(draft, index)

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 from flax import nnx
 
-from treeload._leaves.spec import Kind
+from treeload._leaves.spec import SlotKind
 from treeload._naming.name import Keys, Name, print_name
 
 PyTree: TypeAlias = Any
@@ -48,7 +48,7 @@ class Tree:
     def leaves(self) -> Iterator[tuple[Keys, Any]]:
         """Name and value of every slot that holds an array or a number."""
         for name, value, kind in zip(self.names, self.values, self.kinds, strict=True):
-            if kind <= Kind.SCALAR:
+            if kind <= SlotKind.SCALAR:
                 yield name, value
 
 
