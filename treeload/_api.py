@@ -23,7 +23,7 @@ from treeload._checkpoints import initializer as _initializer
 from treeload._checkpoints import resume as _resume
 from treeload._checkpoints.view import View
 from treeload._errors import RuleError, SaveError
-from treeload._findings.policy import Policy
+from treeload._findings.policy import Policy, Verdicts
 from treeload._formats import open_source
 from treeload._formats.orbax import write as _save
 from treeload._leaves.selection import Patterns, Scope
@@ -85,12 +85,19 @@ def plan(
         RuleError: a rule, pattern or scope that cannot mean anything.
         NameCollision: two leaves of one tree have one name.
     """
+    return plan_under(checked_policy(policy), dst, src, rules=rules, scope=scope)
+
+
+def plan_under(
+    verdicts: Verdicts, dst: PyTree, src: Any, *, rules: Rule | Iterable[Rule] = (), scope: Scope = None
+) -> Plan:
+    """As ``plan``, where something other than the user's own policy answers for the verdicts."""
     with _no_collections():
         return match(
             walk(dst),
             _opened_parts(src),
             rules=_rules(rules),
-            policy=_policy(policy),
+            policy=verdicts,
             scope=scope,
             hands=_HANDS,
         )
@@ -478,7 +485,12 @@ def _rules(rules: Rule | Iterable[Rule]) -> Sequence[Rule]:
     return given
 
 
-def _policy(policy: Policy) -> Policy:
+def checked_policy(policy: Policy) -> Policy:
+    """``policy``, if it is one.
+
+    Raises:
+        RuleError: it is something else, such as a dict.
+    """
     if not isinstance(policy, Policy):
         raise RuleError(f"policy is a Policy(...), not {policy!r}")
     return policy

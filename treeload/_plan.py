@@ -19,7 +19,7 @@ from typing import Any
 
 from treeload._errors import LoadError, RuleError
 from treeload._findings.finding import Finding
-from treeload._findings.policy import VERDICTS
+from treeload._findings.kinds import KINDS
 from treeload._inference.diagnosis import diagnose
 from treeload._inference.suggest import suggest
 from treeload._inference.suggestions import Suggestions
@@ -83,7 +83,7 @@ class Plan:
         self.rows = rows
         self.checks = checks
         self.hands = hands
-        order = list(VERDICTS)
+        order = list(KINDS)
         self.findings: tuple[Finding, ...] = tuple(sorted(findings, key=lambda f: order.index(f.kind)))
         self.unused: tuple[Unused, ...] = tuple(unused)
 

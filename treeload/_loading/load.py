@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from treeload._errors import LoadError, TreeloadError
+from treeload._findings.kinds import KINDS
 from treeload._leaves.placement import sharding_of, zeros
 from treeload._leaves.spec import SlotKind, is_abstract, is_key, print_spec
 from treeload._loading.deliver import load_leaves
@@ -101,7 +102,7 @@ def _destination_now(plan: Plan) -> Tree:
 
 
 def _raise_for_errors(plan: Plan, init: Init) -> None:
-    errors = [finding for finding in plan.errors if init is None or finding.kind != "abstract"]
+    errors = [finding for finding in plan.errors if init is None or not KINDS[finding.kind].settled_by_init]
     if errors:
         raise LoadError(plan.hands.error(plan, errors), findings=tuple(errors), plan=plan)
 

@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 from treeload._errors import RuleError
 from treeload._findings import remedy
+from treeload._findings.kinds import Kind
 from treeload._leaves.spec import SlotKind
 from treeload._matching.ledger import Draft
 from treeload._naming.name import Keys, print_name
@@ -95,13 +96,13 @@ def _must_agree(
 ) -> None:
     of = " and ".join(map(print_name, targets))
     finding = draft.finding(
-        "tie",
+        Kind.TIE,
         name,
         expected=f"the value of {of}",
         found=own.spec,
         value=own,
         message=f"it is tied to {of}, and the source holds it too, with another value",
-        remedy=remedy.take_first("tie", name, f"the value of {of}"),
+        remedies=(remedy.take_first(Kind.TIE, name, f"the value of {of}"),),
     )
     draft.checks.append(EqualCheck(name, ((targets[0], other), (name, own)), finding))
     draft.leave(name, own, f"tied to {of}, whose value it must have")

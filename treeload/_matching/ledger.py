@@ -13,7 +13,9 @@ from functools import cached_property
 from typing import Any
 
 from treeload._findings.finding import Finding
-from treeload._findings.policy import Policy
+from treeload._findings.kinds import Kind
+from treeload._findings.policy import Verdicts
+from treeload._findings.remedy import Remedy
 from treeload._leaves.selection import Within
 from treeload._leaves.spec import SlotKind, Spec, spec_of, without_sharding
 from treeload._matching.offers import Offers, OpenedPart
@@ -44,7 +46,7 @@ class Draft:
     """
 
     def __init__(
-        self, tree: Tree, offers: Offers, parts: Sequence[OpenedPart], policy: Policy, scope: Within | None
+        self, tree: Tree, offers: Offers, parts: Sequence[OpenedPart], policy: Verdicts, scope: Within | None
     ) -> None:
         self.tree = tree
         self.offers = offers
@@ -179,15 +181,16 @@ class Draft:
             self.leave(name, value, why)
 
     def finding(
-        self, kind: str, name: Keys, *, expected: Spec | str | None = None, found: Spec | str | None = None,
-        value: Expression | None = None, rule: Rule | None = None, message: str = "", remedy: str = "",
+        self, kind: Kind, name: Keys, *, expected: Spec | str | None = None, found: Spec | str | None = None,
+        value: Expression | None = None, rule: Rule | None = None, message: str = "",
+        remedies: tuple[Remedy, ...] = (),
     ) -> Finding:  # fmt: skip
         """A finding with the policy's verdict; it is not noted yet."""
         verdict = self.policy.verdict(kind, print_name(name))
         leaf = None if value is None else self.source_leaf(value)
-        return Finding(kind, Name(name), verdict, expected, found, leaf, rule, message, remedy)
+        return Finding(kind, Name(name), verdict, expected, found, leaf, rule, message, remedies)
 
-    def find(self, kind: str, name: Keys, **facts: Any) -> str:
+    def find(self, kind: Kind, name: Keys, **facts: Any) -> str:
         """Notes a finding; its verdict."""
         finding = self.finding(kind, name, **facts)
         self.findings.append(finding)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from treeload._findings import remedy
+from treeload._findings.kinds import Kind
+from treeload._findings.remedy import Remedy
 from treeload._leaves.spec import SlotKind, is_key, spec_of, without_sharding
 from treeload._matching.ledger import Draft, prefixes_of
 from treeload._matching.slots import leaf_against_subtree, subtree_against_leaf
@@ -68,30 +70,30 @@ def _unexpected(draft: Draft, name: Keys, value: Expression, rule: Rule | None) 
     """The destination has no place for the value: it is unexpected, or it has to be zero."""
     if draft.policy.zero_if_absent(print_name(name)) and not is_key(value.spec.dtype):
         finding = draft.finding(
-            "absent",
+            Kind.ABSENT,
             name,
             expected="absent or all zero",
             found=value.spec,
             value=value,
             rule=rule,
-            remedy=remedy.leave_out_nonzero(name),
+            remedies=(remedy.leave_out_nonzero(name),),
         )
         draft.checks.append(ZeroCheck(name, value, finding))
         draft.leave(name, value, "absent in the destination; must be all zero")
         return
     slot = draft.slots.get(name)
     held = None if slot is None else str(draft.tree.values[slot])
-    ways = [remedy.leave_out(name)]
+    ways: list[Remedy] = [remedy.leave_out(name)]
     if (remedy.looks_like_bias(name) or held) and not is_key(value.spec.dtype):
         ways.insert(0, remedy.if_zero(name))
     verdict = draft.find(
-        "unexpected",
+        Kind.UNEXPECTED,
         name,
         expected=held,
         found=value.spec,
         value=value,
         rule=rule,
         message=f"the destination has {held or 'nothing'} here",
-        remedy="; ".join(ways),
+        remedies=tuple(ways),
     )
     draft.leave(name, value, "unexpected" if verdict == "error" else "ignored by the policy")

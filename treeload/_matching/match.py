@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from treeload._findings.policy import Policy
+from treeload._findings.policy import Verdicts
 from treeload._leaves.selection import Scope, Within
 from treeload._matching.agree import take_what_agrees
 from treeload._matching.follow_ties import offer_ties
@@ -34,7 +34,7 @@ def match(
     parts: Sequence[OpenedPart],
     *,
     rules: Sequence[Rule],
-    policy: Policy,
+    policy: Verdicts,
     scope: Scope,
     hands: Hands,
 ) -> Plan:

@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from treeload._findings.finding import Finding
-from treeload._findings.policy import Policy
+from treeload._findings.kinds import Kind
+from treeload._findings.policy import Verdicts
+from treeload._findings.remedy import Advice
 from treeload._leaves.spec import SlotKind
 from treeload._matching.offers import Offers, OpenedPart
 from treeload._naming.name import Name, print_name
@@ -35,7 +37,7 @@ def by_position(tree: Tree, part: OpenedPart) -> OpenedPart:
     return replace(part, positions=positions)
 
 
-def refuse_miscounts(tree: Tree, offers: Offers, policy: Policy) -> list[Finding]:
+def refuse_miscounts(tree: Tree, offers: Offers, policy: Verdicts) -> list[Finding]:
     """A finding for each source whose count differs; no leaf that it was to feed is missing besides."""
     findings = []
     for part in offers.parts:
@@ -50,14 +52,14 @@ def refuse_miscounts(tree: Tree, offers: Offers, policy: Policy) -> list[Finding
         where = f" below {print_name(part.into)}" if part.into else ""
         findings.append(
             Finding(
-                "rule",
+                Kind.RULE,
                 Name(part.into),
-                policy.verdict("rule", print_name(part.into)),
+                policy.verdict(Kind.RULE, print_name(part.into)),
                 expected=f"{len(slots):,} arrays",
                 found=arrays,
                 message=f"by position the source has {arrays}, and the destination {len(slots):,} leaves"
                 f"{where}: which belongs to which cannot be told",
-                remedy="give the leaves names, or a destination of the source's structure",
+                remedies=(Advice("give the leaves names, or a destination of the source's structure"),),
             )
         )
     return findings

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 from treeload._findings import remedy
+from treeload._findings.kinds import Kind
 from treeload._leaves.spec import is_key
 from treeload._matching.ledger import Draft
 from treeload._naming.name import Keys, print_name
@@ -33,14 +34,18 @@ def refuse_collisions(draft: Draft, names: Sequence[Keys]) -> bool:
         many = len(draft.parts) > 1
         said = " and ".join(f"{leaf}" + (f" of {leaf.source}" if many else "") for leaf in leaves)
         verdict = draft.find(
-            "collision",
+            Kind.COLLISION,
             name,
             expected="one source leaf",
             found=f"{len(leaves)} source leaves",
             value=values[0][0],
             rule=values[0][1],
             message=f"it is fed by {said}",
-            remedy=f"{remedy.take_first('collision', name)}, or rules that give each a name of its own",
+            remedies=(
+                remedy.take_first(
+                    Kind.COLLISION, name, besides=", or rules that give each a name of its own"
+                ),
+            ),
         )
         refused |= verdict == "error"
         for value, _ in values[1:]:
@@ -58,13 +63,13 @@ def check_ties(draft: Draft, names: Sequence[Keys], feeds: Sequence[Feed]) -> bo
     if len(distinct) > 1:
         shown = ", ".join(print_name(name) for name, _, _ in feeds)
         finding = draft.finding(
-            "tie",
+            Kind.TIE,
             names[0],
             expected="one value",
             found=f"{len(distinct)} values",
             value=feeds[0][1],
             message=f"one array in the destination, different values in the source: {shown}",
-            remedy=remedy.take_first("tie", names[0]),
+            remedies=(remedy.take_first(Kind.TIE, names[0]),),
         )
         draft.checks.append(
             EqualCheck(names[0], tuple((name, value) for name, value, _ in distinct), finding)
@@ -82,14 +87,14 @@ def _check_absent_aliases(draft: Draft, names: Sequence[Keys], feeds: Sequence[F
         return
     for name, value, _ in feeds:
         finding = draft.finding(
-            "tie",
+            Kind.TIE,
             names[0],
             expected="one value",
             found=f"an array and {draft.offers.empty[absent[0]]}",
             value=value,
             message=f"one array in the destination; in the source {print_name(absent[0])} is absent, "
             f"which means zero, and {print_name(name)} is not zero",
-            remedy=remedy.take_first("tie", names[0], "the array"),
+            remedies=(remedy.take_first(Kind.TIE, names[0], "the array"),),
         )
         draft.checks.append(ZeroCheck(names[0], value, finding))
 

@@ -9,12 +9,15 @@ from __future__ import annotations
 from typing import Any
 
 from treeload._findings import remedy
+from treeload._findings.kinds import Kind
+from treeload._findings.remedy import Remedy
 from treeload._leaves.number import number_of
 from treeload._leaves.spec import SlotKind, Spec, is_key, spec_of, without_sharding
 from treeload._matching.fit import is_python_number, misfit, narrows
 from treeload._matching.ledger import Draft, prefixes_of
 from treeload._matching.rivals import check_ties, refuse_collisions
 from treeload._naming.name import Keys, print_name
+from treeload._naming.pattern import quote
 from treeload._ops.expression import Expression, Leaf
 from treeload._rules.tie import Tie
 
@@ -43,14 +46,14 @@ def _static(draft: Draft, name: Keys) -> None:
     if number_of(offered) is None:
         value, rule = next(draft.values_at(name))
         draft.find(
-            "structure",
+            Kind.STRUCTURE,
             name,
             expected="a static",
             found=without_sharding(offered),
             value=value,
             rule=rule,
             message="the destination has something here that is no array, the source an array",
-            remedy=remedy.keep_own("structure", name),
+            remedies=(remedy.keep_own(Kind.STRUCTURE, name),),
         )
 
 
@@ -75,7 +78,7 @@ def _leaf(draft: Draft, index: int) -> None:
     fed = [(name, one) for name in names if (one := draft.fed(name)) is not None]
     draft.accounted_for.update(name for name, _ in fed)
     broken = [name for name, one in fed if one.value is None]
-    if any(draft.policy.verdict("rule", print_name(name)) == "error" for name in broken):
+    if any(draft.policy.verdict(Kind.RULE, print_name(name)) == "error" for name in broken):
         draft.keep(index, "a rule for it could not be applied")
         for name in names:
             draft.leave_all(name, "its destination leaf is kept")
@@ -108,6 +111,9 @@ def _disagreement(draft: Draft, name: Keys, value: Expression, rule: Any, held: 
     fault = misfit(name, held, wanted, value.spec, number, casting)
     if fault is None:
         return ""
+    # Where it simply kept its name, a way that is yet without one can be written with it: a Rename, say.
+    plain = rule is None and name not in draft.opened
+    ways = fault.remedies if not plain else tuple(way.merged((quote(name),)) for way in fault.remedies)
     draft.find(
         fault.kind,
         name,
@@ -116,7 +122,7 @@ def _disagreement(draft: Draft, name: Keys, value: Expression, rule: Any, held: 
         value=value,
         rule=rule,
         message=fault.message,
-        remedy=fault.remedy,
+        remedies=ways,
     )
     return fault.reason
 
@@ -139,12 +145,12 @@ def _unfed(draft: Draft, index: int, wanted: Spec) -> None:
         draft.keep(index, "the source has a subtree in place of the leaf")
     elif static is not None:
         draft.find(
-            "structure",
+            Kind.STRUCTURE,
             static,
             expected=wanted,
             found="a static",
             message="the destination has an array here, the source something that is no array",
-            remedy=remedy.keep_own("structure", static),
+            remedies=(remedy.keep_own(Kind.STRUCTURE, static),),
         )
         draft.keep(index, "the source has no array here")
     elif names[0] in draft.tree.optional:
@@ -163,12 +169,12 @@ def _false(draft: Draft, index: int, name: Keys, held: Any, wanted: Spec) -> Non
         draft.zero(index, wanted, "False in the source")
         return
     draft.find(
-        "dtype",
+        Kind.DTYPE,
         name,
         expected=wanted,
         found="False",
         message=f"the destination has a Python {type(held).__name__} here, the source False",
-        remedy=remedy.keep_own("dtype", name),
+        remedies=(remedy.keep_own(Kind.DTYPE, name),),
     )
     draft.keep(index, "the source has False here")
 
@@ -180,7 +186,9 @@ def _zero(draft: Draft, index: int, wanted: Spec) -> None:
         draft.zero(index, wanted, "absent in the source, which means zero here")
         return
     name = draft.tree.names[index]
-    draft.find("dtype", name, expected=wanted, message=narrowed, remedy=remedy.keep_own("dtype", name))
+    draft.find(
+        Kind.DTYPE, name, expected=wanted, message=narrowed, remedies=(remedy.keep_own(Kind.DTYPE, name),)
+    )
     draft.keep(index, "dtypes differ")
 
 
@@ -189,16 +197,16 @@ def _missing(draft: Draft, index: int, wanted: Spec) -> None:
     name = names[0]
     known = next((each for each in names if each in empty), None)
     found = None if known is None else str(empty[known])
-    ways = [remedy.keep_own("missing", name)]
+    ways: list[Remedy] = [remedy.keep_own(Kind.MISSING, name)]
     if (remedy.looks_like_bias(name) or found) and not is_key(wanted.dtype):
         ways.insert(0, remedy.zeros(name))
     draft.find(
-        "missing",
+        Kind.MISSING,
         name,
         expected=wanted,
         found=found,
         message=f"the source has {found or 'nothing'} here",
-        remedy="; ".join(ways),
+        remedies=tuple(ways),
     )
     draft.keep(index, "missing in the source")
 
@@ -215,14 +223,14 @@ def leaf_against_subtree(draft: Draft, name: Keys) -> None:
     offered = draft.offers.shaped.get(name)
     value, rule = next(draft.values_at(name), (None, None))
     draft.find(
-        "structure",
+        Kind.STRUCTURE,
         name,
         expected="a subtree",
         found="a static" if offered is None else without_sharding(offered),
         value=value,
         rule=rule,
         message="the destination has a subtree here, the source one leaf",
-        remedy=remedy.keep_own("structure", name),
+        remedies=(remedy.keep_own(Kind.STRUCTURE, name),),
     )
     draft.leave_all(name, "a subtree in the destination")
 
@@ -234,10 +242,10 @@ def subtree_against_leaf(draft: Draft, name: Keys, wanted: Spec | str) -> None:
     draft.structures.add(name)
     below = draft.offer_prefixes[name]
     draft.find(
-        "structure",
+        Kind.STRUCTURE,
         name,
         expected=wanted,
         found=f"a subtree of {below:,} {'leaf' if below == 1 else 'leaves'}",
         message="the destination has one leaf here, the source a subtree",
-        remedy=remedy.keep_own("structure", name),
+        remedies=(remedy.keep_own(Kind.STRUCTURE, name),),
     )

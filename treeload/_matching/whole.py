@@ -12,6 +12,8 @@ from dataclasses import replace
 from treeload._errors import RuleError
 from treeload._findings import remedy
 from treeload._findings.finding import Finding
+from treeload._findings.kinds import KINDS, Kind
+from treeload._findings.remedy import Advice
 from treeload._leaves.spec import is_abstract
 from treeload._matching.ledger import Draft
 from treeload._matching.offers import Failure
@@ -38,14 +40,14 @@ def _failed_rule(draft: Draft, failure: Failure) -> None:
     how = "correct the rule or leave it out" if failure.name is None else "correct the rule's ops"
     draft.findings.append(
         Finding(
-            "rule",
+            Kind.RULE,
             _loose_name(failure.destination_text) if failure.name is None else Name(failure.name),
-            draft.policy.verdict("rule", failure.destination_text),
+            draft.policy.verdict(Kind.RULE, failure.destination_text),
             found=leaves[0].spec if leaves else None,
             source=leaves[0] if leaves else None,
             rule=failure.rule,
             message=failure.message,
-            remedy=remedy.ignore_rule(how, failure.destination_text),
+            remedies=(remedy.ignore_rule(how, failure.destination_text),),
         )
     )
 
@@ -59,11 +61,13 @@ def _idle_scope(draft: Draft) -> None:
         if not any(map(pattern.matches, printed)):
             draft.findings.append(
                 Finding(
-                    "rule",
+                    Kind.RULE,
                     _loose_name(pattern.text),
-                    draft.policy.verdict("rule", pattern.text),
+                    draft.policy.verdict(Kind.RULE, pattern.text),
                     message=f"scope {pattern.text!r} matches no leaf of the destination or the source",
-                    remedy="correct the scope; names are matched whole, so a subtree is 'encoder/**'",
+                    remedies=(
+                        Advice("correct the scope; names are matched whole, so a subtree is 'encoder/**'"),
+                    ),
                 )
             )
 
@@ -84,11 +88,11 @@ def _idle_parts(draft: Draft) -> None:
         if part.explicit and index not in busy and not _all_outside(draft, index):
             draft.findings.append(
                 Finding(
-                    "rule",
+                    Kind.RULE,
                     Name(part.into),
-                    draft.policy.verdict("rule", print_name(part.into)),
+                    draft.policy.verdict(Kind.RULE, print_name(part.into)),
                     message=_idle(draft, index),
-                    remedy="correct subtree, into or rules, or leave the From out",
+                    remedies=(Advice("correct subtree, into or rules, or leave the From out"),),
                 )
             )
 
@@ -124,24 +128,26 @@ def _kept_and_abstract(draft: Draft, slow: Iterable[int]) -> None:
         if broken or any(row.name[:depth] in already for depth in range(len(row.name))):
             continue  # its own error comes first; mended, it will not be kept
         draft.find(
-            "abstract",
+            Kind.ABSTRACT,
             row.name,
             expected=row.spec,
             message=f"it is to be kept ({row.reason or 'in part'}), and the destination is abstract: "
             "there is nothing to keep",
-            remedy="load(..., init=fn), where fn() gives a concrete tree, or a concrete destination",
+            remedies=(
+                Advice("load(..., init=fn), where fn() gives a concrete tree, or a concrete destination"),
+            ),
         )
 
 
 def _add_near_names(draft: Draft) -> None:
     """Fills in ``near``: for what is missing, what the source has left over; and the other way."""
+    opposite = {kind: said.counterpart for kind, said in KINDS.items() if said.counterpart is not None}
     by_kind = {
-        kind: [finding.name for finding in draft.findings if finding.kind == kind]
-        for kind in ("missing", "unexpected")
+        kind: [finding.name for finding in draft.findings if finding.kind == kind] for kind in opposite
     }
     if not all(by_kind.values()):
         return
-    others = {"missing": NearNames(by_kind["unexpected"]), "unexpected": NearNames(by_kind["missing"])}
+    others = {kind: NearNames(by_kind[other]) for kind, other in opposite.items()}
     draft.findings = [
         replace(finding, near=tuple(map(Name, others[finding.kind].near(finding.name))))
         if finding.kind in others
