@@ -23,11 +23,11 @@ from treeload._checkpoints import initializer as _initializer
 from treeload._checkpoints import resume as _resume
 from treeload._checkpoints.view import View
 from treeload._errors import RuleError, SaveError
-from treeload._findings.policy import Policy
+from treeload._findings.policy import Policy, Verdicts
 from treeload._formats import open_source
 from treeload._formats.orbax import write as _save
 from treeload._leaves.selection import Patterns, Scope
-from treeload._leaves.spec import Kind
+from treeload._leaves.spec import SlotKind
 from treeload._matching.match import match
 from treeload._matching.parts import opened_parts, opened_source
 from treeload._naming.name import Name, NameLike, as_name
@@ -77,12 +77,19 @@ def plan(
         RuleError: a rule, pattern or scope that cannot mean anything.
         NameCollision: two leaves of one tree have one name.
     """
+    return plan_under(checked_policy(policy), dst, src, rules=rules, scope=scope)
+
+
+def plan_under(
+    verdicts: Verdicts, dst: PyTree, src: Any, *, rules: Rule | Iterable[Rule] = (), scope: Scope = None
+) -> Plan:
+    """As ``plan``, where something other than the user's own policy answers for the verdicts."""
     with _no_collections():
         decided = match(
             walk(dst),
             opened_parts(src),
             rules=as_rules(rules, "rules=..."),
-            policy=_policy(policy),
+            policy=verdicts,
             scope=scope,
         )
         return Plan.of(decided)
@@ -168,9 +175,9 @@ def save(
         NameCollision: two leaves have one name.
     """
     walked = walk(tree)
-    if walked.names == [()] and walked.kinds[0] <= Kind.SCALAR:
+    if walked.names == [()] and walked.kinds[0] <= SlotKind.SCALAR:
         raise SaveError("a single array has no name to be saved under; save a dict, {'array': array}")
-    absent = {Name(name): value for name, value, kind in walked.slots() if kind == Kind.ABSENT and name}
+    absent = {Name(name): value for name, value, kind in walked.slots() if kind == SlotKind.ABSENT and name}
     aliases = {Name(alias): Name(name) for name, others in walked.aliases.items() for alias in others}
     leaves = {Name(name): value for name, value in walked.leaves()}
     _save.write(
@@ -360,8 +367,8 @@ def resume(
 
     Returns:
         The state, and its step: the number in the name of the step's directory, an int unless the name has a
-        fraction (``checkpoint_0.85``); for a checkpoint that is replaced, ``metadata["step"]`` of the save, or
-        else its one leaf called ``step``. ``None`` says that the training is new.
+        fraction (``checkpoint_0.85``); for a checkpoint that is replaced, ``metadata["step"]`` of the save,
+        or else its one leaf called ``step``. ``None`` says that the training is new.
 
     Raises:
         SourceError: a checkpoint cannot be read, which is the latest cannot be told, or it has no step.
@@ -424,9 +431,12 @@ def _no_collections() -> Iterator[None]:
 # From what users write to what the rooms take.
 
 
+def checked_policy(policy: Policy) -> Policy:
+    """``policy``, if it is one.
 
-
-def _policy(policy: Policy) -> Policy:
+    Raises:
+        RuleError: it is something else, such as a dict.
+    """
     if not isinstance(policy, Policy):
         raise RuleError(f"policy is a Policy(...), not {policy!r}")
     return policy

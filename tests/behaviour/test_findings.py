@@ -383,9 +383,20 @@ def test_a_finding_has_all_its_facts():
     ],
 )
 def test_a_shape_that_a_transposition_would_mend_names_it(given, wanted, op):
-    (finding,) = treeload.plan({"w": np.zeros(wanted)}, {"w": np.zeros(given)}).findings
-    assert f"{op} in a Rename; " in finding.remedy if op else "Rename" not in finding.remedy
+    dst, src = {"w": np.zeros(wanted)}, {"w": np.zeros(given)}
+    (finding,) = treeload.plan(dst, src).findings
+    assert f'Rename("w", "w", {op}); ' in finding.remedy if op else "Rename" not in finding.remedy
     assert ("transposed" in finding.message) == bool(op)
+    if op:
+        assert treeload.plan(dst, src, rules=eval(finding.remedies[0].code, vars(treeload))).ok
+
+
+def test_a_transposition_belongs_to_the_rule_that_a_leaf_has_or_to_one_under_the_name_it_has_so_far():
+    dst, src = {"w": np.zeros((2, 3))}, {"v": np.zeros((3, 2))}
+    (finding,) = treeload.plan(dst, src, rules=Rename("v", "w")).findings
+    assert "Transpose() in a Rename; " in finding.remedy
+    (finding,) = treeload.plan(dst, {"w": {"value": src["v"]}}).findings  # a box, opened after the rules
+    assert "Transpose() in a Rename; " in finding.remedy
 
 
 def test_a_remedy_names_exactly_the_leaf_also_where_its_key_looks_like_a_pattern():

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from treeload import BIAS, Name, Policy, RuleError, TreeloadError
-from treeload._findings.policy import VERDICTS
+from treeload._findings.kinds import KINDS
 
 # Section 5 of the design, the default first; ``absent`` and ``abstract`` can only be errors.
 TABLE = {
@@ -33,7 +33,8 @@ REFUSED = [(kind, word) for kind, verdicts in TABLE.items() for word in sorted(W
 
 def test_every_kind_of_finding_has_its_verdicts() -> None:
     findings = {kind: verdicts for kind, verdicts in TABLE.items() if kind != "casting"}
-    assert {**findings, "absent": ("error",), "abstract": ("error",)} == VERDICTS
+    only = dict.fromkeys(("absent", "abstract", "values"), ("error",))
+    assert {**findings, **only} == {kind: manner.verdicts for kind, manner in KINDS.items()}
 
 
 def test_settings_and_defaults_are_those_of_the_design() -> None:

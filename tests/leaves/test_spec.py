@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from treeload._leaves.casts import CASTINGS, can_cast, cast_loses_kind, overflows
 from treeload._leaves.spec import (
-    Kind,
+    SlotKind,
     elements,
     is_abstract,
     is_key,
@@ -151,56 +151,56 @@ class LikeArray(Foreign):
 @pytest.mark.parametrize(
     ("value", "kind"),
     [
-        (np.zeros(2), Kind.ARRAY),
-        (np.zeros((0, 3), ml_dtypes.bfloat16), Kind.ARRAY),
-        (np.zeros((), ml_dtypes.int4), Kind.ARRAY),
-        (np.float32(0), Kind.ARRAY),
-        (np.float64(0), Kind.ARRAY),
-        (np.bool_(False), Kind.ARRAY),
-        (ml_dtypes.bfloat16(0), Kind.ARRAY),
-        (jax.ShapeDtypeStruct((2,), np.float32), Kind.ARRAY),
-        (LikeArray(), Kind.ARRAY),
-        (0, Kind.SCALAR),
-        (0.0, Kind.SCALAR),
-        (0j, Kind.SCALAR),
-        (True, Kind.SCALAR),
-        (None, Kind.ABSENT),
-        (False, Kind.ABSENT),
-        ("relu", Kind.STATIC),
-        (b"x", Kind.STATIC),
-        (len, Kind.STATIC),
-        (object(), Kind.STATIC),
-        (np.float32, Kind.STATIC),
-        (np.dtype("float32"), Kind.STATIC),
-        (Size.BIG, Kind.STATIC),
-        (np.str_("x"), Kind.STATIC),
-        (np.datetime64(0, "s"), Kind.STATIC),
-        (np.array(["x"]), Kind.STATIC),
-        (np.array([object()]), Kind.STATIC),
-        (np.zeros(2, "f4,f4"), Kind.STATIC),
-        (Foreign(), Kind.STATIC),
+        (np.zeros(2), SlotKind.ARRAY),
+        (np.zeros((0, 3), ml_dtypes.bfloat16), SlotKind.ARRAY),
+        (np.zeros((), ml_dtypes.int4), SlotKind.ARRAY),
+        (np.float32(0), SlotKind.ARRAY),
+        (np.float64(0), SlotKind.ARRAY),
+        (np.bool_(False), SlotKind.ARRAY),
+        (ml_dtypes.bfloat16(0), SlotKind.ARRAY),
+        (jax.ShapeDtypeStruct((2,), np.float32), SlotKind.ARRAY),
+        (LikeArray(), SlotKind.ARRAY),
+        (0, SlotKind.SCALAR),
+        (0.0, SlotKind.SCALAR),
+        (0j, SlotKind.SCALAR),
+        (True, SlotKind.SCALAR),
+        (None, SlotKind.ABSENT),
+        (False, SlotKind.ABSENT),
+        ("relu", SlotKind.STATIC),
+        (b"x", SlotKind.STATIC),
+        (len, SlotKind.STATIC),
+        (object(), SlotKind.STATIC),
+        (np.float32, SlotKind.STATIC),
+        (np.dtype("float32"), SlotKind.STATIC),
+        (Size.BIG, SlotKind.STATIC),
+        (np.str_("x"), SlotKind.STATIC),
+        (np.datetime64(0, "s"), SlotKind.STATIC),
+        (np.array(["x"]), SlotKind.STATIC),
+        (np.array([object()]), SlotKind.STATIC),
+        (np.zeros(2, "f4,f4"), SlotKind.STATIC),
+        (Foreign(), SlotKind.STATIC),
     ],
 )
-def test_what_a_slot_holds(value: Any, kind: Kind) -> None:
+def test_what_a_slot_holds(value: Any, kind: SlotKind) -> None:
     assert kind_of(value) is kind
     assert kind_of_type(type(value)) in (kind, None)
 
 
 @pytest.mark.parametrize("make", [lambda: jnp.zeros(2), lambda: jax.random.key(0), lambda: jnp.zeros((0,))])
 def test_jax_arrays_are_arrays(make: Any) -> None:
-    assert kind_of(make()) is kind_of_type(type(make())) is Kind.ARRAY
+    assert kind_of(make()) is kind_of_type(type(make())) is SlotKind.ARRAY
 
 
 def test_tracers_are_arrays() -> None:
     kinds = []
     jax.eval_shape(lambda x: kinds.append(kind_of(x)), jnp.zeros(2))
-    assert kinds == [Kind.ARRAY]
+    assert kinds == [SlotKind.ARRAY]
 
 
 @pytest.mark.parametrize("name", RANKS)
 def test_every_dtype_of_jax_is_numeric(name: str) -> None:
     assert is_numeric(dtype_of(name))
-    assert kind_of_type(dtype_of(name).type) is Kind.ARRAY
+    assert kind_of_type(dtype_of(name).type) is SlotKind.ARRAY
 
 
 # --- specs ------------------------------------------------------------------------------------------

@@ -104,8 +104,16 @@ def test_to_dict_holds_all_and_survives_json():
     assert json.loads(plan.to_json()) == data and json.loads(plan.to_json(indent=2)) == data
     assert set(data) == {"summary", "ok", "coverage", "sources", "entries", "findings", "pending", "unused"}
     assert len(data["entries"]) == 5 and len(data["findings"]) == 3 and len(data["unused"]) == 1
-    for fields, key in ((Entry, "entries"), (Finding, "findings")):
-        assert set(data[key][0]) == {name for name in fields.__dataclass_fields__ if name != "value"}
+    assert set(data["entries"][0]) == {name for name in Entry.__dataclass_fields__ if name != "value"}
+    assert set(data["findings"][0]) == {*Finding.__dataclass_fields__, "remedy"}
+    for finding, told in zip(plan.findings, data["findings"], strict=True):
+        assert told["remedy"] == finding.remedy
+        assert told["remedies"] == [
+            {"before": way.before, "code": way.code, "after": way.after} for way in finding.remedies
+        ]
+    assert data["findings"][0]["remedies"] == [
+        {"before": "to keep the destination's own:", "code": 'Policy(missing={"kept": "keep"})', "after": ""}
+    ]
     b = data["entries"][1]
     assert b["ops"] == ["Cast('float16')"] and b["sources"][0]["spec"] == {
         "shape": [4], "dtype": "float64", "bytes": 32,

@@ -23,7 +23,7 @@ from hypothesis import given
 
 import treeload
 from treeload import NameCollision
-from treeload._leaves.spec import Kind
+from treeload._leaves.spec import SlotKind
 from treeload._trees.rebuild import rebuild
 from treeload._trees.tree import nested
 from treeload._trees.walk import walk
@@ -217,7 +217,7 @@ def test_slots_are_of_four_kinds() -> None:
     }
     walked = walk(tree)
     kinds_found = dict(zip((name[0] for name in walked.names), walked.kinds, strict=True))
-    array_, scalar, absent, static = Kind
+    array_, scalar, absent, static = SlotKind
     assert kinds_found == {
         "a": array_, "b": scalar, "c": scalar, "d": absent, "e": absent, "f": static, "g": static,
         "h": array_,

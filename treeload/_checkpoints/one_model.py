@@ -15,6 +15,7 @@ import numpy as np
 from treeload._checkpoints.view import View, batches
 from treeload._errors import TreeloadError
 from treeload._findings.finding import Finding
+from treeload._findings.kinds import Kind
 from treeload._leaves.spec import Spec, is_key, print_spec
 from treeload._leaves.values import equal
 from treeload._naming.name import Name
@@ -73,11 +74,11 @@ def one_model(views: Sequence[View]) -> dict[Name, list[Name]]:
         for number, (found, view) in enumerate(zip(own, views, strict=True)):
             if found is None:
                 message = f"not in {who[number]}, but in {who[present[0]]}"
-                findings.append(Finding("missing", name, "error", first, None, message=message))
+                findings.append(Finding(Kind.MISSING, name, "error", first, None, message=message))
                 continue
             spec = specs[number][found]
-            kind = "shape" if spec.shape != first.shape else "dtype" if spec.dtype != first.dtype else None
-            if kind is not None:
+            if (spec.shape, spec.dtype) != (first.shape, first.dtype):
+                kind = Kind.SHAPE if spec.shape != first.shape else Kind.DTYPE
                 message = f"{print_spec(first)} in {who[present[0]]}; {print_spec(spec)} in {who[number]}"
                 leaf = SourceLeaf(view.label, found, spec)
                 findings.append(Finding(kind, name, "error", first, spec, leaf, message=message))
@@ -143,7 +144,7 @@ def agreeing(
                     spec = specs[name]
                     leaf = SourceLeaf(view.label, held[name][number], spec)
                     message = f"{_shown(first[name])} in {who[0]}; {_shown(array)} in {who[number]}"
-                    findings.append(Finding("values", name, "error", spec, spec, leaf, message=message))
+                    findings.append(Finding(Kind.VALUES, name, "error", spec, spec, leaf, message=message))
     _raise_for(findings, _NO_MEAN)
     return result
 

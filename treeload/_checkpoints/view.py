@@ -22,6 +22,7 @@ from treeload._matching.parts import OpenedPart
 from treeload._naming.name import Keys, Name, print_name
 from treeload._ops.expression import Expression, Leaf, evaluate
 from treeload._rules.rule import Rule
+from treeload._rules.tie import Tie
 from treeload._sources.source import Source, as_source_error
 
 _LEAVES_AT_ONCE = 512
@@ -66,7 +67,7 @@ class View(Source):
             RuleError: a rule that did not do its work, two leaves of one name, a subtree that is not there.
             SourceError: a source does not say what it holds.
         """
-        if any(rule.is_tie for rule in rules):
+        if any(isinstance(rule, Tie) for rule in rules):
             raise RuleError("a Tie is about a destination, and there is none here")
         if any(part.by_position for part in parts):
             raise RuleError("From(by_position=True) goes by a destination's order, and there is none here")

@@ -1,8 +1,8 @@
 """What to do about each kind of disagreement: verdicts, for all names or by pattern.
 
-Owns the table of kinds and the verdicts each may be given, and the ``Policy`` that users write.
-Refuses to own when a disagreement exists (``_matching``). A policy is checked when it is made: a typo in
-a verdict or a pattern never waits for the load.
+Owns the ``Policy`` that users write, and what matching asks of it (``Verdicts``). Refuses to own which
+kinds and verdicts there are (``kinds``) and when a disagreement exists (``_matching``). A policy is
+checked when it is made: a typo in a verdict or a pattern never waits for the load.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from treeload._errors import RuleError
+from treeload._findings.kinds import KINDS, Kind
 from treeload._leaves.casts import CASTINGS
 from treeload._naming.pattern import Pattern, PatternLike, compile_pattern
 
@@ -23,20 +24,14 @@ BIAS: tuple[str, ...] = ("**/bias", "**/b")
 """The usual names of biases, for ``Policy(absent_is_zero=BIAS)``."""
 
 
-VERDICTS: dict[str, tuple[str, ...]] = {
-    "missing": ("error", "keep"),
-    "unexpected": ("error", "ignore"),
-    "shape": ("error", "keep"),
-    "dtype": ("error", "keep"),
-    "structure": ("error", "keep"),
-    "absent": ("error",),
-    "tie": ("error", "first"),
-    "collision": ("error", "first"),
-    "rule": ("error", "ignore"),
-    "abstract": ("error",),
-    "version": ("error", "ignore"),
-}
-"""Kinds of findings, in the order reports show them, with their verdicts, the default first."""
+class Verdicts(Protocol):
+    """What matching asks: a ``Policy``, or whatever else answers for the names of one load."""
+
+    def verdict(self, kind: str, printed: str) -> str:
+        """The verdict on a finding of ``kind`` at a destination-side name (or the casting for a name)."""
+
+    def zero_if_absent(self, printed: str) -> bool:
+        """Whether absent and zero mean the same at this name."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,11 +100,15 @@ class Policy:
         object.__setattr__(self, "_zero", tuple(map(compile_pattern, self.absent_is_zero)))
 
     def verdict(self, kind: str, printed: str) -> str:
-        """The verdict on a finding of ``kind`` at a destination-side name (or the casting for a name)."""
+        """The verdict on a finding of ``kind`` at a destination-side name (or the casting for a name).
+
+        Raises:
+            RuleError: a kind that there is not.
+        """
         for pattern, verdict in self._compiled.get(kind, ()):
             if pattern is None or pattern.matches(printed):
                 return verdict
-        return "same_kind" if kind == "casting" else "error"
+        return default_verdict(kind)
 
     def zero_if_absent(self, printed: str) -> bool:
         """Whether absent and zero mean the same at this name."""
@@ -123,6 +122,11 @@ class Policy:
 
     def __hash__(self) -> int:
         return hash((*self._compiled.values(), self._zero))
+
+
+def default_verdict(kind: str) -> str:
+    """What a policy that says nothing of ``kind`` says to it (or of the casting)."""
+    return "same_kind" if kind == "casting" else KINDS[Kind(kind)].verdicts[0]
 
 
 class _FrozenMapping(dict[PatternLike, str]):
@@ -148,7 +152,7 @@ def _compile_setting(kind: str, setting: object) -> tuple[tuple[Pattern | None, 
 
 
 def _checked(kind: str, verdict: object) -> str:
-    allowed = CASTINGS if kind == "casting" else VERDICTS[kind]
+    allowed = CASTINGS if kind == "casting" else KINDS[Kind(kind)].verdicts
     if not isinstance(verdict, str) or verdict not in allowed:
         known = ", ".join(map(repr, allowed))
         raise RuleError(

@@ -1,56 +1,259 @@
-"""What a finding tells the user to write in order to go on: code that runs as it stands.
+"""The ways to go on from a finding: words, and code that runs as it stands.
 
-Owns the wording, one function for each way out. Refuses to own when there is one (``fit``, ``slots``).
-Several ways are joined with ``"; "``; reports cut them there again.
+Owns each way as data (what it does, and for which names), its wording, and how it is written for many
+names at once. Refuses to own when there is one (``fit``, ``slots``), which names go together and how long
+a page is (``_reports``). A new way is a class here, and nothing elsewhere knows it by its type.
 """
 
 from __future__ import annotations
 
+import enum
 import json
+import re
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import count
+from typing import ClassVar
 
+from treeload._findings.kinds import Kind
 from treeload._naming.pattern import quote
+from treeload._ops.op import Op
+
+PLAINLY = "to go on:"
+"""The words before a way that is open to several leaves and said of each in other words."""
 
 
-def keep_own(kind: str, name: Sequence[str]) -> str:
+class Widening(enum.Enum):
+    """For how much more than the leaves it is meant for a way may be written, where they are many."""
+
+    SUBTREE = enum.auto()  # a subtree: the way acts on such findings alone, and all of them there are meant
+    LAST_KEY = enum.auto()  # leaves of one last key, as ``**/bias``
+    NONE = enum.auto()
+
+
+class Remedy(ABC):
+    """One way to go on. Print it, or take its parts.
+
+    What a class of ways must be: a frozen dataclass, so that equal ways are equal. ``patterns`` is for
+    which names the way is; it is empty where the code names none.
+    """
+
+    patterns: tuple[str, ...] = ()
+    widening: ClassVar[Widening] = Widening.NONE
+
+    @property
+    @abstractmethod
+    def before(self) -> str:
+        """The words before the code; all there is where there is no code."""
+
+    @property
+    def code(self) -> str:
+        """An expression that can be pasted where treeload's public names are known; may be empty."""
+        start, items, end = self._parts()
+        return f"{start}{', '.join(items)}{end}"
+
+    @property
+    def after(self) -> str:
+        """The words behind the code, with the blank or comma that they begin with."""
+        return ""
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The code as it breaks where it is too long for a line."""
+        start, items, end = self._parts()
+        return (start, *(f"    {item}," for item in items), end) if items else (start + end,)
+
+    @property
+    def outline(self) -> str:
+        """The code with ``...`` in place of its patterns, for where they are too many to be shown."""
+        start, items, end = self._parts()
+        return f"{start}...{end}" if items else start + end
+
+    def _parts(self) -> tuple[str, list[str], str]:
+        """The code: its beginning, what is written for each pattern, its end."""
+        return "", [], ""
+
+    def merged(self, patterns: Sequence[str]) -> Remedy:
+        """This way for the names of all ``patterns``; itself where it is for no names."""
+        return self
+
+    def plainly(self) -> Remedy:
+        """This way without words that are said of one leaf alone."""
+        return self
+
+    def __str__(self) -> str:
+        return f"{self.before} {self.code}".strip() + self.after
+
+
+@dataclass(frozen=True)
+class Advice(Remedy):
+    """Plain words."""
+
+    words: str
+
+    @property
+    def before(self) -> str:
+        return self.words
+
+
+@dataclass(frozen=True)
+class Forgive(Remedy):
+    """A policy that forgives findings of ``kind``; ``why`` and ``besides`` are the words around it."""
+
+    kind: Kind
+    verdict: str
+    patterns: tuple[str, ...] = ()
+    why: str = PLAINLY
+    besides: str = ""
+
+    widening = Widening.SUBTREE
+
+    @property
+    def before(self) -> str:
+        return self.why
+
+    @property
+    def after(self) -> str:
+        return self.besides
+
+    def _parts(self) -> tuple[str, list[str], str]:
+        return _mapping(self.kind, self.patterns, self.verdict)
+
+    def merged(self, patterns: Sequence[str]) -> Forgive:
+        return replace(self, patterns=tuple(patterns))
+
+    def plainly(self) -> Forgive:
+        return replace(self, why=PLAINLY, besides="")
+
+
+@dataclass(frozen=True)
+class CastAnyway(Remedy):
+    """A policy that allows a cast that loses something."""
+
+    patterns: tuple[str, ...] = ()
+
+    widening = Widening.SUBTREE
+
+    @property
+    def before(self) -> str:
+        return "to cast anyway:"
+
+    def _parts(self) -> tuple[str, list[str], str]:
+        return _mapping("casting", self.patterns, "unsafe")
+
+    def merged(self, patterns: Sequence[str]) -> CastAnyway:
+        return replace(self, patterns=tuple(patterns))
+
+
+@dataclass(frozen=True)
+class Zeros(Remedy):
+    """A policy under which absent and zero mean the same; ``why`` are the words before it."""
+
+    patterns: tuple[str, ...] = ()
+    why: str = PLAINLY
+
+    # This setting is no kind's own: for a whole subtree it would say something of kernels too.
+    widening = Widening.LAST_KEY
+
+    @property
+    def before(self) -> str:
+        return self.why
+
+    @property
+    def code(self) -> str:
+        start, items, end = self._parts()
+        # Of one pattern a tuple needs its comma.
+        return f"{start}{', '.join(items)}{',' if len(items) == 1 else ''}{end}"
+
+    def _parts(self) -> tuple[str, list[str], str]:
+        return "Policy(absent_is_zero=(", [_literal(pattern) for pattern in self.patterns], "))"
+
+    def merged(self, patterns: Sequence[str]) -> Zeros:
+        return replace(self, patterns=tuple(patterns))
+
+    def plainly(self) -> Zeros:
+        return replace(self, why=PLAINLY)
+
+
+@dataclass(frozen=True)
+class UseOp(Remedy):
+    """An op on the way of leaves that no rule names yet; without patterns, an op for the rule they have."""
+
+    op: Op
+    patterns: tuple[str, ...] = ()
+    why: str = PLAINLY
+
+    @property
+    def before(self) -> str:
+        return self.why
+
+    @property
+    def after(self) -> str:
+        return "" if self.patterns else " in a Rename"
+
+    def _parts(self) -> tuple[str, list[str], str]:
+        if not self.patterns:
+            return repr(self.op), [], ""
+        renames = [
+            f"Rename({_literal(name)}, {_literal(name)}, {self.op!r})"
+            for name in map(_captured, self.patterns)
+        ]
+        return ("[", renames, "]") if len(renames) > 1 else (renames[0], [], "")
+
+    @property
+    def outline(self) -> str:
+        return f"Rename(..., ..., {self.op!r})" if self.patterns else repr(self.op)
+
+    def merged(self, patterns: Sequence[str]) -> UseOp:
+        return replace(self, patterns=tuple(patterns))
+
+    def plainly(self) -> UseOp:
+        return replace(self, why=PLAINLY)
+
+
+# What is said of one leaf.
+
+
+def keep_own(kind: Kind, name: Sequence[str]) -> Forgive:
     """Forgive one finding of ``kind``: the destination's own value stays."""
-    return f"to keep the destination's own: {_policy(kind, quote(name), 'keep')}"
+    return Forgive(kind, "keep", (quote(name),), "to keep the destination's own:")
 
 
-def take_first(kind: str, name: Sequence[str], what: str = "the first") -> str:
+def take_first(kind: Kind, name: Sequence[str], what: str = "the first", besides: str = "") -> Forgive:
     """Forgive one finding of ``kind``: the first of several values wins."""
-    return f"to take {what}: {_policy(kind, quote(name), 'first')}"
+    return Forgive(kind, "first", (quote(name),), f"to take {what}:", besides)
 
 
-def leave_out(name: Sequence[str]) -> str:
+def leave_out(name: Sequence[str]) -> Forgive:
     """Forgive a source leaf that the destination has no place for."""
-    return f"to leave it out: {_policy('unexpected', quote(name), 'ignore')}"
+    return Forgive(Kind.UNEXPECTED, "ignore", (quote(name),), "to leave it out:")
 
 
-def leave_out_nonzero(name: Sequence[str]) -> str:
+def leave_out_nonzero(name: Sequence[str]) -> Forgive:
     """The same for a leaf that was to be zero and is not."""
-    without = "to leave it out anyway: take the pattern for it out of absent_is_zero"
-    return f"{without}, and {_policy('unexpected', quote(name), 'ignore')}"
+    without = "to leave it out anyway: take the pattern for it out of absent_is_zero, and"
+    return Forgive(Kind.UNEXPECTED, "ignore", (quote(name),), without)
 
 
-def zeros(name: Sequence[str]) -> str:
-    """Let the absence of a source leaf mean zero."""
-    return f"for zeros: Policy(absent_is_zero=({_literal(quote(name))},))"
-
-
-def if_zero(name: Sequence[str]) -> str:
-    """Let a source leaf without a place be zero."""
-    return f"if it must be zero: Policy(absent_is_zero=({_literal(quote(name))},))"
-
-
-def cast_anyway(name: Sequence[str]) -> str:
-    """Allow a cast that loses something."""
-    return f"to cast anyway: {_policy('casting', quote(name), 'unsafe')}"
-
-
-def ignore_rule(how: str, pattern: str) -> str:
+def ignore_rule(how: str, pattern: str) -> Forgive:
     """Mend a rule, or forgive that it does nothing."""
-    return f"{how}, or {_policy('rule', pattern, 'ignore')}"
+    return Forgive(Kind.RULE, "ignore", (pattern,), f"{how}, or")
+
+
+def zeros(name: Sequence[str]) -> Zeros:
+    """Let the absence of a source leaf mean zero."""
+    return Zeros((quote(name),), "for zeros:")
+
+
+def if_zero(name: Sequence[str]) -> Zeros:
+    """Let a source leaf without a place be zero."""
+    return Zeros((quote(name),), "if it must be zero:")
+
+
+def cast_anyway(name: Sequence[str]) -> CastAnyway:
+    """Allow a cast that loses something."""
+    return CastAnyway((quote(name),))
 
 
 def looks_like_bias(name: Sequence[str]) -> bool:
@@ -58,10 +261,29 @@ def looks_like_bias(name: Sequence[str]) -> bool:
     return tuple(name[-1:]) in (("bias",), ("b",))
 
 
-def _policy(kind: str, pattern: str, verdict: str) -> str:
-    return f'Policy({kind}={{{_literal(pattern)}: "{verdict}"}})'
+# Code.
+
+
+def _mapping(setting: str, patterns: Sequence[str], verdict: str) -> tuple[str, list[str], str]:
+    return f"Policy({setting}={{", [f'{_literal(pattern)}: "{verdict}"' for pattern in patterns], "})"
+
+
+def _captured(pattern: str) -> str:
+    """The pattern with a capture for each wildcard: what is captured can be written, a wildcard cannot."""
+    names = (f"{letter}{number or ''}" for number in count() for letter in "ijk")
+
+    def capture(found: re.Match[str]) -> str:
+        match found[0]:
+            case "*":
+                return f"{{{next(names)}}}"
+            case "**":
+                return f"{{*{next(names)}}}"
+            case escaped:
+                return escaped
+
+    return re.sub(r"\\.|\*\*?", capture, pattern)
 
 
 def _literal(pattern: str) -> str:
-    """A pattern as Python code; reports look for it to put a group's pattern in its place."""
+    """A pattern as Python code."""
     return json.dumps(pattern, ensure_ascii=False)

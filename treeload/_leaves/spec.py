@@ -19,7 +19,7 @@ import numpy as np
 Spec: TypeAlias = jax.ShapeDtypeStruct
 
 
-class Kind(enum.IntEnum):
+class SlotKind(enum.IntEnum):
     """What a slot of a tree holds."""
 
     ARRAY = 0  # jax or NumPy array, NumPy scalar, or an abstract ShapeDtypeStruct
@@ -43,34 +43,34 @@ _ML_DTYPES = frozenset(
 )
 
 
-def kind_of_type(cls: type) -> Kind | None:
+def kind_of_type(cls: type) -> SlotKind | None:
     """The kind of every instance of ``cls``, or ``None`` where it depends on the instance."""
     if issubclass(cls, (jax.Array, jax.ShapeDtypeStruct)):
-        return Kind.ARRAY
+        return SlotKind.ARRAY
     if cls is type(None):
-        return Kind.ABSENT
+        return SlotKind.ABSENT
     if cls is bool:
         return None
     if cls in _PYTHON_NUMBERS:
-        return Kind.SCALAR
+        return SlotKind.SCALAR
     if issubclass(cls, np.generic):
-        return Kind.ARRAY if is_numeric(np.dtype(cls)) else Kind.STATIC
+        return SlotKind.ARRAY if is_numeric(np.dtype(cls)) else SlotKind.STATIC
     if issubclass(cls, np.ndarray) or hasattr(cls, "__array__"):
         return None
-    return Kind.STATIC
+    return SlotKind.STATIC
 
 
-def kind_of(value: Any) -> Kind:
+def kind_of(value: Any) -> SlotKind:
     """The kind of one slot's value."""
     kind = kind_of_type(type(value))
     if kind is not None:
         return kind
     if isinstance(value, bool):
-        return Kind.SCALAR if value else Kind.ABSENT
+        return SlotKind.SCALAR if value else SlotKind.ABSENT
     dtype = getattr(value, "dtype", None)
     if hasattr(value, "shape") and isinstance(dtype, np.dtype) and is_numeric(dtype):
-        return Kind.ARRAY
-    return Kind.STATIC
+        return SlotKind.ARRAY
+    return SlotKind.STATIC
 
 
 def is_numeric(dtype: np.dtype[Any]) -> bool:

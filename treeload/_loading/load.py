@@ -17,7 +17,7 @@ import numpy as np
 
 from treeload._errors import TreeloadError
 from treeload._leaves.placement import sharding_of, zeros
-from treeload._leaves.spec import Kind, is_abstract, is_key, print_spec
+from treeload._leaves.spec import SlotKind, is_abstract, is_key, print_spec
 from treeload._loading.deliver import load_leaves
 from treeload._loading.progress import Bar
 from treeload._naming.name import print_name
@@ -74,7 +74,7 @@ def destination_now(decisions: Decisions) -> Tree:
     if now.names != then.names or now.kinds != then.kinds or now.visits != then.visits:
         raise TreeloadError("the destination has changed since it was planned; plan again")
     for name, old, new, kind in zip(now.names, then.values, now.values, now.kinds, strict=True):
-        if old is not new and kind == Kind.ARRAY and (old.shape != new.shape or old.dtype != new.dtype):
+        if old is not new and kind == SlotKind.ARRAY and (old.shape != new.shape or old.dtype != new.dtype):
             raise TreeloadError(
                 f"{print_name(name)!r} of the destination was {print_spec(old)} when it was planned "
                 f"and is {print_spec(new)}; plan again"

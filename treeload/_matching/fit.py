@@ -13,9 +13,12 @@ import jax
 import numpy as np
 
 from treeload._findings import remedy
+from treeload._findings.kinds import Kind
+from treeload._findings.remedy import Remedy, UseOp
 from treeload._leaves.casts import can_cast, cast_loses_kind, overflows
 from treeload._leaves.spec import Spec, is_abstract, is_key
 from treeload._naming.name import Keys
+from treeload._ops.layout import Transpose
 
 _BOOLEAN = np.dtype(np.bool_)
 
@@ -24,11 +27,11 @@ _BOOLEAN = np.dtype(np.bool_)
 class Misfit:
     """Why a value cannot go into a leaf: the facts of a finding, and the reason in a few words."""
 
-    kind: str
+    kind: Kind
     expected: Spec | str
     found: Spec | str
     message: str
-    remedy: str
+    remedies: tuple[Remedy, ...]
     reason: str
 
 
@@ -46,21 +49,22 @@ def misfit(name: Keys, held: Any, wanted: Spec, given: Spec, number: Any, castin
     structural = _structural(held, wanted, given, number)
     if structural is not None:
         expected, found, why = structural
-        return Misfit("structure", expected, found, why, remedy.keep_own("structure", name), why)
+        return Misfit(Kind.STRUCTURE, expected, found, why, (remedy.keep_own(Kind.STRUCTURE, name),), why)
     if given.shape != wanted.shape:
         said = f"shapes differ: {list(wanted.shape)} in the destination, {list(given.shape)} in the source"
         op = transposition(given.shape, wanted.shape)
-        if op:
+        ways: tuple[Remedy, ...] = (remedy.keep_own(Kind.SHAPE, name),)
+        if op is not None:
             said += "; they match if transposed"
-        way = (f"{op} in a Rename; " if op else "") + remedy.keep_own("shape", name)
-        return Misfit("shape", wanted, given, said, way, "shapes differ")
+            ways = (UseOp(op, why="they match if transposed:"), *ways)
+        return Misfit(Kind.SHAPE, wanted, given, said, ways, "shapes differ")
     narrowed = narrows(held, wanted.dtype)
     why = narrowed or _cast_fault(given.dtype, wanted.dtype, casting, held, number)
     if why:
-        way = remedy.keep_own("dtype", name)
+        ways = (remedy.keep_own(Kind.DTYPE, name),)
         if not narrowed:
-            way = f"{remedy.cast_anyway(name)}; {way}"
-        return Misfit("dtype", wanted, given, why, way, "dtypes differ")
+            ways = (remedy.cast_anyway(name), *ways)
+        return Misfit(Kind.DTYPE, wanted, given, why, ways, "dtypes differ")
     return None
 
 
@@ -120,19 +124,19 @@ def wide_dtypes() -> frozenset[Any]:
     return frozenset(dtype for dtype in wide if jax.dtypes.canonicalize_dtype(dtype) != dtype)
 
 
-def transposition(given: tuple[int, ...], wanted: tuple[int, ...]) -> str:
-    """The usual transposition that makes one shape of the other, as code; empty where there is none.
+def transposition(given: tuple[int, ...], wanted: tuple[int, ...]) -> Transpose | None:
+    """The usual transposition that makes one shape of the other; None where there is none.
 
     Examples:
         >>> transposition((16, 3, 5, 7), (5, 7, 3, 16))
-        'Transpose(2, 3, 1, 0)'
+        Transpose(2, 3, 1, 0)
     """
     if len(given) < 2 or given == wanted:
-        return ""
+        return None
     if given[::-1] == wanted:
-        return "Transpose()"
+        return Transpose()
     # PyTorch's convolutions: out, in, *space -> *space, in, out.
     conv = (*range(2, len(given)), 1, 0)
     if len(given) > 2 and tuple(given[axis] for axis in conv) == wanted:
-        return f"Transpose({', '.join(map(str, conv))})"
-    return ""
+        return Transpose(conv)
+    return None

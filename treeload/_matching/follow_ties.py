@@ -21,9 +21,9 @@ from treeload._naming.name import Keys, print_name
 from treeload._ops.expression import Expression, combine
 from treeload._plans.check import EqualCheck
 from treeload._rules.apply import Arrival, RuleFailure
-from treeload._rules.rule import Rule
+from treeload._rules.tie import Tie
 
-Tied: TypeAlias = "Mapping[Keys, tuple[int, Rule, tuple[Keys, ...]]]"
+Tied: TypeAlias = "Mapping[Keys, tuple[int, Tie, tuple[Keys, ...]]]"
 """Name of a tied leaf → its slot, its rule, and the leaves it is made of."""
 
 
@@ -63,7 +63,7 @@ class Followed:
             ledger.leave(name, own, f"tied to {of}, whose value it must have")
 
 
-def follow_ties(sides: Sides, ties: Sequence[Rule]) -> Followed:
+def follow_ties(sides: Sides, ties: Sequence[Tie]) -> Followed:
     """Every tied leaf's value, offered under its name.
 
     Raises:
@@ -98,7 +98,7 @@ def follow_ties(sides: Sides, ties: Sequence[Rule]) -> Followed:
     )
 
 
-def _claimed(sides: Sides, ties: Sequence[Rule]) -> Iterator[tuple[Keys, int, Rule, tuple[Keys, ...]]]:
+def _claimed(sides: Sides, ties: Sequence[Tie]) -> Iterator[tuple[Keys, int, Tie, tuple[Keys, ...]]]:
     """For each name of a leaf that a tie matches: its slot, the first such tie, and the tie's targets."""
     for index, kind in enumerate(sides.tree.kinds):
         for name in sides.names_of(index) if kind <= SlotKind.SCALAR else ():
@@ -109,7 +109,7 @@ def _claimed(sides: Sides, ties: Sequence[Rule]) -> Iterator[tuple[Keys, int, Ru
                     break
 
 
-def _nothing(tie: Rule) -> str:
+def _nothing(tie: Tie) -> str:
     return f"{tie!r} matched nothing: no leaf of the destination is called '{tie.destination_text()}'"
 
 

@@ -20,6 +20,7 @@ from treeload._ops.expression import Expression, ops_of
 from treeload._plans.check import Check
 from treeload._plans.entry import SAME_NAME, Action, Entry, Row, Unused
 from treeload._rules.rule import Rule
+from treeload._rules.tie import Tie
 
 Sided: TypeAlias = "tuple[Spec | str | None, Spec | str | None]"
 """What the destination asks for, and what the source has: specs, words, or None for nothing."""
@@ -59,7 +60,7 @@ class Ledger:
         """The leaf takes a value."""
         self.rows[index] = self._entry(
             index,
-            Action.TIE if feed.rule is not None and feed.rule.is_tie else Action.LOAD,
+            Action.TIE if isinstance(feed.rule, Tie) else Action.LOAD,
             wanted,
             sources=self._sides.source_leaves(feed.value),
             ops=ops_of(feed.value),

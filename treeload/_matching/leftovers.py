@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 
 from treeload._findings import remedy
 from treeload._findings.kinds import Kind
+from treeload._findings.remedy import Remedy
 from treeload._leaves.spec import SlotKind, is_key, spec_of, without_sharding
 from treeload._matching.ledger import Feed, Ledger, found
 from treeload._matching.sides import Sides
@@ -88,7 +89,7 @@ def _unexpected(sides: Sides, ledger: Ledger, feed: Feed) -> None:
         return
     slot = sides.slots.get(name)
     held = None if slot is None else str(sides.tree.values[slot])
-    ways = [remedy.leave_out(name)]
+    ways: list[Remedy] = [remedy.leave_out(name)]
     if (remedy.looks_like_bias(name) or held) and not is_key(spec.dtype):
         ways.insert(0, remedy.if_zero(name))
     finding = ledger.find(

@@ -5,8 +5,8 @@ and zero, ties) a check is left for later.
 
 In two passes. The first takes the leaves that simply agree (one name, one shape, one dtype), which is
 nearly all of them in any tree that loads (``agree``). The second decides the rest one by one, with words for
-whatever is wrong: the destination's side (``slots``), the source's (``leftovers``), the whole (``whole``). They
-ask the ``Sides``, which are frozen, and write into one ``Ledger``.
+whatever is wrong: the destination's side (``slots``), the source's (``leftovers``), the whole (``whole``).
+They ask the ``Sides``, which are frozen, and write into one ``Ledger``.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from treeload._plans.decisions import Decisions
 from treeload._plans.entry import SAME_NAME
 from treeload._rules.apply import Arrival
 from treeload._rules.rule import Rule
+from treeload._rules.tie import Tie
 from treeload._trees.tree import Tree
 
 
@@ -43,8 +44,8 @@ def match(
         RuleError: a scope that cannot mean anything; ties in a circle.
     """
     within = Within.of(scope)
-    ties = [rule for rule in rules if rule.is_tie]
-    offers, agreement = _offered(tree, parts, [rule for rule in rules if not rule.is_tie])
+    ties = [rule for rule in rules if isinstance(rule, Tie)]
+    offers, agreement = _offered(tree, parts, [rule for rule in rules if not isinstance(rule, Tie)])
     wrong = [one for part in offers.parts if part.by_position for one in [miscount(tree, part)] if one]
     if wrong:
         offers = offers.with_arrivals(_blocked(offers, wrong))
@@ -95,7 +96,7 @@ def _offered(tree: Tree, parts: Sequence[OpenedPart], rules: Sequence[Rule]) -> 
 
 
 def _blocked(offers: Offers, wrong: Sequence[Miscount]) -> dict[tuple[str, ...], Arrival]:
-    """Nothing, for each leaf that a source with a wrong count was to feed: else it would be missing besides."""
+    """Nothing, for each leaf that a source with a wrong count was to feed: else it would be missing too."""
     return {
         name: Arrival(None, None, ())
         for one in wrong for name in one.names if offers.arrival(name) is None

@@ -1,8 +1,8 @@
 """What the sources offer, under the names it would have in the destination.
 
 Owns the way of a source leaf's name: the part that a ``From`` looks at, its own rules, where it goes, the
-plan's rules. Refuses to own what the leaf meets there (``slots``, ``leftovers``). Reads names, shapes and dtypes
-only. What is offered never changes: opening a box or following a tie gives new ``Offers``.
+plan's rules. Refuses to own what the leaf meets there (``slots``, ``leftovers``). Reads names, shapes and
+dtypes only. What is offered never changes: opening a box or following a tie gives new ``Offers``.
 """
 
 from __future__ import annotations
@@ -212,14 +212,14 @@ class _Mapper:
         ]
         for one in failures:
             if one.name is not None or not _renames_any(one.rule, hollow):
-                name = None if one.name is None else rename_empty((*part.into, *one.name), self.rules)
-                self.fail(replace(one, name=name, into=part.into))
+                placed = None if one.name is None else rename_empty((*part.into, *one.name), self.rules)
+                self.fail(replace(one, name=placed, into=part.into))
         for within, arrival in arrived:
-            placed = (*part.into, *within)
+            name = (*part.into, *within)
             if arrival.value is None:  # its rule failed, which was said here or at another of its names
-                self.failed.setdefault(rename_empty(placed, self.rules), arrival)
+                self.failed.setdefault(rename_empty(name, self.rules), arrival)
             else:
-                self.arrivals.append((placed, arrival))
+                self.arrivals.append((name, arrival))
 
     def take_empty(self, part: OpenedPart, absent: Mapping[Name, Empty]) -> None:
         """The slots that a source knows to be empty, where its leaves would go."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from treeload._findings import remedy
 from treeload._findings.kinds import Kind
+from treeload._findings.remedy import Remedy
 from treeload._leaves.number import number_of
 from treeload._leaves.spec import SlotKind, Spec, is_key, spec_of, without_sharding
 from treeload._matching.fit import is_python_number, misfit, narrows
@@ -19,6 +20,7 @@ from treeload._matching.rivals import refuse_collisions, tie_checks
 from treeload._matching.sides import Sides
 from treeload._naming.name import Keys, prefixes_of, print_name
 from treeload._ops.expression import Expression, Leaf
+from treeload._rules.tie import Tie
 
 
 def decide(sides: Sides, ledger: Ledger, index: int) -> None:
@@ -90,7 +92,7 @@ def _leaf(sides: Sides, ledger: Ledger, index: int) -> None:
     for check in checks:
         ledger.check(check)
     first = feeds[0]
-    tied = first.rule is not None and first.rule.is_tie and ledger.is_checked(first.name)
+    tied = isinstance(first.rule, Tie) and ledger.is_checked(first.name)
     ledger.load(index, first, wanted, reason=_reason(sides, first.value), pending=bool(checks) or tied)
 
 
@@ -204,7 +206,7 @@ def _missing(sides: Sides, ledger: Ledger, index: int, wanted: Spec) -> None:
     name = names[0]
     known = next((each for each in names if each in empty), None)
     found = None if known is None else str(empty[known])
-    ways = [remedy.keep_own(Kind.MISSING, name)]
+    ways: list[Remedy] = [remedy.keep_own(Kind.MISSING, name)]
     if (remedy.looks_like_bias(name) or found) and not is_key(wanted.dtype):
         ways.insert(0, remedy.zeros(name))
     message = f"the source has {found or 'nothing'} here"

@@ -38,7 +38,7 @@ def entry_dict(entry: Entry) -> dict[str, Any]:
 
 def finding_dict(finding: Finding) -> dict[str, Any]:
     return {
-        "kind": finding.kind,
+        "kind": str(finding.kind),
         "name": str(finding.name),
         "verdict": finding.verdict,
         "expected": _spec_dict(finding.expected),
@@ -47,5 +47,8 @@ def finding_dict(finding: Finding) -> dict[str, Any]:
         "rule": None if finding.rule is None else repr(finding.rule),
         "message": finding.message,
         "remedy": finding.remedy,
+        "remedies": [
+            {"before": each.before, "code": each.code, "after": each.after} for each in finding.remedies
+        ],
         "near": [str(name) for name in finding.near],
     }

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from treeload._errors import RuleError
 from treeload._findings.finding import Finding
-from treeload._findings.policy import VERDICTS
+from treeload._findings.kinds import KINDS
 from treeload._inference.diagnosis import diagnose
 from treeload._inference.suggest import suggest
 from treeload._inference.suggestions import Suggestions
@@ -28,7 +28,7 @@ from treeload._rules.rule import Rule
 from treeload._sources.source import Source, SourceLeaf
 from treeload._trees.tree import Tree
 
-_ORDER = list(VERDICTS)
+_ORDER = {kind: at for at, kind in enumerate(KINDS)}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -58,7 +58,7 @@ class Decisions:
     before_rules: Callable[[], Mapping[Keys, Spec]] = dict
 
     def __post_init__(self) -> None:
-        in_order = sorted(self.findings, key=lambda finding: _ORDER.index(finding.kind))
+        in_order = sorted(self.findings, key=lambda finding: _ORDER[finding.kind])
         object.__setattr__(self, "findings", tuple(in_order))
 
     # Leaf by leaf.
@@ -124,7 +124,7 @@ class Decisions:
     @property
     def errors_despite_init(self) -> tuple[Finding, ...]:
         """The errors that are left where ``init`` makes what is kept and abstract."""
-        return tuple(finding for finding in self.errors if finding.kind != "abstract")
+        return tuple(finding for finding in self.errors if not KINDS[finding.kind].settled_by_init)
 
     @property
     def pending(self) -> tuple[Name, ...]:

@@ -10,10 +10,11 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from treeload._findings.finding import Finding
+from treeload._findings.kinds import KINDS
 from treeload._plans.decisions import Decisions
 from treeload._reports.leaves import Rows, entry_rows, pending_rows, unused_rows
 from treeload._reports.page import counted, printable
-from treeload._reports.problems import Problem, Remedy, problems, remedies
+from treeload._reports.problems import Problem, Way, problems, ways
 
 _MOST = 200  # rows of one list
 
@@ -26,7 +27,9 @@ def plan_html(plan: Decisions) -> str:
     labels = " and ".join(_text(source.label) for source in plan.sources)
     parts = [f"<div class='treeload'><p><b>{_text(plan.summary())}</b><br>from {labels}</p>"]
     parts += _problems(plan, plan.errors)
-    forgiven = [f for f in plan.findings if f.verdict in ("first", "ignore") and f.kind != "unexpected"]
+    forgiven = [
+        f for f in plan.findings if f.verdict in ("first", "ignore") and not KINDS[f.kind].among_unused
+    ]
     if forgiven:
         parts += ["<p>forgiven by the policy</p>", *_problems(plan, forgiven)]
     if plan.pending:
@@ -71,22 +74,23 @@ def _problems(plan: Decisions, findings: Sequence[Finding]) -> list[str]:
     head = ("kind", "name", "destination", "source", "what is wrong")
     listed = [problem for same in by_kind.values() for problem in same]
     rest = sum(len(problem.findings) for problem in listed[_MOST:])
-    ways = [
-        f"<li>{_text(kind)}: {_remedy(remedy)}</li>"
+    open_ways = [
+        f"<li>{_text(kind)}: {_way(way)}</li>"
         for kind, same in by_kind.items() if same[0].findings[0].verdict == "error"
-        for remedy in remedies(same)
+        for way in ways(same)
     ]  # fmt: skip
     rows = map(_problem, listed[:_MOST])
     return [
         table(head, rows, rest, "plan.findings"),
-        *(["<p>to go on</p><ul>", *ways, "</ul>"] if ways else []),
+        *(["<p>to go on</p><ul>", *open_ways, "</ul>"] if open_ways else []),
     ]
 
 
 def _problem(problem: Problem) -> tuple[str, ...]:
     destination, source = problem.expected, problem.found
     if problem.spec:
-        destination, source = ("", problem.spec) if problem.kind == "unexpected" else (problem.spec, "")
+        inline = KINDS[problem.kind].inline
+        destination, source = (problem.spec, "") if inline == "expected" else ("", problem.spec)
     facts = [f"{label}: {text}" for label, text in problem.facts if label not in ("destination", "source")]
     said = [problem.said, *facts, f"near: {problem.near}" if problem.near else ""]
     style = "color:#c33" if problem.findings[0].verdict == "error" else ""
@@ -96,8 +100,8 @@ def _problem(problem: Problem) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def _remedy(remedy: Remedy) -> str:
-    return f"{_text(remedy.before)} {html_code(remedy.code.whole)}{_text(remedy.after)}".strip()
+def _way(way: Way) -> str:
+    return f"{_text(way.before)} {html_code(way.code.whole)}{_text(way.after)}".strip()
 
 
 def _rows(where: str, *lists: Rows) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from treeload._findings.finding import Finding
+from treeload._findings.kinds import KINDS
 from treeload._leaves.spec import Spec, print_spec
 from treeload._naming.name import Name
 from treeload._plans.check import EqualCheck, ZeroCheck
@@ -164,7 +165,4 @@ def _must(check: ZeroCheck | EqualCheck, others: Sequence[Name]) -> tuple[str, s
     """The spec of what is looked at, and what it must be."""
     if isinstance(check, EqualCheck):
         return print_spec(check.values[0][1].spec), f"must equal {print_names(others, most=3)} in the source"
-    where = (
-        "in the destination" if check.finding.kind == "absent" else "in the source under another of its names"
-    )
-    return print_spec(check.value.spec), f"must be zero: absent {where}"
+    return print_spec(check.value.spec), f"must be zero: absent {KINDS[check.finding.kind].absent_where}"

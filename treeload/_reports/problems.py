@@ -1,19 +1,19 @@
 """Findings as a reader wants them: those that say the same thing once, with the code to go on.
 
-Owns which findings are one problem, what of their facts is worth saying, and how the remedies of many
-become one piece of code. Refuses to own how that is laid out (``text``, ``html``).
+Owns which findings are one problem, what of their facts is worth saying, and for which names a way
+to go on is open. Refuses to own how that is laid out (``text``, ``html``) and what the ways are
+(``_findings``).
 """
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from typing import TypeAlias
 
 from treeload._findings.finding import Finding
-from treeload._findings.policy import VERDICTS
+from treeload._findings.kinds import KINDS, Kind, Side
+from treeload._findings.remedy import Remedy, Widening
 from treeload._leaves.spec import Spec, print_spec
 from treeload._naming.name import Name
 from treeload._naming.pattern import quote
@@ -21,15 +21,6 @@ from treeload._plans.decisions import Decisions
 from treeload._reports.groups import Group, group, print_names, siblings
 from treeload._reports.page import Code
 from treeload._sources.source import SourceLeaf
-
-_INLINE = ("missing", "unexpected", "abstract")  # said in one line: a name, and what one side has there
-
-
-_SAID_IN_WORDS = ("collision", "tie")  # their message says what both sides have
-
-
-_OWN_WORDS = ("collision", "tie", "absent")  # their message differs from leaf to leaf
-
 
 _NEAR = 3  # near names shown for one problem
 
@@ -54,7 +45,7 @@ class Problem:
         near: names on the other side that are nearly these.
     """
 
-    kind: str
+    kind: Kind
     group: Group
     findings: tuple[Finding, ...]
     spec: str = ""
@@ -78,23 +69,20 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class Remedy:
-    """One way to go on: words, code, and more words; the code may be empty."""
+class Way:
+    """One way to go on, for all whom it is open to: words, code, and more words; the code may be empty."""
 
     before: str
     code: Code
     after: str
 
-    def __str__(self) -> str:
-        return f"{self.before} {self.code.whole}".strip() + self.after
 
-
-def problems(plan: Decisions, findings: Sequence[Finding]) -> dict[str, list[Problem]]:
+def problems(plan: Decisions, findings: Sequence[Finding]) -> dict[Kind, list[Problem]]:
     """The problems of each kind, in the order of reports; every finding is in exactly one."""
-    specs = {(f.kind, f.name): _spec(f) for f in plan.findings if f.kind in ("missing", "unexpected")}
+    specs = {(f.kind, f.name): _spec(f) for f in plan.findings if KINDS[f.kind].counterpart is not None}
     many = len(plan.sources) > 1
-    found: dict[str, list[Problem]] = {}
-    for kind in VERDICTS:
+    found: dict[Kind, list[Problem]] = {}
+    for kind in KINDS:
         same = [finding for finding in findings if finding.kind == kind]
         if same:
             groups = _grouped(same)
@@ -109,40 +97,38 @@ def problems(plan: Decisions, findings: Sequence[Finding]) -> dict[str, list[Pro
 def _grouped(findings: Sequence[Finding]) -> list[Group]:
     """Those with equal facts as one; siblings that one side lacks, whatever they are, too."""
     groups = group([(finding.name, _facts(finding)) for finding in findings])
-    if findings[0].kind not in _INLINE:
+    if KINDS[findings[0].kind].inline is None:
         return groups
     return siblings([(each, _family(findings[each.members[0]])) for each in groups])
 
 
 def _facts(finding: Finding) -> tuple[Hashable, ...]:
-    if finding.kind in _SAID_IN_WORDS:
+    if KINDS[finding.kind].in_words:
         return _family(finding)
     return (_key(finding.expected), _key(finding.found), *_family(finding))
 
 
 def _family(finding: Finding) -> tuple[Hashable, ...]:
     """What findings must share to be said in one line."""
-    message = "" if finding.kind in _OWN_WORDS else finding.message
+    message = "" if KINDS[finding.kind].own_words else finding.message
     source = finding.source.source if finding.source is not None else ""
     rule = repr(finding.rule) if finding.rule is not None else ""
     return (finding.verdict, message, source, rule)
 
 
 def _problem(
-    kind: str, found: Group, findings: list[Finding], specs: Mapping[tuple[str, Name], Spec | None],
+    kind: Kind, found: Group, findings: list[Finding], specs: Mapping[tuple[Kind, Name], Spec | None],
     *, many: bool, most: int,
 ) -> Problem:  # fmt: skip
-    first = findings[0]
-    inline = kind in _INLINE
+    first, manner = findings[0], KINDS[kind]
     leaves = [finding.source for finding in findings if finding.source is not None]
-    in_words = inline or kind in _SAID_IN_WORDS
-    several = many and kind not in _SAID_IN_WORDS
+    several = many and not manner.in_words
     return Problem(
         kind, found, tuple(findings),
-        spec=_specs_in_line(kind, findings) if inline else "",
-        expected="" if in_words or kind == "absent" else _side(first.expected),
-        found="" if in_words else _side(first.found),
-        source_name="" if kind in _SAID_IN_WORDS else _source_names(findings, leaves),
+        spec=_specs_in_line(manner.inline, findings) if manner.inline is not None else "",
+        expected=_side(first.expected) if "expected" in manner.columns else "",
+        found=_side(first.found) if "found" in manner.columns else "",
+        source_name="" if manner.in_words else _source_names(findings, leaves),
         source=" and ".join(dict.fromkeys(leaf.source for leaf in leaves)) if several else "",
         rule=repr(first.rule) if first.rule is not None and repr(first.rule) not in first.message else "",
         said=_said(kind, findings),
@@ -160,13 +146,14 @@ def _key(side: Spec | str | None) -> Hashable:
 
 
 def _spec(finding: Finding) -> Spec | None:
-    side = finding.expected if finding.kind == "missing" else finding.found
+    """The spec on the side that is said in line; None where words are."""
+    side = finding.expected if KINDS[finding.kind].inline == "expected" else finding.found
     return None if isinstance(side, str) else side
 
 
-def _specs_in_line(kind: str, findings: Sequence[Finding]) -> str:
+def _specs_in_line(inline: Side, findings: Sequence[Finding]) -> str:
     """``float32[10], float32[768,10]``: one for each sibling, or one for all."""
-    sides = [finding.found if kind == "unexpected" else finding.expected for finding in findings]
+    sides = [finding.expected if inline == "expected" else finding.found for finding in findings]
     distinct = {_key(side): side for side in sides if side is not None}
     return ", ".join(map(_side, distinct.values()))
 
@@ -177,22 +164,28 @@ def _source_names(findings: Sequence[Finding], leaves: Sequence[SourceLeaf]) -> 
     return "" if own == [finding.name for finding in findings] else print_names(own, most=3)
 
 
-def _said(kind: str, findings: Sequence[Finding]) -> str:
+def _said(kind: Kind, findings: Sequence[Finding]) -> str:
     """The words of the message that the name, the specs and the kind do not say already."""
     first = findings[0]
-    if (first.found if kind == "missing" else first.expected) is None and kind in ("missing", "unexpected"):
+    manner = KINDS[kind]
+    if manner.told_by_sides:
         return ""
-    if kind == "shape":
-        return first.message.partition("; ")[2]  # behind the two shapes, which have lines of their own
+    if (
+        manner.counterpart is not None
+        and (first.found if manner.inline == "expected" else first.expected) is None
+    ):
+        return ""  # there is nothing on the other side
     if len({finding.message for finding in findings}) > 1:
         return f"for instance {first.name}: {first.message}"
     return first.message
 
 
 def _near(
-    kind: str, findings: Sequence[Finding], specs: Mapping[tuple[str, Name], Spec | None], most: int
+    kind: Kind, findings: Sequence[Finding], specs: Mapping[tuple[Kind, Name], Spec | None], most: int
 ) -> str:
-    other = "unexpected" if kind == "missing" else "missing"
+    other = KINDS[kind].counterpart
+    if other is None:
+        return ""
     pairs = [
         (name, _difference(_spec(finding), specs.get((other, name))))
         for finding in findings
@@ -209,74 +202,67 @@ def _difference(one: Spec | None, other: Spec | None) -> str:
     return "dtypes differ" if one.dtype != other.dtype else ""
 
 
-# Remedies.
+# Ways to go on.
 
-_OWN = "\0"  # stands for a finding's own name, as a pattern in code
-
-
-_POLICY = re.compile(r'Policy\((?:"(?:[^"\\]|\\.)*"|[^()"]|\((?:"(?:[^"\\]|\\.)*"|[^()"])*\))*\)')
+_Open: TypeAlias = "list[tuple[Problem, list[Remedy]]]"
+"""The problems that a way is open to, each with its findings' own remedies of that way."""
 
 
-_PLACE = re.compile(rf'(?P<mapping>\{{{_OWN}: (?P<verdict>"\w+")\}})|\({_OWN},\)')
-
-
-def remedies(same: Sequence[Problem]) -> list[Remedy]:
+def ways(same: Sequence[Problem]) -> list[Way]:
     """The ways to go on from problems of one kind, each said once, with the names that it is open to."""
-    ways: dict[tuple[str, str, str], list[Problem]] = {}
+    found: dict[tuple[Remedy, bool], _Open] = {}
     for problem in same:
-        for way in _common_ways(problem.findings):
-            ways.setdefault(way, []).append(problem)
-    return [_remedy(way, open_to, to_all=len(open_to) == len(same)) for way, open_to in ways.items()]
+        for way, own in _common_ways(problem.findings):
+            # What names its leaves, and what leaves them to the reader, are not one piece of code.
+            found.setdefault((way, bool(own[0].patterns)), []).append((problem, own))
+    return [_way(way, open_to, to_all=len(open_to) == len(same)) for (way, _), open_to in found.items()]
 
 
-def _common_ways(findings: Sequence[Finding]) -> list[tuple[str, str, str]]:
-    """The ways that are open to all of these; to fill a bias with zeros is none without its kernel."""
-    distinct = dict.fromkeys(_ways(f.remedy.replace(_literal(quote(f.name)), _OWN)) for f in findings)
-    first, *others = [
-        {policy or before: (before, policy, after) for before, policy, after in ways} for ways in distinct
-    ]
-    return [
-        way if all(each[key] == way for each in others) else ("to go on:", key, "")
-        for key, way in first.items() if all(key in each for each in others)
-    ]  # fmt: skip
+def _common_ways(findings: Sequence[Finding]) -> Iterator[tuple[Remedy, list[Remedy]]]:
+    """The ways that are open to all of these; to fill a bias with zeros is none without its kernel.
+
+    Each for nobody in particular, with the findings' own.
+    """
+    first, *others = [{_deed(way): way for way in finding.remedies} for finding in findings]
+    for deed, way in first.items():
+        own = [way, *(each[deed] for each in others if deed in each)]
+        if len(own) == len(findings):
+            said = {each.merged(()) for each in own}
+            yield (way.plainly() if len(said) > 1 else way).merged(()), own
 
 
-@lru_cache(maxsize=1024)
-def _ways(remedy: str) -> tuple[tuple[str, str, str], ...]:
-    """Each way as words, code and words; the code may be empty."""
-    ways = []
-    for way in filter(None, remedy.split("; ")):
-        found = _POLICY.search(way)
-        if found is None:
-            ways.append((way, "", ""))
-        else:
-            ways.append((way[: found.start()].strip(), found[0], way[found.end() :]))
-    return tuple(ways)
+def _deed(way: Remedy) -> Hashable:
+    """What a way does, however it is said and whomever it is for."""
+    return way.plainly().merged(()), bool(way.patterns)
 
 
-def _literal(pattern: str) -> str:
-    """A pattern as it stands in code; also what the matcher writes into remedies."""
-    return json.dumps(pattern, ensure_ascii=False)
-
-
-def _remedy(way: tuple[str, str, str], open_to: Sequence[Problem], *, to_all: bool) -> Remedy:
-    before, policy, after = way
-    place = _PLACE.search(policy)
-    if place is None:
-        if not to_all:  # the code does not say whom it is for
-            before = f"for {', '.join(problem.group.title for problem in open_to)}: {before}"
-        return Remedy(before, Code(policy, (policy,)), after)
-    start, end = policy[: place.start()], policy[place.end() :]
-    mapping = place["mapping"] is not None
-    left, right = "{}" if mapping else "()"
-    patterns = _by_subtree(open_to) if mapping else _by_last_key(open_to)
+def _way(way: Remedy, open_to: _Open, *, to_all: bool) -> Way:
+    patterns = _patterns(way.widening, open_to)
     if len(patterns) > 2 * _PATTERNS:
-        shown = f"{start}{left}...{right}{end}"
-        return Remedy(f"{before} a pattern for each in", Code(shown, (shown,)), after)
-    items = [_literal(pattern) + (f": {place['verdict']}" if mapping else "") for pattern in patterns]
-    comma = "," if len(items) == 1 and not mapping else ""
-    broken = (start + left, *(f"    {item}," for item in items), right + end)
-    return Remedy(before, Code(f"{start}{left}{', '.join(items)}{comma}{right}{end}", broken), after)
+        shown = way.merged(patterns).outline
+        return Way(f"{way.before} a pattern for each in", Code(shown, (shown,)), way.after)
+    before = way.before
+    if not patterns and not to_all:  # the code does not say whom it is for
+        before = f"for {', '.join(problem.group.title for problem, _ in open_to)}: {before}"
+    way = way.merged(patterns)
+    return Way(before, Code(way.code, way.lines), way.after)
+
+
+def _patterns(widening: Widening, open_to: _Open) -> list[str]:
+    """For whom a way is: as they are, or where they are many as widely as the way allows."""
+    named: list[Problem] = []  # those whose remedies are each for its finding's own name
+    others: list[str] = []
+    for problem, own in open_to:
+        pairs = zip(own, problem.findings, strict=True)
+        if all(way.patterns == (quote(finding.name),) for way, finding in pairs):
+            named.append(problem)
+        else:
+            others += (pattern for way in own for pattern in way.patterns)
+    found = _by_subtree(named) if widening == Widening.SUBTREE else _by_name(named)
+    if widening == Widening.LAST_KEY and len(found) > _PATTERNS:
+        names = [finding.name for problem in named for finding in problem.findings]
+        found = [f"**/{quote(name[-1:])}" for name in names if name]
+    return list(dict.fromkeys((*found, *others)))
 
 
 def _by_subtree(open_to: Sequence[Problem]) -> list[str]:
@@ -306,10 +292,7 @@ def _shared(groups: Sequence[Group]) -> str:
     return "/".join([*map(groups[0].pattern_of, range(depth)), "**"])
 
 
-def _by_last_key(open_to: Sequence[Problem]) -> list[str]:
-    """Patterns of no other name than these; where there are many, one for each last key, as ``**/bias``."""
+def _by_name(open_to: Sequence[Problem]) -> list[str]:
+    """Patterns of no other name than these."""
     names = [finding.name for problem in open_to for finding in problem.findings]
-    patterns = list(dict.fromkeys(each.pattern for each in group([(name, None) for name in names])))
-    if len(patterns) <= _PATTERNS:
-        return patterns
-    return list(dict.fromkeys(f"**/{quote(name[-1:])}" for name in names if name))
+    return list(dict.fromkeys(each.pattern for each in group([(name, None) for name in names])))

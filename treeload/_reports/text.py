@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from rich.text import Text
 
 from treeload._findings.finding import Finding
-from treeload._findings.policy import VERDICTS
+from treeload._findings.kinds import KINDS
 from treeload._plans.decisions import Decisions
 from treeload._plans.entry import Action
 from treeload._reports.leaves import Row, Rows, entry_rows, pending_rows, unused_rows
@@ -31,9 +31,9 @@ from treeload._reports.page import (
     printable,
     sentence,
 )
-from treeload._reports.problems import Problem, problems, remedies
+from treeload._reports.problems import Problem, problems, ways
 
-_KIND = max(map(len, VERDICTS)) + 2  # the column of kinds; names stand behind it
+_KIND = max(map(len, KINDS)) + 2  # the column of kinds; names stand behind it
 
 
 _INDENT = MARGIN + " " * _KIND
@@ -91,7 +91,7 @@ def plan_rich(plan: Decisions) -> Text:
     for head, body in (
         ("", _problems(plan, plan.errors)),
         # Only what no leaf below tells of: that one is kept or not used is said there.
-        ("forgiven by the policy", _problems(plan, [f for f in forgiven if f.kind != "unexpected"])),
+        ("forgiven by the policy", _problems(plan, [f for f in forgiven if not KINDS[f.kind].among_unused])),
         (
             "to be checked by value before anything is changed",
             _table(pending_rows(plan, _LIST), "plan.pending"),
@@ -151,11 +151,11 @@ def _kind(same: Sequence[Problem], most: int) -> list[Text]:
             break
         lines += _problem(problem, column)
     if same[0].findings[0].verdict == "error":
-        for remedy in remedies(same):
-            if remedy.code.whole:
-                lines += code(remedy.before, remedy.code, remedy.after, _INDENT)
+        for way in ways(same):
+            if way.code.whole:
+                lines += code(way.before, way.code, way.after, _INDENT)
             else:
-                lines += sentence(remedy.before, _INDENT, hanging=_INDENT + MARGIN)
+                lines += sentence(way.before, _INDENT, hanging=_INDENT + MARGIN)
     return lines
 
 

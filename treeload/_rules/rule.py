@@ -11,7 +11,7 @@ import abc
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, TypeAlias
 
 from treeload._errors import RuleError
 from treeload._naming.name import Keys
@@ -73,9 +73,6 @@ class Rule(abc.ABC):
     ``give`` takes and gives, and what it is made with, is in ``treeload.rules``.
     """
 
-    is_tie: ClassVar[bool] = False
-    """Whether it takes no leaf of the source, and feeds destination leaves from what feeds their ``targets``."""
-
     @property
     @abc.abstractmethod
     def patterns(self) -> tuple[Pattern, ...]:
@@ -96,10 +93,6 @@ class Rule(abc.ABC):
     def rename(self, name: Keys) -> Keys | None:
         """Where a slot that holds nothing goes (an explicit None in the source), if this rule takes it."""
         return None
-
-    def targets(self, name: Keys) -> tuple[Keys, ...]:
-        """For a tie: the destination leaves that ``name`` is made of; none where it does not match."""
-        return ()
 
     def destination_text(self) -> str:
         """The destination side of the rule as it was written: where its findings belong."""

@@ -39,8 +39,6 @@ class Tie(Rule):
         RuleError: a pattern that cannot mean anything; at plan time, ties in a circle.
     """
 
-    is_tie = True
-
     destination: Pattern
     of: tuple[Template, ...]
     ops: tuple[Op, ...]

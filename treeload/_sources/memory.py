@@ -15,7 +15,7 @@ import numpy as np
 
 from treeload._errors import SourceError
 from treeload._leaves.number import Number
-from treeload._leaves.spec import Kind, Spec, is_abstract, without_sharding
+from treeload._leaves.spec import SlotKind, Spec, is_abstract, without_sharding
 from treeload._naming.name import Keys, Name, print_name
 from treeload._sources.source import Absent, Source
 from treeload._trees.walk import walk
@@ -55,9 +55,9 @@ class MemorySource(Source):
         values: dict[Keys, Any] = dict(zip(found.names, found.values, strict=True))
         if any(found.kinds):  # a slot that is no array
             for name, value, kind in zip(found.names, found.values, found.kinds, strict=True):
-                if kind == Kind.SCALAR:
+                if kind == SlotKind.SCALAR:
                     values[name] = Number(value)
-                elif kind != Kind.ARRAY:
+                elif kind != SlotKind.ARRAY:
                     del values[name]
         for name, aliases in found.aliases.items():
             for alias in aliases:
@@ -113,13 +113,15 @@ class MemorySource(Source):
         return {
             Name(name): value
             for name, value, kind in zip(self._tree.names, self._tree.values, self._tree.kinds, strict=True)
-            if kind == Kind.ABSENT
+            if kind == SlotKind.ABSENT
         }
 
     def statics(self) -> frozenset[Keys]:
         """Names of slots that hold no array and no number, and never load."""
         return frozenset(
-            name for name, kind in zip(self._tree.names, self._tree.kinds, strict=True) if kind == Kind.STATIC
+            name
+            for name, kind in zip(self._tree.names, self._tree.kinds, strict=True)
+            if kind == SlotKind.STATIC
         )
 
 

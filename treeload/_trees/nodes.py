@@ -20,11 +20,11 @@ from flax import nnx
 from flax.core.meta import AxisMetadata
 
 from treeload._errors import NameCollision
-from treeload._leaves.spec import Kind, kind_of_type
+from treeload._leaves.spec import SlotKind, kind_of_type
 from treeload._naming.name import Keys, print_name
 
 # How a node of some type is walked. Values above the four slot kinds, so that one lookup decides.
-ARRAY, SCALAR, ABSENT, STATIC = Kind
+ARRAY, SCALAR, ABSENT, STATIC = SlotKind
 
 
 SHARED_ARRAY, BY_VALUE, DICT, SEQUENCE, NAMEDTUPLE, VARIABLE, GRAPH, BOX, OTHER = range(10, 19)
@@ -175,7 +175,7 @@ def _classify(cls: type) -> int:
         how = NAMEDTUPLE
     elif issubclass(cls, (jax.Array, np.ndarray)):
         how = SHARED_ARRAY
-    elif kind == Kind.STATIC:
+    elif kind == SlotKind.STATIC:
         how = OTHER  # JAX may know it as a node
     elif kind is None:
         how = BY_VALUE

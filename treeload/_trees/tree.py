@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 from flax import nnx
 
-from treeload._leaves.spec import Kind
+from treeload._leaves.spec import SlotKind
 from treeload._naming.name import Keys, print_name
 
 PyTree: TypeAlias = Any
@@ -51,7 +51,7 @@ class Tree:
 
     def leaves(self) -> Iterator[tuple[Keys, Any]]:
         """Name and value of every slot that holds an array or a number."""
-        return ((name, value) for name, value, kind in self.slots() if kind <= Kind.SCALAR)
+        return ((name, value) for name, value, kind in self.slots() if kind <= SlotKind.SCALAR)
 
     def names_of(self, name: Keys) -> tuple[Keys, ...]:
         """The canonical name of a slot, and its aliases."""

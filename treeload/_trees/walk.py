@@ -17,7 +17,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from treeload._leaves.spec import Kind, is_numeric, kind_of
+from treeload._leaves.spec import SlotKind, is_numeric, kind_of
 from treeload._naming.name import Keys
 from treeload._trees.nodes import (
     ARRAY_TYPES,
@@ -71,7 +71,7 @@ def _plain(tree: Tree, arrays_tie: bool) -> bool:
         arrays = [
             value
             for index, (value, kind) in enumerate(zip(arrays, tree.kinds, strict=True))
-            if kind == Kind.ARRAY and index not in tree.variables
+            if kind == SlotKind.ARRAY and index not in tree.variables
         ]
     types = set(map(type, arrays))
     if not types <= ARRAY_TYPES:
@@ -135,12 +135,12 @@ class _Walker:
             self.opened(node, name, fixed or is_equinox(type(node)), transparent=how == BOX)
         elif how == BY_VALUE:
             kind = kind_of(node)
-            if kind == Kind.STATIC:
+            if kind == SlotKind.STATIC:
                 self.opened(node, name, fixed, transparent=False)
             else:
-                self.slot(node, name, Kind.STATIC if fixed and isinstance(node, bool) else kind)
+                self.slot(node, name, SlotKind.STATIC if fixed and isinstance(node, bool) else kind)
         else:
-            self.slot(node, name, Kind.STATIC if fixed and how == SCALAR else Kind(how))
+            self.slot(node, name, SlotKind.STATIC if fixed and how == SCALAR else SlotKind(how))
 
     def dict(self, node: Mapping[Any, Any], name: Keys, fixed: bool) -> None:
         """A dict: the hot place of every plan, so one that holds nothing but arrays is taken at once."""
@@ -158,13 +158,13 @@ class _Walker:
         """A node that JAX may know: its children, or itself as a static."""
         children = open_one_level(node, name)
         if children is UNKNOWN:
-            self.slot(node, name, Kind.STATIC)
+            self.slot(node, name, SlotKind.STATIC)
             return
         transparent = transparent and len(children) == 1
         for key, child in children:
             self.visit(child, name if transparent else (*name, key), fixed)
 
-    def slot(self, value: Any, name: Keys, kind: Kind) -> None:
+    def slot(self, value: Any, name: Keys, kind: SlotKind) -> None:
         if self.careful:
             self.visits.append(len(self.names))
         self.names.append(name)
@@ -195,7 +195,7 @@ class _Walker:
         if how_walked(value) == SHARED_ARRAY:
             # Two Variables that hold one array are two leaves: only the Variable is shared.
             self.tree.variables[start] = variable
-            self.slot(value, name, kind_of(value) if isinstance(value, np.ndarray) else Kind.ARRAY)
+            self.slot(value, name, kind_of(value) if isinstance(value, np.ndarray) else SlotKind.ARRAY)
         else:
             self.visit(value, name, False)
         self.variables[identity] = (variable, start, len(self.names))
@@ -211,7 +211,7 @@ class _Walker:
         for index in range(start, end):
             self.visits.append(index)
             canonical = self.names[index]
-            if self.kinds[index] <= Kind.SCALAR:
+            if self.kinds[index] <= SlotKind.SCALAR:
                 self.tree.aliases.setdefault(canonical, []).append((*name, *canonical[depth:]))
                 self.tree.shared.add(canonical)
 

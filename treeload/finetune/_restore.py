@@ -7,7 +7,7 @@ and whose verdict counts. The match, the report and the load are those of every 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, TypeAlias
@@ -18,7 +18,8 @@ from flax import nnx
 
 from treeload import _api
 from treeload._errors import RuleError
-from treeload._findings.policy import Policy
+from treeload._findings.kinds import KINDS, Kind
+from treeload._findings.policy import Policy, default_verdict
 from treeload._leaves.placement import sharding_of
 from treeload._leaves.spec import without_sharding
 from treeload._matching.parts import opened_source
@@ -137,11 +138,11 @@ def plan_optimizer(
     own = {name: tuple(leaf.name[len(where) :]) for name, leaf in stored.items()}
     found = correspond(wanted, parameters, stored, _of_parameters(rules))
     reset = {name for name in found.numbers if (hyperparams if is_hyperparameter(name) else count) == "reset"}
-    made = _api.plan(
+    made = _api.plan_under(
+        _Verdicts.of(_api.checked_policy(policy), found),
         destination,
         From(opened, subtree=where) if wanted else [],
         rules=[_ByParameter(found, own)] if wanted else [],
-        policy=_Verdicts(policy, found),
         scope=(lambda name, spec: name not in reset) if reset else None,
     )
     return made if init is None else _with_init(made, init)
@@ -170,9 +171,8 @@ def _placed(state: PyTree, params: PyTree) -> PyTree:
 
 def _with_init(made: Plan, fresh: Callable[[], PyTree]) -> Plan:
     """The plan with what makes its fresh leaves: so none of them is ``abstract``."""
-    return Plan.of(
-        made.with_findings([finding for finding in made.findings if finding.kind != "abstract"]), init=fresh
-    )
+    left = [finding for finding in made.findings if not KINDS[finding.kind].settled_by_init]
+    return Plan.of(made.with_findings(left), init=fresh)
 
 
 # The stored one.
@@ -241,34 +241,37 @@ class _ByParameter(Rule):
         return "by parameter name"
 
 
-class _Verdicts(Policy):
-    """The user's policy, asked by a leaf's own name and then by its parameter's; what is new is forgiven."""
+@dataclass(frozen=True)
+class _Verdicts:
+    """The user's policy, asked by a leaf's own name and then by its parameter's; what is new is forgiven.
 
-    def __init__(self, policy: Policy, found: Correspondence) -> None:
-        if not isinstance(policy, Policy):
-            raise RuleError(f"policy is a Policy(...), not {policy!r}")
-        super().__init__()
-        object.__setattr__(self, "user", policy)
-        object.__setattr__(self, "fresh", set(map(print_name, found.fresh)))
-        object.__setattr__(self, "dropped", set(map(print_name, found.dropped)))
-        own: Mapping[str, str] = {print_name(n): print_name(p) for n, p in found.parameter.items()}
-        object.__setattr__(self, "parameter", own)
+    ``fresh``, ``dropped`` and ``parameter`` (leaf → its parameter) are as in ``Correspondence``, printed.
+    """
 
     user: Policy
-    fresh: set[str]
-    dropped: set[str]
+    fresh: Set[str]
+    dropped: Set[str]
     parameter: Mapping[str, str]
 
+    @classmethod
+    def of(cls, user: Policy, found: Correspondence) -> _Verdicts:
+        return cls(
+            user,
+            fresh=set(map(print_name, found.fresh)),
+            dropped=set(map(print_name, found.dropped)),
+            parameter={print_name(n): print_name(p) for n, p in found.parameter.items()},
+        )
+
     def verdict(self, kind: str, printed: str) -> str:
-        if kind == "missing" and printed in self.fresh:
+        if kind == Kind.MISSING and printed in self.fresh:
             return "keep"
-        if kind == "unexpected" and printed in self.dropped:
+        if kind == Kind.UNEXPECTED and printed in self.dropped:
             return "ignore"
         own = self.parameter.get(printed)
         verdict = self.user.verdict(kind, printed)
-        if own is None or verdict != Policy().verdict(kind, printed):
+        if own is None or verdict != default_verdict(kind):
             return verdict
-        if kind == "unexpected" and self.user.zero_if_absent(own):
+        if kind == Kind.UNEXPECTED and self.user.zero_if_absent(own):
             return "ignore"  # the parameter was all zero, so nothing is lost with its moments
         return self.user.verdict(kind, own)
 
