@@ -72,7 +72,7 @@ class View(Source):
         if any(part.by_position for part in parts):
             raise RuleError("From(by_position=True) goes by a destination's order, and there is none here")
         beside = tuple(beside)
-        offers = offered([open_boxes(part, beside) for part in parts], rules)
+        offers = offered([open_boxes(part, beside, rules) for part in parts], rules)
         problems = [failure.message for failure in offers.failures]
         problems += [f"two leaves would be called {print_name(name)!r}" for name in offers.contested]
         for part, table in zip(parts, offers.tables, strict=True):

@@ -8,21 +8,27 @@ destination's own boxes are opened by type (``_trees``).
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Set
+from collections.abc import Collection, Iterable, Sequence, Set
 from dataclasses import replace
 from itertools import combinations
 
 from treeload._matching.parts import OpenedPart
-from treeload._naming.name import Keys, prefixes_of
+from treeload._naming.name import Keys, prefixes_of, print_name
+from treeload._naming.pattern import Pattern
+from treeload._rules.rule import Rule
 from treeload._sources.source import as_source_error
 
 _BOXES = frozenset({"value", "raw_value"})  # what Flax calls the one child of a box, now and in its 0.8
 
 
-def open_boxes(part: OpenedPart, wanted: Iterable[Keys] = ()) -> OpenedPart:
+def open_boxes(part: OpenedPart, wanted: Iterable[Keys] = (), rules: Sequence[Rule] = ()) -> OpenedPart:
     """The part with its leaves called without the segments of their boxes.
 
-    ``wanted``: names on the destination's side, or of whatever else the part is to be compared with.
+    Args:
+        part: the part; its own rules will see the names that come out.
+        wanted: names on the destination's side, or of whatever else the part is to be compared with.
+        rules: the rules that see the names after the part's own. A rule that names a leaf with the segment,
+            and would not match it without, says that it is no box.
     """
     if part.by_position:
         return part
@@ -35,6 +41,12 @@ def open_boxes(part: OpenedPart, wanted: Iterable[Keys] = ()) -> OpenedPart:
     into = len(part.into)
     asked = {name[into:] for name in wanted if name[:into] == part.into}
     opened = without_boxes(inside, asked, {prefix for name in asked for prefix in prefixes_of(name)})
+    patterns = [pattern for rule in (part.rules or rules) for pattern in rule.patterns]
+    head = () if part.rules else part.into
+    opened = {
+        name: without
+        for name, without in opened.items() if not _is_named(patterns, (*head, *name), (*head, *without))
+    }  # fmt: skip
     if not opened:
         return part
     return replace(part, called={(*part.subtree, *name): without for name, without in opened.items()})
@@ -48,8 +60,9 @@ def without_boxes(
     """Name → the name without the segments of its boxes, for the names that have such segments.
 
     A box is a node with one child, called ``value``. It is opened where the name without it is wanted; and in
-    each subtree all leaves of which lie in boxes, at least two of them. A name that is itself wanted is left
-    as it is: a parameter may really be called ``value``. So is one that would fall together with another.
+    each subtree all leaves of which lie in boxes, at least two of them, or all of the source. A name that is
+    itself wanted is left as it is: a parameter may really be called ``value``. So is one that would fall
+    together with another.
 
     Args:
         names: the names of all leaves of a source.
@@ -80,11 +93,17 @@ def without_boxes(
             continue
         without = _without(name, places[-1:])
         whole = any(
-            total[node] == inside[node] and (node in around or total[node] > 1) for node in prefixes_of(name)
+            total[node] == inside[node] and (not node or node in around or total[node] > 1)
+            for node in prefixes_of(name)
         )
         if whole and without and without not in nodes:
             opened[name] = without
     return _distinct(opened, names)
+
+
+def _is_named(patterns: Sequence[Pattern], name: Keys, without: Keys) -> bool:
+    printed, short = print_name(name), print_name(without)
+    return any(pattern.matches(printed) and not pattern.matches(short) for pattern in patterns)
 
 
 def _without(name: Keys, places: Collection[int]) -> Keys:

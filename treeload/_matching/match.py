@@ -88,7 +88,7 @@ def _offered(tree: Tree, parts: Sequence[OpenedPart], rules: Sequence[Rule]) -> 
     if agreement.nothing_left:
         return offers, agreement
     aliases = [alias for several in tree.aliases.values() for alias in several]
-    opened = [open_boxes(part, (*tree.names, *aliases)) for part in named]
+    opened = [open_boxes(part, (*tree.names, *aliases), rules) for part in named]
     if opened == named:
         return offers, agreement
     offers = offered(opened, rules)

@@ -211,7 +211,7 @@ class _Mapper:
             tuple(name[len(part.subtree) :]) for name in absent if name[: len(part.subtree)] == part.subtree
         ]
         for one in failures:
-            if one.name is not None or not _renames_any(one.rule, hollow):
+            if one.taken or not _renames_any(one.rule, hollow):
                 placed = None if one.name is None else rename_empty((*part.into, *one.name), self.rules)
                 self.fail(replace(one, name=placed, into=part.into))
         for within, arrival in arrived:
@@ -235,7 +235,7 @@ class _Mapper:
         earlier = {id(one.value): one.rule for _, one in self.arrivals}  # the rule of its own From
         arrived, failures = apply_rules(values, self.rules)
         for one in failures:
-            if one.name is not None or not _renames_any(one.rule, self.empty_before_rules):
+            if one.taken or not _renames_any(one.rule, self.empty_before_rules):
                 self.fail(one)
         groups: dict[Keys, list[Arrival]] = {}
         for name, arrival in arrived:

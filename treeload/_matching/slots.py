@@ -19,6 +19,7 @@ from treeload._matching.ledger import Feed, Ledger
 from treeload._matching.rivals import refuse_collisions, tie_checks
 from treeload._matching.sides import Sides
 from treeload._naming.name import Keys, prefixes_of, print_name
+from treeload._naming.pattern import quote
 from treeload._ops.expression import Expression, Leaf
 from treeload._rules.tie import Tie
 
@@ -125,13 +126,15 @@ def _disagreement(sides: Sides, ledger: Ledger, index: int, feed: Feed) -> str:
     fault = misfit(feed.name, held, wanted, feed.value.spec, number, casting)
     if fault is None:
         return ""
+    plain = feed.rule is None and not _reason(sides, feed.value)
     ledger.find(
         fault.kind,
         feed.name,
         (fault.expected, fault.found),
         feed=feed,
         message=fault.message,
-        remedies=fault.remedies,
+        # Where it simply kept its name, a way that is yet without one can be written with it: a Rename, say.
+        remedies=[way.merged((quote(feed.name),)) for way in fault.remedies] if plain else fault.remedies,
     )
     return fault.reason
 
