@@ -111,9 +111,10 @@ def _disagreement(draft: Draft, name: Keys, value: Expression, rule: Any, held: 
     fault = misfit(name, held, wanted, value.spec, number, casting)
     if fault is None:
         return ""
-    # Where it simply kept its name, a way that is yet without one can be written with it: a Rename, say.
-    plain = rule is None and name not in draft.opened
-    ways = fault.remedies if not plain else tuple(way.merged((quote(name),)) for way in fault.remedies)
+    ways = fault.remedies
+    if rule is None and name not in draft.opened:
+        # It kept its name: with that a way can be written which is for no name so far, such as a Rename.
+        ways = tuple(way if way.patterns else way.merged((quote(name),)) for way in ways)
     draft.find(
         fault.kind,
         name,
