@@ -223,6 +223,9 @@ def _common_ways(findings: Sequence[Finding]) -> Iterator[tuple[Remedy, list[Rem
 
     Each for nobody in particular, with the findings' own.
     """
+    if len(findings) == 1:  # as many are, where much is wrong
+        yield from ((way.merged(()), [way]) for way in findings[0].remedies)
+        return
     first, *others = [{_deed(way): way for way in finding.remedies} for finding in findings]
     for deed, way in first.items():
         own = [way, *(each[deed] for each in others if deed in each)]
