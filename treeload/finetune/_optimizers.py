@@ -132,15 +132,15 @@ def layerwise(
         )
     if others is not None:
         factors.update(dict.fromkeys(lacking, others))
+    return optax.chain(tx, optax.stateless(lambda updates, _: _scaled(updates, factors)))
 
-    def scale(updates: PyTree, _: PyTree) -> PyTree:
-        return jax.tree.map(
-            lambda factor, update: jax.tree.map(lambda array: array * factor, update),
-            _looked_up(updates, factors),
-            updates,
-        )
 
-    return optax.chain(tx, optax.stateless(scale))
+def _scaled(updates: PyTree, factors: Mapping[Keys, float]) -> PyTree:
+    return jax.tree.map(
+        lambda factor, update: jax.tree.map(lambda array: array * factor, update),
+        _looked_up(updates, factors),
+        updates,
+    )
 
 
 # Depths.

@@ -123,13 +123,8 @@ def plan_optimizer(
     for option, choice in (("count", count), ("hyperparams", hyperparams)):
         if choice not in ("restore", "reset"):
             raise RuleError(f"{option} is 'restore' or 'reset', not {choice!r}")
-    if isinstance(tx, nnx.Optimizer):
-        params = nnx.state(params, tx.wrt)
-        destination, init = tx, None
-    else:
-        if holds_nnx(params):
-            raise TypeError("params are what tx.init takes: for an NNX model, nnx.state(model, nnx.Param)")
-        destination, init = _placed(jax.eval_shape(tx.init, params), params), partial(tx.init, params)
+    params = nnx.state(params, tx.wrt) if isinstance(tx, nnx.Optimizer) else params
+    destination, init = _new_state(tx, params)
     wanted, parameters = _leaves(destination), _leaves(params)
     if () in parameters:
         raise RuleError("a single array has no name for its moments to follow; make params a dict")
@@ -149,6 +144,17 @@ def plan_optimizer(
 
 
 # The new state.
+
+
+def _new_state(
+    tx: optax.GradientTransformation | nnx.Optimizer[Any], params: PyTree
+) -> tuple[PyTree, Callable[[], PyTree] | None]:
+    """The destination, and what makes its fresh leaves where it is abstract."""
+    if isinstance(tx, nnx.Optimizer):
+        return tx, None
+    if holds_nnx(params):
+        raise TypeError("params are what tx.init takes: for an NNX model, nnx.state(model, nnx.Param)")
+    return _placed(jax.eval_shape(tx.init, params), params), partial(tx.init, params)
 
 
 def _leaves(tree: PyTree) -> dict[Keys, Any]:
