@@ -358,16 +358,17 @@ def resume(
     Args:
         dst: the whole state of the training, concrete or abstract: parameters, optimizer, RNG.
         directory: a checkpoint that each save replaces, or a directory with one for each step: an Orbax
-            ``CheckpointManager``'s, of ``treeload.save``, of Flax. It may not exist yet. A ``From`` of it
-            can choose an ``item``, and rename what an older version of the code saved.
+            ``CheckpointManager``'s, of ``treeload.save``, of Flax. It may be empty, or not exist yet; one
+            that holds anything else and no checkpoint is an error. A ``From`` of it can choose an ``item``,
+            and rename what an older version of the code saved.
         otherwise: where a new training starts from: a source (``From`` with its rules, path, tree), a
             ``Plan``, or a function of no arguments giving a tree. It is loaded into ``dst`` strictly, too.
         skip_unreadable: take the latest checkpoint that can be read, and log those that cannot. Else
             such a checkpoint is an error: nothing is lost without your knowing.
 
     Returns:
-        The state, and its step: the number in the name of the step's directory, an int unless the name has a
-        fraction (``checkpoint_0.85``); for a checkpoint that is replaced, ``metadata["step"]`` of the save,
+        The state, and its step: the number in the name of the step's directory, an int unless the name has
+        a fraction (``checkpoint_0.85``); for a checkpoint that is replaced, ``metadata["step"]`` of the save,
         or else its one leaf called ``step``. ``None`` says that the training is new.
 
     Raises:

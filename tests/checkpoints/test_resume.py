@@ -134,9 +134,48 @@ def test_what_was_never_completed_is_no_checkpoint_and_that_is_logged(
 def test_a_directory_of_nothing_complete_starts_anew(tmp_path: Path) -> None:
     treeload.save(tmp_path / "run" / "4", tree(4.0))
     (tmp_path / "run" / "4").rename(tmp_path / "run" / "4.orbax-checkpoint-tmp-1700")
-    (tmp_path / "run" / "events").mkdir()
+    (tmp_path / "run" / ".gitignore").write_text("*")
     state, step = treeload.resume(abstract(), tmp_path / "run", otherwise=tree(7.0))
     assert (value_of(state), step) == (7.0, None)
+
+
+def write_msgpack(path: Path, value: float) -> None:
+    path.write_bytes(flax.serialization.to_bytes(jax.tree.map(np.asarray, tree(value))))
+
+
+@pytest.mark.parametrize(
+    "name", ["model_{}", "params_{}.msgpack", "checkpoint_{}.msgpack", "ckpt{}", "checkpoint_0.{}"]
+)
+def test_series_of_flaxs_files_under_any_prefix(name: str, tmp_path: Path) -> None:
+    for step in (8, 9):
+        write_msgpack(tmp_path / name.format(step), step)
+    (tmp_path / "log_300").write_text("text")
+    (tmp_path / "metrics_400.json").write_text("{}")
+    state, step = treeload.resume(abstract(), tmp_path, otherwise=never)
+    assert (value_of(state), step) == (9.0, 0.9 if "0." in name else 9)
+    assert value_of(treeload.load(tree(0.0), tmp_path)) == 9.0
+
+
+def test_a_damaged_latest_file_is_not_passed_over(tmp_path: Path) -> None:
+    write_msgpack(tmp_path / "model_1", 1.0)
+    (tmp_path / "model_2").write_bytes(b"")
+    with pytest.raises(SourceError, match="model_2"):
+        treeload.resume(abstract(), tmp_path, otherwise=never)
+    assert treeload.resume(abstract(), tmp_path, otherwise=never, skip_unreadable=True)[1] == 1
+
+
+def test_files_beside_steps_that_are_directories_do_not_count(tmp_path: Path) -> None:
+    treeload.save(tmp_path / "step_1", tree(1.0))
+    write_msgpack(tmp_path / "best_9.msgpack", 9.0)
+    assert treeload.resume(abstract(), tmp_path, otherwise=never)[1] == 1
+    assert value_of(treeload.load(tree(0.0), tmp_path)) == 1.0
+
+
+@pytest.mark.parametrize("name", ["config.json", "checkpoint", "events", "log_300"])
+def test_what_is_not_understood_is_not_taken_for_a_new_training(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("{}")
+    with pytest.raises(SourceError, match=f"holds no checkpoint that treeload knows, but '{name}'"):
+        treeload.resume(abstract(), tmp_path, otherwise=never)
 
 
 def test_a_save_that_died_between_its_renames_is_finished(tmp_path: Path) -> None:

@@ -19,7 +19,8 @@ from treeload._files.steps import in_order, step_of
 @pytest.mark.parametrize(
     ("first", "then"),
     [
-        ("9", "10"), ("step_9", "step_10"), ("ckpt-9", "ckpt-10"), ("ckpt9", "ckpt10"), ("run_009", "run_10"),
+        ("9", "10"), ("step_9", "step_10"),
+        ("ckpt-9", "ckpt-10"), ("ckpt9", "ckpt10"), ("run_009", "run_10"),
         ("checkpoint_0.8", "checkpoint_0.85"), ("checkpoint_0.85", "checkpoint_0.9"),
         ("run_-3", "run_-2"), ("run_-2", "run_1"), ("lr_1e-4", "lr_1e-3"), ("lr1e-4", "lr1e-3"),
         ("x0.9", "x0.85e+1"),

@@ -4,7 +4,8 @@ Owns which checkpoint that is, and the rule that a training which has checkpoint
 mistake. Refuses to own what a checkpoint's layout is (``_formats``) and how it is loaded (``_loading``).
 
 ``directory`` is a checkpoint itself (one that each save replaces), or holds one for each step: of an Orbax
-``CheckpointManager``, of ``treeload.save``, or of Flax. What was never completed is no checkpoint. What is
+``CheckpointManager``, of ``treeload.save``, or of Flax. What was never completed is no checkpoint. A training
+is new where the directory is missing or empty; what is not understood is never taken for nothing. What is
 complete but cannot be read is an error, unless skipping was asked for.
 """
 
@@ -22,6 +23,7 @@ import numpy as np
 from treeload._errors import SourceError
 from treeload._files.replace import finish_dead_save, saved_to
 from treeload._files.steps import Step, in_order, is_numbered, step_of
+from treeload._formats import recognising
 from treeload._formats.orbax.layout import is_checkpoint, is_incomplete
 from treeload._leaves.spec import spec_of
 from treeload._plan import Plan
@@ -85,38 +87,60 @@ def checkpoints(directory: Path) -> Iterator[tuple[Path, int | float | None]]:
         if not root.is_dir() or is_checkpoint(root):
             yield directory, None  # its own name may hold any number
             return
-        steps, others = _inside(root)
+        steps, others, unknown = _inside(root)
     if others and not steps:
         raise SourceError(
             f"{shown} holds checkpoints whose names say no step: {', '.join(map(repr, others))}; "
             "give the path of the one that the training saves"
         )
+    if unknown and not steps:
+        raise SourceError(
+            f"{shown} holds no checkpoint that treeload knows, but {', '.join(map(repr, unknown))}: "
+            "a training is new only where its directory is missing or empty, so give its checkpoints a "
+            "directory of their own"
+        )
     for name, step in reversed(in_order(steps, shown)):
         yield root / name, step.number
 
 
-def _inside(root: Path) -> tuple[dict[str, Step | None], list[str]]:
-    """The names of steps in a directory and what they say, and the names of checkpoints that say none."""
+def _inside(root: Path) -> tuple[dict[str, Step | None], list[str], list[str]]:
+    """The steps in a directory and what their names say; checkpoints that say none; what is neither."""
     steps: dict[str, Step | None] = {}
-    damaged: dict[str, Step | None] = {}
+    files: dict[str, Step | None] = {}
+    damaged: dict[str, Step] = {}
     others: list[str] = []
-    for name in _names(root):
-        path, step = root / name, step_of(name)
-        if path.is_file():
-            if name.startswith("checkpoint_") and is_numbered(name):  # Flax's own files
-                steps[name] = step
-        elif not is_checkpoint(finish_dead_save(path)):
-            if step is not None:
-                damaged[name] = step
-        elif is_numbered(name):
-            steps[name] = step
-        else:
+    names = _names(root)
+    for name in names:
+        path = root / name
+        suffix = path.suffix if path.suffix[1:].isalpha() and path.is_file() else ""
+        step = step_of(name, suffix)
+        whole = _is_whole(path, step)
+        if whole and not is_numbered(name.removesuffix(suffix)):
             others.append(name)
-    # A directory of no checkpoint is a damaged one only where its name says so: the series of those
-    # that are whole, or where none is, a number alone, as the CheckpointManager has it.
+        elif whole:
+            (files if path.is_file() else steps)[name] = step
+        elif step is not None:
+            damaged[name] = step
+    # Beside steps that are directories, only files of the same series, as Flax has it, are steps.
+    series = {step.series for step in steps.values() if step is not None}
+    steps |= {
+        name: step for name, step in files.items() if not steps or step is None or step.series in series
+    }
+    # What is no checkpoint is a damaged one only where its name says so: the series of those that are
+    # whole, or where none is, a number alone, as the CheckpointManager has it.
     series = {step.series for step in steps.values() if step is not None} or {"*"}
-    steps.update((name, step) for name, step in damaged.items() if step is not None and step.series in series)
-    return steps, others
+    steps |= {name: step for name, step in damaged.items() if step.series in series}
+    unknown = [name for name in names if name not in steps and name not in others and name[0] != "."]
+    return steps, others, unknown
+
+
+def _is_whole(path: Path, step: Step | None) -> bool:
+    """Whether it is a checkpoint; a file of Flax's is one by its name, and then may be damaged."""
+    if not path.is_file():
+        return is_checkpoint(finish_dead_save(path))
+    if path.name.startswith("checkpoint_") and is_numbered(path.name):
+        return True
+    return step is not None and recognising(path) is not None
 
 
 def _names(root: Path) -> list[str]:

@@ -48,17 +48,25 @@ def open_source(
         return _format_of(where).open(where, {"item": item, "separator": separator})
 
 
+def recognising(path: Path) -> Format | None:
+    """The format that a path is of; None where no format knows it."""
+    exists = path.exists()
+    for each in formats():
+        if each.recognises(path) if exists else each.claims_missing(path):
+            return each
+    return None
+
+
 def _format_of(path: Path) -> Format:
     """The format that a path is of.
 
     Raises:
         SourceError: it is of none.
     """
-    exists = path.exists()
-    for each in formats():
-        if each.recognises(path) if exists else each.claims_missing(path):
-            return each
-    if not exists:
+    found = recognising(path)
+    if found is not None:
+        return found
+    if not path.exists():
         raise SourceError(f"{str(path)!r} does not exist{_nearest_that_exists(path)}")
     if path.is_dir() and not any(path.iterdir()):
         raise SourceError(f"{str(path)!r} is an empty directory")

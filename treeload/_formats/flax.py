@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -36,12 +37,25 @@ from treeload._sources.format import Format
 from treeload._sources.source import Absent, Source, as_source_error
 
 _PREFIX = "checkpoint_"
+"""Flax's own name for steps, under which a directory may be a step too, written through Orbax."""
+
+
+SUFFIX = ".msgpack"
+
+
+_SHARD = re.compile(r"-[0-9]+-of-[0-9]+")  # whose number says no step
 
 
 _CHUNKED = "__msgpack_chunked_array__"
 
 
 _MULTI_PROCESS = "//GDAPlaceholder:"
+
+
+_SIZE_BYTES = {0xDE: 2, 0xDF: 4}  # of maps of more than 15 keys
+
+
+_TEXTS = (0xD9, 0xDA, 0xDB)  # that are longer than 31 bytes
 
 
 _DEEPEST = 200
@@ -51,21 +65,35 @@ _MOST_TEXT_BYTES = 1 << 24
 
 
 def recognises(path: Path) -> bool:
-    """Whether ``path`` is a Flax msgpack file, or a directory whose latest ``checkpoint_N`` is one."""
+    """Whether ``path`` is a Flax msgpack file, or a directory of steps of which the latest is one."""
     path = Path(path)
-    if path.is_dir():
-        steps = _steps(path)
-        latest = _latest(path, steps) if None not in steps.values() else next(iter(steps))
-        return latest is not None and _begins_as_a_map(path / latest)
-    return (path.suffix == ".msgpack" or _step_of(path.name) is not None) and _begins_as_a_map(path)
+    if not path.is_dir():
+        return _is_flax(path)
+    steps = _steps(path)
+    try:
+        latest = _latest(path, steps)
+    except SourceError:  # which is the latest cannot be told: it is refused when it is opened
+        return any(_begins_as_a_map(path / name) for name in steps)
+    return latest is not None and _begins_as_a_map(path / latest)
 
 
-def _begins_as_a_map(file: Path) -> bool:
+def _is_flax(file: Path) -> bool:
+    """Whether a file is called as Flax's are, or is numbered, and begins as they do."""
+    if file.suffix == SUFFIX or _is_flaxs_own(file.name):
+        return _begins_as_a_map(file)
+    return is_numbered(file.name) and _begins_as_a_map(file, with_a_key=True)
+
+
+def _begins_as_a_map(file: Path, *, with_a_key: bool = False) -> bool:
+    """Whether a file's first byte begins a map; with a key, its next one a text."""
     if not file.is_file():
         return False
     with file.open("rb") as stream:
-        first = stream.read(1)
-    return bool(first) and (0x80 <= first[0] <= 0x8F or first[0] in (0xDE, 0xDF))
+        start = stream.read(6)
+    if not start or not (0x80 <= start[0] <= 0x8F or start[0] in _SIZE_BYTES):
+        return False
+    key = start[1 + _SIZE_BYTES.get(start[0], 0) :]
+    return not with_a_key or (start[0] != 0x80 and bool(key) and (0xA0 <= key[0] <= 0xBF or key[0] in _TEXTS))
 
 
 class MsgpackSource(Source):
@@ -139,7 +167,7 @@ class MsgpackSource(Source):
 
 
 def _find(path: Path) -> Path | None:
-    """The file that ``path`` means: itself, or the ``checkpoint_N`` in it that has the largest N."""
+    """The file that ``path`` means: itself, or the step in it that has the largest number."""
     if not path.is_dir():
         return path if path.exists() else None
     latest = _latest(path, _steps(path))
@@ -151,14 +179,25 @@ def _latest(directory: Path, steps: Mapping[str, Step | None]) -> str | None:
 
 
 def _steps(directory: Path) -> dict[str, Step | None]:
-    """The names of steps in a directory; one that is a directory too, written through Orbax."""
-    names = sorted(child.name for child in directory.iterdir() if child.is_file() or child.is_dir())
-    return {name: _step_of(name) for name in names if name.startswith(_PREFIX) and is_numbered(name)}
+    """The names of steps in a directory: of Flax's own series, else of those that have a file of its kind."""
+    children = sorted(child for child in directory.iterdir() if child.is_file() or child.is_dir())
+    numbered = {
+        child: _step_of(child.name) for child in children if is_numbered(child.name.removesuffix(SUFFIX))
+    }
+    own = {child.name: step for child, step in numbered.items() if _is_flaxs_own(child.name)}
+    if own or any(child.is_dir() for child in numbered):
+        return own
+    files = {child: step for child, step in numbered.items() if not _SHARD.search(child.name)}
+    series = {step.series for child, step in files.items() if step is not None and _is_flax(child)}
+    return {child.name: step for child, step in files.items() if step is not None and step.series in series}
+
+
+def _is_flaxs_own(name: str) -> bool:
+    return name.startswith(_PREFIX) and is_numbered(name)
 
 
 def _step_of(name: str) -> Step | None:
-    step = step_of(name)
-    return step if step is not None and step.series == f"{_PREFIX}*" else None
+    return step_of(name, SUFFIX if name.endswith(SUFFIX) else "")
 
 
 # --- the parser -------------------------------------------------------------------------------------

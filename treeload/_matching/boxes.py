@@ -54,7 +54,7 @@ def open_boxes(part: OpenedPart, wanted: Iterable[Keys] = (), rules: Sequence[Ru
 
 def without_boxes(
     names: Collection[Keys],
-    wanted: Collection[Keys] | Mapping[Keys, object] = (),
+    wanted: Set[Keys] = frozenset(),
     nodes: Set[Keys] = frozenset(),
 ) -> dict[Keys, Keys]:
     """Name → the name without the segments of its boxes, for the names that have such segments.

@@ -133,8 +133,10 @@ def _disagreement(sides: Sides, ledger: Ledger, index: int, feed: Feed) -> str:
         (fault.expected, fault.found),
         feed=feed,
         message=fault.message,
-        # Where it simply kept its name, a way that is yet without one can be written with it: a Rename, say.
-        remedies=[way.merged((quote(feed.name),)) for way in fault.remedies] if plain else fault.remedies,
+        # Where it kept its name, a way can be written with it that is for no name so far, such as a Rename.
+        remedies=[
+            way.merged((quote(feed.name),)) if plain and not way.patterns else way for way in fault.remedies
+        ],
     )
     return fault.reason
 
