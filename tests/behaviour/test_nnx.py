@@ -509,14 +509,14 @@ def test_an_update_under_another_trace_is_refused_and_undone() -> None:
 
 
 @pytest.mark.parametrize(
-    "src",
+    ("src", "said"),
     [
-        {"heads": {}},
-        {"kernel": 1.0},
-        "broken source",
+        ({"heads": {}}, "missing +blocks"),
+        ({"kernel": 1.0}, "unexpected +kernel"),
+        ("broken source", "the disk is gone"),
     ],
 )
-def test_any_error_leaves_the_object_untouched(src: Any) -> None:
+def test_any_error_leaves_the_object_untouched(src: Any, said: str) -> None:
     class Broken(Source):
         def specs(self) -> Any:
             return {Name(name): jax.ShapeDtypeStruct(v.shape, v.dtype) for name, v in walk(model(1)).leaves()}
@@ -533,7 +533,7 @@ def test_any_error_leaves_the_object_untouched(src: Any) -> None:
                 )
 
     m = model()
-    with pytest.raises((LoadError, SourceError)):
+    with pytest.raises((LoadError, SourceError), match=said):
         treeload.update(m, Broken() if src == "broken source" else src)
     assert same(m, model())
 

@@ -210,9 +210,9 @@ def test_a_wrong_shape_names_the_leaf_and_both_shapes() -> None:
 def test_a_wrong_shape_is_found_abstractly_in_linen_and_in_nnx() -> None:
     source = Counting()
     init = treeload.initializer(source, "w")
-    with pytest.raises(LoadError):
+    with pytest.raises(LoadError, match=r"shape +w\n +destination +float32\[5,3\]"):
         jax.eval_shape(TwoLayers(init).init, KEY, jnp.ones((1, 5)))
-    with pytest.raises(LoadError):
+    with pytest.raises(LoadError, match=r"shape +w\n +destination +float32\[5,3\]"):
         nnx.eval_shape(lambda: nnx.Linear(5, 3, kernel_init=init, rngs=nnx.Rngs(0)))
     assert source.reads == []
 

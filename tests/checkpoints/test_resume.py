@@ -221,7 +221,7 @@ def test_a_flipped_bit_is_unreadable_too(tmp_path: Path) -> None:
     content[len(content) // 2] ^= 1
     data.write_bytes(content)
     dst = {"w": jnp.zeros(1000)}
-    with pytest.raises(SourceError):
+    with pytest.raises(SourceError, match="'w' is damaged"):
         treeload.resume(dst, tmp_path, otherwise=never)
     state, step = treeload.resume(dst, tmp_path, otherwise=never, skip_unreadable=True)
     assert (value_of(state), step) == (1.0, 1)

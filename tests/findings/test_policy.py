@@ -75,23 +75,34 @@ def test_an_unknown_verdict_is_a_rule_error_when_the_policy_is_made(kind: str, w
 
 @pytest.mark.parametrize("value", [None, True, False, 0, [], ("keep",), ["keep"], {"a": None}, {"a": True}])
 def test_what_is_no_verdict_at_all_is_a_rule_error(value: Any) -> None:
-    with pytest.raises(RuleError):
+    with pytest.raises(RuleError, match=r"Policy\(missing=...\) takes 'error', 'keep', or a mapping"):
         Policy(missing=value)
 
 
 @pytest.mark.parametrize(
-    "pattern", ["layers/{i", "a//b", "a**b", "a/", "{*}", 3, None, re.compile(b"x"), (1,)]
+    ("pattern", "said"),
+    [
+        ("layers/{i", "lone '{'"),
+        ("a//b", "empty segment"),
+        ("a**b", "stands alone"),
+        ("a/", "empty segment"),
+        ("{*}", "without a proper name"),
+        (3, "a pattern is a string.*not 3"),
+        (None, "a pattern is a string.*not None"),
+        (re.compile(b"x"), "a regular expression of str"),
+        ((1,), r"a pattern is a string.*not \(1,\)"),
+    ],
 )
-def test_a_bad_pattern_is_a_rule_error_when_the_policy_is_made(pattern: Any) -> None:
-    with pytest.raises(RuleError):
+def test_a_bad_pattern_is_a_rule_error_when_the_policy_is_made(pattern: Any, said: str) -> None:
+    with pytest.raises(RuleError, match=said):
         Policy(missing={pattern: "keep"})
-    with pytest.raises(RuleError):
+    with pytest.raises(RuleError, match=said):
         Policy(absent_is_zero=(pattern,))
 
 
 def test_an_unknown_setting_is_a_type_error() -> None:
     for unknown in ("strict", "absent", "abstract", "mising"):
-        with pytest.raises(TypeError):
+        with pytest.raises(TypeError, match=unknown):
             Policy(**{unknown: "error"})
 
 

@@ -74,11 +74,13 @@ def _nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> Any:
     assert (out, err) == ("", "")
 
 
-def _refused(path: Path, *parts: str) -> SourceError:
+def _refused(path: Path, reason: str, *parts: str) -> SourceError:
     with pytest.raises(SourceError) as caught:
         _read_all(path)
-    for part in (*parts, str(path)):
-        assert part in str(caught.value)
+    assert str(path) in str(caught.value)
+    said = str(caught.value).replace(str(path.parent), "")  # pytest's folder is named after the test
+    for part in (reason, *parts):
+        assert part in said
     return caught.value
 
 
@@ -118,38 +120,45 @@ def test_a_directory_of_nothing_but_incomplete_steps(saved: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "reason"),
     [
-        "",
-        "\0\1\2",
-        "[]",
-        '"text"',
-        "[" * 100_000,
-        "{}",
-        '{"tree_metadata": 3}',
-        '{"tree_metadata": {"x": 3}}',
-        '{"tree_metadata": {"x": {"key_metadata": [3], "value_metadata": {}}}}',
+        ("", "is no JSON: Expecting value"),
+        ("\0\1\2", "is no JSON: Expecting value"),
+        ("[]", "is no JSON object"),
+        ('"text"', "is no JSON object"),
+        ("[" * 100_000, "is no JSON: nested too deeply"),
+        ("{}", "lists no tree"),
+        ('{"tree_metadata": 3}', "lists no tree"),
+        ('{"tree_metadata": {"x": 3}}', "the entry 'x' is malformed"),
+        (
+            '{"tree_metadata": {"x": {"key_metadata": [3], "value_metadata": {"value_type": "np.ndarray"}}}}',
+            "the entry 'x' is malformed",
+        ),
+        (
+            '{"tree_metadata": {"x": {"key_metadata": [{"key": "x"}], "value_metadata": {}}}}',
+            "the entry 'x' is malformed",
+        ),
     ],
 )
-def test_tree_metadata_that_is_garbage(saved: Path, text: str) -> None:
+def test_tree_metadata_that_is_garbage(saved: Path, text: str, reason: str) -> None:
     (saved / "state" / "_METADATA").write_text(text)
     assert recognises(saved)
-    _refused(saved, "_METADATA")
+    _refused(saved, reason, "_METADATA")
 
 
 def test_tree_metadata_in_bytes_that_are_no_text(saved: Path) -> None:
     (saved / "state" / "_METADATA").write_bytes(b"\xff\xfe{}")
-    _refused(saved, "_METADATA")
+    _refused(saved, "is no JSON", "_METADATA")
 
 
 def test_checkpoint_metadata_that_is_garbage(saved: Path) -> None:
     (saved / "_CHECKPOINT_METADATA").write_text("{")
-    _refused(saved, "_CHECKPOINT_METADATA")
+    _refused(saved, "is no JSON", "_CHECKPOINT_METADATA")
 
 
 def test_array_metadata_that_is_garbage(saved: Path) -> None:
     (saved / "state" / "array_metadatas" / "process_0").write_text('{"array_metadatas": [{}]}')
-    _refused(saved, "process_0")
+    _refused(saved, "is malformed", "process_0")
 
 
 TWICE = "is no JSON: the key 'zzz' is there twice"
@@ -257,28 +266,28 @@ def test_a_truncated_data_file(saved: Path, size: int) -> None:
     file = _data_files(saved)[-1]
     content = file.read_bytes()
     file.write_bytes(content[:size])
-    _refused(saved, "encoder/kernel")
+    _refused(saved, "claims 40000 bytes", "all files together hold", "encoder/kernel")
 
 
 def test_a_deleted_data_file(saved: Path) -> None:
     _data_files(saved)[-1].unlink()
-    _refused(saved, "encoder/kernel")
+    _refused(saved, "claims 40000 bytes", "all files together hold", "encoder/kernel")
 
 
 def test_deleted_data_altogether(saved: Path) -> None:
     for file in _data_files(saved):
         file.unlink()
-    _refused(saved)
+    _refused(saved, "NOT_FOUND", "encoder/kernel")
 
 
 def test_a_deleted_store(saved: Path) -> None:
     (saved / "state" / "manifest.ocdbt").unlink()
-    _refused(saved, "encoder/kernel")
+    _refused(saved, "stores no array", "encoder/kernel")
 
 
 def test_a_garbage_store(saved: Path) -> None:
     (saved / "state" / "manifest.ocdbt").write_bytes(b"garbage")
-    _refused(saved)
+    _refused(saved, "Error decoding manifest", "encoder/kernel")
 
 
 def test_a_flipped_bit_in_what_we_saved(saved: Path) -> None:
@@ -286,7 +295,7 @@ def test_a_flipped_bit_in_what_we_saved(saved: Path) -> None:
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
-    _refused(saved, "encoder/kernel", "damaged")
+    _refused(saved, "is damaged", "encoder/kernel")
 
 
 def test_a_flipped_bit_is_found_on_the_way_to_a_device(saved: Path) -> None:
@@ -298,6 +307,42 @@ def test_a_flipped_bit_is_found_on_the_way_to_a_device(saved: Path) -> None:
         list(source.read({LEAF: request}))
 
 
+def test_a_flipped_bit_is_found_where_every_device_gets_the_whole(saved: Path) -> None:
+    test_a_flipped_bit_in_what_we_saved(saved)
+    source = OrbaxSource(saved)
+    mesh = jax.sharding.Mesh(np.asarray(jax.devices()), ("x",))
+    everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    request = jax.ShapeDtypeStruct((100, 100), np.float32, sharding=everywhere)
+    with pytest.raises(SourceError, match="damaged"):
+        list(source.read({LEAF: request}))
+
+
+def test_a_flipped_bit_is_found_under_each_name_of_a_tied_leaf(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(size=(100, 100)).astype(np.float32)
+    alias = Name(("decoder", "kernel"))
+    _save.write(tmp_path / "ckpt", {LEAF: values}, aliases={alias: LEAF})
+    file = _data_files(tmp_path / "ckpt")[-1]
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    source = OrbaxSource(tmp_path / "ckpt")
+    for name in (LEAF, alias):
+        with pytest.raises(SourceError, match=f"'{name}' is damaged"):
+            list(source.read({name: source.specs()[name]}))
+
+
+def test_a_part_of_a_leaf_is_not_held_against_the_digest_of_the_whole(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a job of several processes, of which each asks for its own rows: what is sound is read."""
+    monkeypatch.setattr(_orbax, "_boxes", lambda request, stored: [((25, 50), (0, 100))])
+    monkeypatch.setattr(_orbax, "_place", lambda reading: reading.pieces[0].buffer)
+    source = OrbaxSource(saved)
+    ((_, rows),) = source.read({LEAF: source.specs()[LEAF]})
+    monkeypatch.undo()
+    np.testing.assert_array_equal(rows, _read_all(saved)[LEAF][25:50])
+
+
 def test_a_leaf_that_is_whole_is_read_beside_one_that_is_damaged(saved: Path) -> None:
     test_a_flipped_bit_in_what_we_saved(saved)
     source = OrbaxSource(saved)
@@ -307,49 +352,58 @@ def test_a_leaf_that_is_whole_is_read_beside_one_that_is_damaged(saved: Path) ->
 
 def test_an_array_without_its_chunk_is_not_zeros(plain: Path) -> None:
     (plain / "encoder.kernel" / "0.0").unlink()
-    _refused(plain, "encoder/kernel")
+    _refused(plain, 'encoder.kernel/0.0" is missing', "encoder/kernel")
 
 
 def test_an_array_with_a_truncated_chunk(plain: Path) -> None:
     (plain / "encoder.kernel" / "0.0").write_bytes(b"\x28\xb5\x2f\xfd")
-    assert _refused(plain, "encoder/kernel").__cause__ is not None
+    assert _refused(plain, "Truncated Zstd", "encoder/kernel").__cause__ is not None
 
 
 def test_an_array_without_its_directory(plain: Path) -> None:
     shutil.rmtree(plain / "encoder.kernel")
-    _refused(plain, "encoder/kernel", "stores no array")
+    _refused(plain, "stores no array", "encoder/kernel")
 
 
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"shape": [-1, 100]}, "its header gives the shape [-1, 100]"),
-        ({"shape": "many"}, "its header gives the shape 'many'"),
-        ({"shape": [100, True]}, "its header gives the shape [100, True]"),
-        ({"dtype": "<U8"}, "its header gives the dtype '<U8'"),
-        ({"dtype": "|O"}, "its header gives the dtype '|O'"),
-        ({"dtype": [["a", "<f4"]]}, "its header gives the dtype [['a', '<f4']]"),
-        ({"dtype": 7}, "its header gives the dtype 7"),
-        ({"shape": [10**9, 10**9], "compressor": None}, "claims 4000000000000000000 bytes"),
+        ({"shape": [-1, 100]}, "gives the shape [-1, 100]"),
+        ({"shape": "many"}, "gives the shape 'many'"),
+        ({"shape": [100, True]}, "gives the shape [100, True]"),
+        ({"dtype": "<U8"}, "gives the dtype '<U8'"),
+        ({"dtype": "|O"}, "gives the dtype '|O'"),
+        ({"dtype": [["a", "<f4"]]}, "gives the dtype [['a', '<f4']]"),
+        ({"dtype": 7}, "gives the dtype 7"),
+        ({"shape": [200, 200], "compressor": None}, "claims 160000 bytes (float32[200,200])"),
         ({"shape": [10**9, 10**9]}, "claims 4000000000000000000 bytes"),
-        ({"dtype": "<f8"}, "cannot read"),
-        ({"shape": [200, 200]}, "cannot read"),
-        ({"chunks": [10**12, 10**12]}, "cannot read"),
-        ({"chunks": [0, 0]}, "chunks"),
-        ({"compressor": {"id": "nonsense"}}, "nonsense"),
-        ({"filters": [{"id": "nonsense"}]}, "filters"),
-        ({"zarr_format": 9}, "zarr_format"),
+        ({"dtype": "<f8"}, "Not enough data"),
+        ({"shape": [200, 200]}, '" is missing'),
+        ({"chunks": [10**12, 10**12]}, "Product of chunk dimensions"),
+        ({"chunks": [0, 0]}, 'object member "chunks"'),
+        ({"compressor": {"id": "nonsense"}}, 'object member "compressor"'),
+        ({"filters": [{"id": "nonsense"}]}, 'object member "filters"'),
+        ({"zarr_format": 9}, 'object member "zarr_format"'),
     ],
 )
 def test_an_array_header_that_lies(plain: Path, change: dict[str, Any], reason: str) -> None:
     header = plain / "encoder.kernel" / ".zarray"
     header.write_text(json.dumps({**json.loads(header.read_text()), **change}))
-    _refused(plain, "encoder/kernel", reason)
+    _refused(plain, reason, "encoder/kernel")
+
+
+def test_an_array_that_compresses_well_is_no_lie(tmp_path: Path) -> None:
+    """What an array claims is held against its file only as far as a compressor can go."""
+    zeros = np.zeros((1000, 1000), np.float32)
+    _save.write(tmp_path / "zeros", {LEAF: zeros}, compression=True)
+    there = sum(file.stat().st_size for file in (tmp_path / "zeros").rglob("*") if file.is_file())
+    assert there < zeros.nbytes / 100
+    np.testing.assert_array_equal(_read_all(tmp_path / "zeros")[LEAF], zeros)
 
 
 def test_an_array_header_that_is_garbage(plain: Path) -> None:
     (plain / "encoder.kernel" / ".zarray").write_text("{")
-    _refused(plain, "encoder/kernel")
+    _refused(plain, "JSONDecodeError", "encoder/kernel")
 
 
 def test_a_leaf_whose_name_leads_out_of_the_directory(plain: Path) -> None:
@@ -359,14 +413,22 @@ def test_a_leaf_whose_name_leads_out_of_the_directory(plain: Path) -> None:
     (entry,) = content["tree_metadata"].values()
     entry["key_metadata"] = [{"key": "/../../outside", "key_type": 2}]
     metadata.write_text(json.dumps(content))
-    _refused(plain, "outside")
+    _refused(plain, "Invalid key", "outside")
 
 
-@pytest.mark.parametrize("at", ["_METADATA", "encoder.kernel/0.0", "encoder.kernel/.zarray", "more"])
-def test_a_pipe_is_never_opened(plain: Path, at: str) -> None:
+@pytest.mark.parametrize(
+    ("at", "reason"),
+    [
+        ("_METADATA", "holds no tree"),
+        ("encoder.kernel/0.0", "is no regular file"),
+        ("encoder.kernel/.zarray", "is no regular file"),
+        ("more", "is no regular file"),
+    ],
+)
+def test_a_pipe_is_never_opened(plain: Path, at: str, reason: str) -> None:
     (plain / at).unlink(missing_ok=True)
     os.mkfifo(plain / at)
-    _refused(plain)
+    _refused(plain, reason)
 
 
 @pytest.mark.parametrize("at", ["_METADATA", "encoder.kernel/0.0", "array_metadatas"])
@@ -374,7 +436,7 @@ def test_a_link_out_of_the_checkpoint_is_not_followed(plain: Path, at: str) -> N
     outside = plain.parent / "outside"
     (plain / at).rename(outside)
     (plain / at).symlink_to(outside)
-    _refused(plain, "leads out")
+    _refused(plain, "leads out", at)
 
 
 def test_a_link_within_the_checkpoint_is_followed(plain: Path) -> None:
@@ -404,15 +466,15 @@ def test_a_path_that_is_a_link_is_followed(saved: Path) -> None:
 @pytest.mark.parametrize(
     ("record", "word"),
     [
-        (3, "malformed"),
-        ({}, "malformed"),
+        (3, "record of treeload is malformed"),
+        ({}, "record of treeload is malformed"),
         ({"format": 99}, "newer treeload"),
         ({"format": 1, "aliases": {"a": "no/such"}}, "does not fit"),
         ({"format": 1, "absent": {"step": None}}, "recorded as absent"),
-        ({"format": 1, "absent": {"hole": 3}}, "malformed"),
-        ({"format": 1, "empty": {"z": {"shape": [10**12], "dtype": "float32"}}}, "malformed"),
+        ({"format": 1, "absent": {"hole": 3}}, "3 is no absence"),
+        ({"format": 1, "empty": {"z": {"shape": [10**12], "dtype": "float32"}}}, "is not empty"),
         ({"format": 1, "encoded": {"step": "uint4"}}, "cannot hold"),
-        ({"format": 1, "digests": {"step": 3}}, "malformed"),
+        ({"format": 1, "digests": {"step": 3}}, "not a mapping of strings"),
     ],
 )
 def test_a_record_of_ours_that_lies(saved: Path, record: Any, word: str) -> None:

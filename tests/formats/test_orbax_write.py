@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from orbax.checkpoint import v1 as ocp
 
 from treeload._errors import SaveError, SourceError
 from treeload._files import replace as _exchange
+from treeload._formats.orbax import write as _save
 from treeload._formats.orbax.source import OrbaxSource, recognises
 from treeload._formats.orbax.write import write
 from treeload._naming.name import Name
@@ -295,6 +298,35 @@ def test_a_checkpoint_with_foreign_files_in_it_is_not_replaced(tmp_path: Path, m
     assert _is(tmp_path / "x", OLD)
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("make", [_make_file, _make_directory])
+def test_what_appears_at_the_path_while_it_is_written_is_never_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Any, overwrite: bool
+) -> None:
+    _while_written(monkeypatch, lambda: make(tmp_path / "x"))
+    with pytest.raises(SaveError, match="no Orbax checkpoint"):
+        write(tmp_path / "x", NEW, overwrite=overwrite)
+    assert [path.read_text() for path in tmp_path.rglob("*") if path.is_file()] == ["thesis"]
+    assert os.listdir(tmp_path) == ["x"]
+
+
+def test_what_appears_in_a_checkpoint_while_the_next_is_written_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "x", OLD)
+    _while_written(monkeypatch, lambda: _make_file(tmp_path / "x" / "mine"))
+    with pytest.raises(SaveError, match="x/mine.*would be lost"):
+        write(tmp_path / "x", NEW, overwrite=True)
+    assert (tmp_path / "x" / "mine").read_text() == "thesis"
+    assert _is(tmp_path / "x", OLD)
+
+
+def _while_written(monkeypatch: pytest.MonkeyPatch, act: Callable[[], None]) -> None:
+    """Does ``act`` when Orbax has written its last byte, and before that takes its place."""
+    write_orbax = _save._write_orbax
+    monkeypatch.setattr(_save, "_write_orbax", lambda *args: (write_orbax(*args), act()))
+
+
 def test_checkpoints_of_other_layouts_are_replaced(tmp_path: Path) -> None:
     import orbax.checkpoint as ocp_v0
 
@@ -322,19 +354,32 @@ def test_a_file_system_that_refuses_is_a_save_error(tmp_path: Path) -> None:
 
 
 def test_a_failure_inside_orbax_is_quiet_and_leaves_the_old_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    from treeload._formats.orbax import write as _save
-
     write(tmp_path / "x", OLD)
     capfd.readouterr()
+    caplog.clear()
     monkeypatch.setattr(_save, "_STORED", frozenset({"float128"}))
     with pytest.raises(SaveError, match="cannot save to") as caught:
         write(tmp_path / "x", {Name(("w",)): np.ones(2, np.longdouble)}, overwrite=True)
     assert caught.value.__cause__ is not None
-    assert capfd.readouterr().err == ""
+    assert capfd.readouterr() == ("", "")
+    assert caplog.records == []  # outside of pytest, which takes them first, these go to stderr
     assert _is(tmp_path / "x", OLD)
     assert os.listdir(tmp_path) == ["x"]
+
+
+@pytest.mark.parametrize("disabled", [False, True])
+def test_what_orbax_logs_for_others_is_left_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, disabled: bool
+) -> None:
+    logger = logging.getLogger("absl")
+    monkeypatch.setattr(logger, "disabled", disabled)
+    write(tmp_path / "x", NEW)
+    assert logger.disabled is disabled
 
 
 # --- a save that dies -------------------------------------------------------------------------------
@@ -490,6 +535,58 @@ def test_a_second_save_to_one_path_is_refused_while_the_first_lives(tmp_path: Pa
             write(tmp_path / "x", NEW, overwrite=True)
         assert new.is_dir()
     assert os.listdir(tmp_path) == ["x"]
+
+
+@pytest.fixture
+def ours_is_removed(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[Path], None]]:
+    """Between our opening of a workspace and our lock on it, the save before us removes it, once.
+
+    What is put into the list happens right then.
+    """
+    lock, then = _exchange.fcntl.flock, list[Callable[[Path], None]]()
+
+    def late(descriptor: int, how: int) -> None:
+        monkeypatch.setattr(_exchange.fcntl, "flock", lock)
+        folder = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        folder.rmdir()
+        for act in then:
+            act(folder)
+        lock(descriptor, how)
+
+    monkeypatch.setattr(_exchange.fcntl, "flock", late)
+    return then
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs file locks and /proc")
+def test_a_workspace_removed_by_the_save_before_is_made_anew(
+    tmp_path: Path, ours_is_removed: list[Callable[[Path], None]]
+) -> None:
+    write(tmp_path / "x", NEW)
+    assert _is(tmp_path / "x", NEW)
+    assert os.listdir(tmp_path) == ["x"]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs file locks and /proc")
+def test_a_workspace_that_a_third_save_made_meanwhile_is_left_to_it(
+    tmp_path: Path, ours_is_removed: list[Callable[[Path], None]]
+) -> None:
+    """Else two saves would write to one place, each with a lock on a folder of its own."""
+    theirs: list[int] = []
+
+    def third(folder: Path) -> None:
+        folder.mkdir()
+        (folder / "new").mkdir()
+        theirs.append(os.open(folder, os.O_RDONLY))
+        _exchange.fcntl.flock(theirs[0], _exchange.fcntl.LOCK_EX)
+
+    ours_is_removed.append(third)
+    try:
+        with pytest.raises(SaveError, match="another process is saving there"):
+            write(tmp_path / "x", NEW)
+    finally:
+        os.close(theirs[0])
+    assert (_exchange.beside(tmp_path / "x") / "new").is_dir()
+    assert not (tmp_path / "x").exists()
 
 
 def test_the_record_says_which_format_it_has(tmp_path: Path) -> None:

@@ -408,6 +408,15 @@ def test_encoder_and_decoder_are_told_apart() -> None:
     }
 
 
+def test_words_that_a_rival_nearly_has_make_nothing_certain() -> None:
+    """The norm goes to the query of the two that lacks fewer words; but it might be the other's."""
+    found = _suggest(
+        {"cross/q/scale": (4,), "pos/query/scale": (4,)}, {"norm/q/weight": (4,), "token/attn/weight": (4,)}
+    )
+    assert Rename("norm/q/weight", "cross/q/scale") in found
+    assert found.certain == ()
+
+
 def test_little_in_common_makes_nothing_certain() -> None:
     here = {"head/weight": (5, 4), **{f"other/{at}x/w{at}": (at + 7, 3) for at in range(9)}}
     there = {"head/kernel": (4, 5), **{f"mine/{at}y/z{at}": (at + 70, 2) for at in range(9)}}
@@ -462,6 +471,14 @@ def test_a_wrapper_is_named_with_how_much_it_explains() -> None:
     wrapped = {f"params/{name}": shape for name, shape in _MODEL.items()}
     assert _diagnose({**_MODEL, "new/kernel": (3, 5)}, wrapped)[0] == "25 of 26 match under `params/`"
     assert _diagnose(wrapped, _MODEL)[0] == "25 of 25 match under `params/` of the destination"
+
+
+@pytest.mark.parametrize(("count", "said"), [(1, True), (4, True), (5, False), (50, False)])
+def test_a_wrapper_of_less_than_a_quarter_is_chance(count: int, said: bool) -> None:
+    model = {f"a{at}": (at + 2, 3) for at in range(count)}
+    wrapped = {"params/a0": (2, 3), **{f"other/{at}": (at + 2, 99) for at in range(100, 150)}}
+    found = [sentence for sentence in _diagnose(model, wrapped) if "under" in sentence]
+    assert found == ([f"1 of {count} matches under `params/`"] if said else [])
 
 
 def test_scanned_layers_are_named_on_either_side() -> None:

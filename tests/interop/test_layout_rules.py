@@ -130,7 +130,7 @@ def test_what_is_converted_already_is_refused(model: str) -> None:
     converted = layouts.nest(layout_rules.expected(model))
     plan = treeload.plan(layout_rules.destination(model), converted, rules=RULES[model])
     assert "rule" in {finding.kind for finding in plan.errors}
-    with pytest.raises(treeload.LoadError):
+    with pytest.raises(treeload.LoadError, match="matched nothing"):
         plan.load()
 
 

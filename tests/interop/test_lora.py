@@ -109,7 +109,7 @@ def test_the_scope_takes_the_adapters_out_of_a_whole_checkpoint_and_leaves_the_b
 
 
 def test_an_adapter_that_is_missing_within_the_scope_is_an_error(base: Path) -> None:
-    with pytest.raises(LoadError):
+    with pytest.raises(LoadError, match=r"missing +blocks/\{0,1\}/lora/\{lora_a,lora_b\}"):
         treeload.update(Net(nnx.Rngs(2), adapted=True), base, scope=ADAPTERS)
 
 
@@ -165,6 +165,6 @@ def test_shapes_that_cannot_be_multiplied_are_found_before_any_read() -> None:
 def test_patterns_that_do_not_belong_together_are_refused() -> None:
     with pytest.raises(RuleError, match="different captures"):
         finetune.merge_lora("{*module}/kernel", "{*other}/lora_a", "{*module}/lora_b")
-    with pytest.raises(RuleError):
+    with pytest.raises(RuleError, match="uses {x}, which .* does not capture"):
         finetune.merge_lora(into="{*module}/{x}")
     assert finetune.merge_lora().inverse() is None

@@ -222,9 +222,9 @@ def test_empty_nodes_equal_each_other_and_none_and_no_key():
 
 def test_both_an_integer_and_its_text_as_keys_is_a_collision_on_either_side():
     both = {1: jnp.ones(1), "1": jnp.ones(1)}
-    with pytest.raises(NameCollision):
+    with pytest.raises(NameCollision, match="the keys 1, '1' at the root"):
         treeload.plan(both, {})
-    with pytest.raises(NameCollision):
+    with pytest.raises(NameCollision, match="the keys 1, '1' at the root"):
         treeload.plan({}, both)
 
 

@@ -34,7 +34,7 @@ def test_another_count_is_one_finding_and_nothing_loads(shapes: tuple[tuple[int,
     assert finding.kind == "rule"
     assert f"{len(shapes)} array" in finding.message and "3 leaves" in finding.message
     assert {str(entry.action) for entry in plan.entries} == {"keep"}
-    with pytest.raises(LoadError):
+    with pytest.raises(LoadError, match=f"the source has {len(shapes)} arrays"):
         plan.load()
 
 

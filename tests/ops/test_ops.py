@@ -411,11 +411,11 @@ def test_an_op_that_gives_something_else_than_it_inferred_is_found_out() -> None
 
 def test_an_op_takes_nothing_from_the_destination_unless_it_says_so() -> None:
     assert not Transpose().onto_destination
-    with pytest.raises(NotImplementedError):
+    with pytest.raises(NotImplementedError, match="takes nothing from the destination"):
         Transpose().apply_onto(np.zeros(2), np.zeros(2))
 
 
 def test_an_expression_that_cannot_be_is_refused_when_it_is_made() -> None:
     leaf = Leaf(0, Name(("a",)), jax.ShapeDtypeStruct((2, 3), np.float32))
-    with pytest.raises(RuleError):
+    with pytest.raises(RuleError, match=r"Transpose\(1, 0\) is for 2 axes"):
         chain(leaf, (Reshape(6), Transpose(1, 0)))

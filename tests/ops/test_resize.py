@@ -157,27 +157,27 @@ def test_what_does_not_fit_is_refused_at_plan_time(op: Any, array: Any, said: st
 
 
 @pytest.mark.parametrize(
-    "make",
+    ("make", "said"),
     [
-        lambda: Pad(2.5),
-        lambda: Pad(True),
-        lambda: Pad(4, fill="rows"),
-        lambda: Pad(4, fill=None),
-        lambda: Slice(0),
-        lambda: Slice(3, 2),
-        lambda: Slice(-1, 2),
-        lambda: Slice(1.0),
-        lambda: Resize(3, keep=3),
-        lambda: Resize(0),
-        lambda: Resize(4, keep=-1),
-        lambda: Resize(4, grid="round"),
-        lambda: Resize(4, grid=((2, 2),)),
-        lambda: Resize(4, grid=(2, 2)),
-        lambda: Resize(4, method="best"),
+        (lambda: Pad(2.5), "Pad takes integers, not 2.5"),
+        (lambda: Pad(True), "Pad takes integers, not True"),
+        (lambda: Pad(4, fill="rows"), r"Pad\(fill=...\) is a number or 'destination', not 'rows'"),
+        (lambda: Pad(4, fill=None), r"Pad\(fill=...\) is a number or 'destination', not None"),
+        (lambda: Slice(0), r"Slice\(0, 0\) holds nothing"),
+        (lambda: Slice(3, 2), r"Slice\(3, 2\) holds nothing"),
+        (lambda: Slice(-1, 2), r"Slice\(-1, 2\) holds nothing"),
+        (lambda: Slice(1.0), "Slice takes integers, not 1.0"),
+        (lambda: Resize(3, keep=3), "some positions must be left"),
+        (lambda: Resize(0), "some positions must be left"),
+        (lambda: Resize(4, keep=-1), "some positions must be left"),
+        (lambda: Resize(4, grid="round"), r"grid=...\) is 'square', None or two grid shapes, not 'round'"),
+        (lambda: Resize(4, grid=((2, 2),)), r"grid=...\) is 'square', None or two grid shapes, not \(\("),
+        (lambda: Resize(4, grid=(2, 2)), r"grid=...\) is 'square', None or two grid shapes, not \(2"),
+        (lambda: Resize(4, method="best"), r"Resize\(method=...\).*best"),
     ],
 )
-def test_what_cannot_mean_anything_is_refused_when_it_is_written(make: Any) -> None:
-    with pytest.raises(RuleError):
+def test_what_cannot_mean_anything_is_refused_when_it_is_written(make: Any, said: str) -> None:
+    with pytest.raises(RuleError, match=said):
         make()
 
 

@@ -19,7 +19,7 @@ import pytest
 from rich.console import Console
 
 import treeload
-from treeload import BIAS, Cast, From, LoadError, Name, Plan, Policy, Rename, Source, Transpose
+from treeload import BIAS, Cast, From, LoadError, Name, Plan, Policy, Rename, Source, Tie, Transpose
 from treeload._findings.kinds import KINDS
 from treeload._reports.text import error_rich, plan_rich
 from treeload._sources.memory import MemorySource
@@ -272,6 +272,20 @@ def test_the_code_in_an_error_can_be_pasted_whole_and_mends_it(situation: Callab
             if f.kind == kind and not any(p.verdict(kind, str(f.name)) != "error" for p in policies)
         ]
         assert policies and not left
+
+
+def test_one_way_in_several_wordings_is_said_without_any_of_them() -> None:
+    """Each head would take the value of its own embedding, and the code is for both."""
+    dst = {"embed": [f32(2), f32(2)], "head": [f32(2), f32(2)]}
+    src = {"embed": [f32(2), f32(2)], "head": [f32(2) + 1, f32(2) + 1]}
+    plan = treeload.plan(dst, src, rules=Tie("head/{i}", "embed/{i}")).verify()
+    assert [finding.remedy.partition(":")[0] for finding in plan.errors] == [
+        "to take the value of embed/0",
+        "to take the value of embed/1",
+    ]
+    text = error_of(plan)
+    assert 'to go on: Policy(tie={"head/*": "first"})' in text
+    assert "to take the value of" not in text
 
 
 def test_code_that_fits_on_a_line_is_not_broken() -> None:

@@ -264,7 +264,7 @@ def test_a_rename_is_a_value() -> None:
     assert Rename("a", "b", Transpose()) == Rename(("a",), Name(("b",)), Transpose())
     assert hash(Rename("a", "b")) == hash(Rename("a", "b"))
     assert Rename("a", "b") != Rename("a", "c")
-    with pytest.raises(AttributeError):
+    with pytest.raises(AttributeError, match="cannot assign"):
         Rename("a", "b").source = compile_pattern("c")  # type: ignore[misc]
 
 

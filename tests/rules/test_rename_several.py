@@ -74,19 +74,19 @@ def test_it_prints_as_it_is_written_and_has_no_inverse() -> None:
 
 
 @pytest.mark.parametrize(
-    "make",
+    ("make", "said"),
     [
-        lambda: Rename(["a", "b"], "c"),
-        lambda: Rename(["a", "b"], "c", Transpose()),
-        lambda: Rename([], "c", Apply(max)),
-        lambda: Rename(["{i}/a", "b"], "c", Apply(max)),
-        lambda: Rename([re.compile("a"), "b"], "c", Apply(max)),
-        lambda: Concat([], "c"),
+        (lambda: Rename(["a", "b"], "c"), "needs an Apply"),
+        (lambda: Rename(["a", "b"], "c", Transpose()), "needs an Apply"),
+        (lambda: Rename([], "c", Apply(max)), "at least one part"),
+        (lambda: Rename(["{i}/a", "b"], "c", Apply(max)), "different captures"),
+        (lambda: Rename([re.compile("a"), "b"], "c", Apply(max)), "not a compiled re.Pattern"),
+        (lambda: Concat([], "c"), "at least one part"),
     ],
     ids=["no op", "no function", "no parts", "captures differ", "regex", "empty concat"],
 )
-def test_what_cannot_mean_anything_is_refused(make) -> None:
-    with pytest.raises(RuleError):
+def test_what_cannot_mean_anything_is_refused(make, said: str) -> None:
+    with pytest.raises(RuleError, match=said):
         make()
 
 

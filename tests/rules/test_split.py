@@ -177,28 +177,28 @@ def test_a_source_that_is_converted_already_fails_loudly() -> None:
 
 
 @pytest.mark.parametrize(
-    "make",
+    ("make", "said"),
     [
-        lambda: Concat("q", "qkv"),
-        lambda: Concat([], "qkv"),
-        lambda: Concat(["q", "q"], "qkv"),
-        lambda: Concat(["{i}/q", "{j}/k"], "qkv"),
-        lambda: Concat(["{i}/q", "k"], "qkv"),
-        lambda: Concat(["q", "k"], "{p}/qkv"),
-        lambda: Concat(["q", "k"], "qkv", sizes=(1,)),
-        lambda: Concat(["q", "k"], "qkv", axis=None),
-        lambda: Concat(["q", "k"], "qkv", "Transpose"),
-        lambda: Split("c", "q"),
-        lambda: Split("c", []),
-        lambda: Split("c", ["q", "q"]),
-        lambda: Split("c", ["q", "{k}"]),
-        lambda: Split("c", ["q", "k"], sizes=(1, -1)),
-        lambda: Split("c", ["q", "k"], sizes=(1, 2, 3)),
-        lambda: Split("c", ["q", "k"], sizes=(1.0, 2.0)),
+        (lambda: Concat("q", "qkv"), "Concat takes a list of patterns"),
+        (lambda: Concat([], "qkv"), "Concat takes at least one part"),
+        (lambda: Concat(["q", "q"], "qkv"), "two parts have one pattern"),
+        (lambda: Concat(["{i}/q", "{j}/k"], "qkv"), "different captures"),
+        (lambda: Concat(["{i}/q", "k"], "qkv"), "different captures"),
+        (lambda: Concat(["q", "k"], "{p}/qkv"), "uses {p}, which 'q' does not capture"),
+        (lambda: Concat(["q", "k"], "qkv", sizes=(1,)), r"Concat\(sizes=\(1,\)\): 2 sizes"),
+        (lambda: Concat(["q", "k"], "qkv", axis=None), "axis is an integer, not None"),
+        (lambda: Concat(["q", "k"], "qkv", "Transpose"), "Concat takes ops"),
+        (lambda: Split("c", "q"), "Split takes a list of patterns"),
+        (lambda: Split("c", []), "Split takes at least one part"),
+        (lambda: Split("c", ["q", "q"]), "two pieces of 'c' have one name"),
+        (lambda: Split("c", ["q", "{k}"]), "uses {k}, which 'c' does not capture"),
+        (lambda: Split("c", ["q", "k"], sizes=(1, -1)), r"Split\(sizes=\(1, -1\)\): 2 sizes of 0 or more"),
+        (lambda: Split("c", ["q", "k"], sizes=(1, 2, 3)), r"Split\(sizes=\(1, 2, 3\)\): 2 sizes"),
+        (lambda: Split("c", ["q", "k"], sizes=(1.0, 2.0)), r"Split\(sizes=\(1.0, 2.0\)\): 2 sizes"),
     ],
 )
-def test_what_cannot_mean_anything_is_refused_when_it_is_written(make: Any) -> None:
-    with pytest.raises(RuleError):
+def test_what_cannot_mean_anything_is_refused_when_it_is_written(make: Any, said: str) -> None:
+    with pytest.raises(RuleError, match=said):
         make()
 
 

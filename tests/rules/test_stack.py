@@ -263,27 +263,27 @@ def test_a_source_that_is_unstacked_already_fails_loudly() -> None:
 
 
 @pytest.mark.parametrize(
-    "make",
+    ("make", "said"),
     [
-        lambda: Stack("l/{i}/w", "l/{i}/w"),
-        lambda: Stack("l/0/w", "l/w"),
-        lambda: Stack("{*rest}/w", "w"),
-        lambda: Stack("l/{i}/w", "l/{j}/w"),
-        lambda: Stack("l/{i}/w", "l/*/w"),
-        lambda: Stack("l/{i}/w", "l/w", axis=0.5),
-        lambda: Stack("l/{i}/w", "l/w", axis=True),
-        lambda: Stack("l/{i}/w", "l/w", first="0"),
-        lambda: Stack("l/{i}/w", "l/w", first=-1),
-        lambda: Stack("l/{i}/w", "l/w", Transpose),
-        lambda: Unstack("l/w", "l/w"),
-        lambda: Unstack("l/w", "l/{*i}/w"),
-        lambda: Unstack("l/w", "l/*/{i}"),
-        lambda: Unstack("l/{i}/w", "l/{i}/w"),
-        lambda: Unstack("l/w", "l/{i}/w", first=True),
+        (lambda: Stack("l/{i}/w", "l/{i}/w"), "no index to stack over"),
+        (lambda: Stack("l/0/w", "l/w"), "no index to stack over"),
+        (lambda: Stack("{*rest}/w", "w"), "{\\*rest} captures many segments"),
+        (lambda: Stack("l/{i}/w", "l/{j}/w"), "uses {j}, which"),
+        (lambda: Stack("l/{i}/w", "l/*/w"), "a wildcard cannot be filled in"),
+        (lambda: Stack("l/{i}/w", "l/w", axis=0.5), "axis is an integer, not 0.5"),
+        (lambda: Stack("l/{i}/w", "l/w", axis=True), "axis is an integer, not True"),
+        (lambda: Stack("l/{i}/w", "l/w", first="0"), "first is the lowest index.*not '0'"),
+        (lambda: Stack("l/{i}/w", "l/w", first=-1), "first is the lowest index.*not -1"),
+        (lambda: Stack("l/{i}/w", "l/w", Transpose), "Stack takes ops"),
+        (lambda: Unstack("l/w", "l/w"), "needs a capture that the source lacks"),
+        (lambda: Unstack("l/w", "l/{*i}/w"), "the index is one segment or a part of one"),
+        (lambda: Unstack("l/w", "l/*/{i}"), "a wildcard cannot be filled in"),
+        (lambda: Unstack("l/{i}/w", "l/{i}/w"), "needs a capture that the source lacks"),
+        (lambda: Unstack("l/w", "l/{i}/w", first=True), "first is the lowest index.*not True"),
     ],
 )
-def test_what_cannot_mean_anything_is_refused_when_it_is_written(make: Any) -> None:
-    with pytest.raises(RuleError):
+def test_what_cannot_mean_anything_is_refused_when_it_is_written(make: Any, said: str) -> None:
+    with pytest.raises(RuleError, match=said):
         make()
 
 

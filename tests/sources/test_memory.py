@@ -188,17 +188,17 @@ def test_a_flat_dict_is_split_only_when_asked() -> None:
 
 
 @pytest.mark.parametrize(
-    "tree",
+    ("tree", "said"),
     [
-        {"a": {"b": 1.0}},
-        [1.0],
-        {"a.b": 1.0, "a": 2.0},
-        {"a": 2.0, "a.b": 1.0},
-        {"a.b.c": 1.0, "a.b": 2.0},
+        ({"a": {"b": 1.0}}, "is for a flat dict"),
+        ([1.0], "is for a flat dict"),
+        ({"a.b": 1.0, "a": 2.0}, "other leaves of the dict lie below 'a'"),
+        ({"a": 2.0, "a.b": 1.0}, r"'a\.b' lies below another leaf"),
+        ({"a.b.c": 1.0, "a.b": 2.0}, r"other leaves of the dict lie below 'a\.b'"),
     ],
 )
-def test_what_is_no_flat_dict_cannot_be_split(tree: Any) -> None:
-    with pytest.raises(SourceError):
+def test_what_is_no_flat_dict_cannot_be_split(tree: Any, said: str) -> None:
+    with pytest.raises(SourceError, match=said):
         MemorySource(tree, separator=".")
 
 

@@ -239,16 +239,16 @@ def test_sources_may_be_trees_sources_and_froms_side_by_side(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "make",
+    ("make", "said"),
     [
-        lambda: From(From({})),
-        lambda: From({}, separator=""),
-        lambda: From({}, rules=["a"]),
-        lambda: From({}, into="a//b"),
+        (lambda: From(From({})), "not of another From"),
+        (lambda: From({}, separator=""), r"separator=''\) splits nothing"),
+        (lambda: From({}, rules=["a"]), r"From\(rules=...\) takes Rename\(...\) and the like, not 'a'"),
+        (lambda: From({}, into="a//b"), "empty segment"),
     ],
 )
-def test_a_from_that_cannot_mean_anything_is_refused(make):
-    with pytest.raises(RuleError):
+def test_a_from_that_cannot_mean_anything_is_refused(make, said):
+    with pytest.raises(RuleError, match=said):
         make()
 
 

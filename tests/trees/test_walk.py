@@ -228,22 +228,22 @@ def test_slots_are_of_four_kinds() -> None:
 
 
 @pytest.mark.parametrize(
-    "tree",
+    ("tree", "said"),
     [
-        {1: array(), "1": array()},
-        {"x": {0: array(), "0": None}},
-        {True: array(), "True": array()},
-        {None: array(), "None": array()},
+        ({1: array(), "1": array()}, "the keys 1, '1' at the root"),
+        ({"x": {0: array(), "0": None}}, "the keys 0, '0' at x have one name, 'x/0'"),
+        ({True: array(), "True": array()}, "the keys True, 'True' at the root"),
+        ({None: array(), "None": array()}, "the keys None, 'None' at the root"),
     ],
 )
-def test_two_keys_that_print_alike_collide(tree: Any) -> None:
+def test_two_keys_that_print_alike_collide(tree: Any, said: str) -> None:
     for act in (
         treeload.names,
         treeload.state,
         lambda t: treeload.plan(t, {}),
         lambda t: treeload.plan({}, t),
     ):
-        with pytest.raises(NameCollision):
+        with pytest.raises(NameCollision, match=said):
             act(tree)
 
 

@@ -6,8 +6,9 @@ that the peak is the result and the leaf at hand.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -36,38 +37,52 @@ class Job:
 def gather(
     sources: Sequence[Source],
     jobs: Sequence[Job],
-    shardings: dict[Leaf, jax.sharding.Sharding] | None = None,
+    shardings: Mapping[Leaf, jax.sharding.Sharding] = MappingProxyType({}),
     read: Callable[[Any], None] = lambda leaf: None,
 ) -> Iterator[tuple[int, dict[Leaf, Any]]]:
     """Each job's number and arrays, as soon as its last leaf is read; an array goes with its last job."""
-    waiting: dict[Leaf, list[int]] = {}
-    for number, job in enumerate(jobs):
-        for leaf in job.lacking:
-            waiting.setdefault(leaf, []).append(number)
-    held: dict[Leaf, Any] = {}
-    uses = {leaf: len(numbers) for leaf, numbers in waiting.items()}
+    desk = _Desk(jobs)
     for index, source in enumerate(sources):
-        wanted = {leaf.name: leaf for leaf in waiting if leaf.index == index}
-        if not wanted:
-            continue
-        for name, array in _read(source, wanted, shardings or {}):
+        wanted = {leaf.name: leaf for leaf in desk.waiting if leaf.index == index}
+        for name, array in _read(source, wanted, shardings) if wanted else ():
             leaf = wanted[name]
             read(leaf.spec)
-            held[leaf] = array
-            for number in waiting[leaf]:
-                job = jobs[number]
-                job.lacking.discard(leaf)
-                if not job.lacking:
-                    yield number, {each: held[each] for each in job.leaves}
-                    for each in set(job.leaves):
-                        uses[each] -= 1
-                        if not uses[each]:
-                            del held[each]
-            del array
+            yield from desk.take(leaf, array)
+            del array  # before the next one is read
+
+
+class _Desk:
+    """What has been read and waits for the rest of its jobs."""
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self.jobs = jobs
+        self.waiting: dict[Leaf, list[int]] = {}
+        for number, job in enumerate(jobs):
+            for leaf in job.lacking:
+                self.waiting.setdefault(leaf, []).append(number)
+        self._held: dict[Leaf, Any] = {}
+        self._uses = {leaf: len(numbers) for leaf, numbers in self.waiting.items()}
+
+    def take(self, leaf: Leaf, array: Any) -> Iterator[tuple[int, dict[Leaf, Any]]]:
+        """The jobs that had lacked nothing but this leaf, each with its arrays."""
+        self._held[leaf] = array
+        del array
+        for number in self.waiting[leaf]:
+            job = self.jobs[number]
+            job.lacking.discard(leaf)
+            if not job.lacking:
+                yield number, {each: self._held[each] for each in job.leaves}
+                self._let_go(job)
+
+    def _let_go(self, job: Job) -> None:
+        for leaf in set(job.leaves):
+            self._uses[leaf] -= 1
+            if not self._uses[leaf]:
+                del self._held[leaf]
 
 
 def _read(
-    source: Source, wanted: dict[Name, Leaf], shardings: dict[Leaf, jax.sharding.Sharding]
+    source: Source, wanted: dict[Name, Leaf], shardings: Mapping[Leaf, jax.sharding.Sharding]
 ) -> Iterator[tuple[Name, Any]]:
     """Every leaf asked for, checked to be what the plan was told it is."""
     requests = {
