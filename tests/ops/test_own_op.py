@@ -162,12 +162,16 @@ def test_a_part_of_its_result_may_be_the_destinations_own() -> None:
     assert [finding.kind for finding in abstract.errors] == ["abstract"]
 
 
-def test_a_part_of_the_destination_that_does_not_fit_what_it_said_is_found_out() -> None:
+@pytest.mark.parametrize(
+    ("lie", "given"),
+    [(lambda array: array[:2], r"float32\[2,2\]"), (lambda array: array.astype(int), r"int64\[3,2\]")],
+)
+def test_a_result_onto_the_destination_that_is_not_what_it_said_is_found_out(lie: Any, given: str) -> None:
     class Liar(BelowTheirFirst):
         def apply_onto(self, array: Any, destination: Any) -> Any:
-            return destination[:2]
+            return lie(destination)
 
-    with pytest.raises(TreeloadError, match=r"was to give float32\[3,2\] and gave float32\[2,2\] for w"):
+    with pytest.raises(TreeloadError, match=rf"was to give float32\[3,2\] and gave {given} for w"):
         treeload.load({"w": rows(3)}, {"w": rows(2)}, rules=Rename("w", "w", Liar()))
 
 

@@ -120,9 +120,7 @@ def plan_optimizer(
         TypeError: ``params`` is an NNX module for a ``tx``.
         NameCollision: two leaves have one name.
     """
-    for option, choice in (("count", count), ("hyperparams", hyperparams)):
-        if choice not in ("restore", "reset"):
-            raise RuleError(f"{option} is 'restore' or 'reset', not {choice!r}")
+    _check_choices(count=count, hyperparams=hyperparams)
     params = nnx.state(params, tx.wrt) if isinstance(tx, nnx.Optimizer) else params
     destination, init = _new_state(tx, params)
     wanted, parameters = _leaves(destination), _leaves(params)
@@ -141,6 +139,12 @@ def plan_optimizer(
         scope=(lambda name, spec: name not in reset) if reset else None,
     )
     return made if init is None else _with_init(made, init)
+
+
+def _check_choices(**choices: str) -> None:
+    for option, choice in choices.items():
+        if choice not in ("restore", "reset"):
+            raise RuleError(f"{option} is 'restore' or 'reset', not {choice!r}")
 
 
 # The new state.
