@@ -36,12 +36,12 @@ from treeload._plan import Plan
 from treeload._reports.diff import Diff
 from treeload._reports.inventory import Inventory, inventory
 from treeload._rules.rule import Rule
+from treeload._sources import given
 from treeload._sources.memory import MemorySource
 from treeload._sources.part import From
 from treeload._sources.source import Source
 from treeload._trees.rebuild import updatable
 from treeload._trees.tree import PyTree, nested, printed_names
-from treeload._trees.walk import walk
 
 
 def plan(
@@ -77,10 +77,19 @@ def plan(
         SourceError: the source is missing, malformed, or does not say what it holds.
         RuleError: a rule, pattern or scope that cannot mean anything.
         NameCollision: two leaves of one tree have one name.
+        TypeError: ``dst`` is no tree (a class, a function, a path), ``src`` is no source, or either holds
+            arrays where they never load: inside of an object that JAX does not know, say.
     """
+    return _plan(dst, src, "plan", rules=rules, policy=policy, scope=scope)
+
+
+def _plan(
+    dst: PyTree, src: Any, verb: str, *, rules: Rule | Iterable[Rule], policy: Policy, scope: Scope
+) -> Plan:
     with _no_collections():
+        tree = given.destination(dst, src, verb)
         decided = match(
-            walk(dst), _opened_parts(src), rules=_rules(rules), policy=_policy(policy), scope=scope
+            tree, _opened_parts(src, verb), rules=_rules(rules), policy=_policy(policy), scope=scope
         )
         return Plan.of(decided)
 
@@ -106,9 +115,9 @@ def load(
 
     Raises:
         LoadError: anything is wrong, all of it said at once; nothing was changed.
-        SourceError, RuleError, NameCollision: as ``plan``.
+        SourceError, RuleError, NameCollision, TypeError: as ``plan``.
     """
-    return plan(dst, src, rules=rules, policy=policy, scope=scope).load(**how)
+    return _plan(dst, src, "load", rules=rules, policy=policy, scope=scope).load(**how)
 
 
 def update(
@@ -128,12 +137,13 @@ def update(
         TypeError: ``obj`` cannot be updated in place; ``load`` gives a new tree of any kind.
         LoadError, SourceError, RuleError, NameCollision: as ``load``; ``obj`` is as before.
     """
+    made = _plan(obj, src, "update", rules=rules, policy=policy, scope=scope)
     if not updatable(obj):
         raise TypeError(
-            f"update() writes into NNX Modules, Optimizers and Variables; a {type(obj).__name__} cannot be "
+            f"update() writes into NNX Modules, Optimizers, Variables and jax.Refs; a {type(obj).__name__} cannot be "
             "updated in place: use tree = treeload.load(tree, ...)"
         )
-    plan(obj, src, rules=rules, policy=policy, scope=scope).update(**how)
+    made.update(**how)
 
 
 def save(
@@ -163,8 +173,10 @@ def save(
         SaveError: ``path`` exists and ``overwrite`` was not asked for, or is no checkpoint; a leaf is
             abstract or of a type that cannot be stored; two names are one for Orbax.
         NameCollision: two leaves have one name.
+        TypeError: ``path`` is no path, or ``tree`` no tree.
     """
-    walked = walk(tree)
+    given.path(path, "save")
+    walked = given.read_only(tree, "save", error=SaveError)
     if walked.names == [()] and walked.kinds[0] <= Kind.SCALAR:
         raise SaveError("a single array has no name to be saved under; save a dict, {'array': array}")
     absent = {
@@ -205,6 +217,8 @@ def export(
         SaveError: something cannot be undone, said by name before a byte is written; or the path
             exists, or the file system refuses.
     """
+    given.path(path, "export")
+    given.read_only(tree, "export", error=SaveError)
     if like is not None and not isinstance(like, Plan):
         raise TypeError(
             f"export(like=...) takes the Plan by which the tree was loaded, not a {type(like).__name__}"
@@ -218,7 +232,8 @@ def state(tree: PyTree) -> Any:
     """The nested dict of what would load from ``tree``, and nothing else.
 
     Statics, absent slots and empty nodes are left out, boxes are opened, lists become dicts keyed by
-    index, tied leaves are there once under their canonical name. Arrays are not copied.
+    index, tied leaves are there once under their canonical name. A Python flag is there whichever way it
+    stands: ``False`` is a flag's value, and an absence only where it meets an array. Arrays are not copied.
 
     Examples:
         >>> import jax.numpy as jnp, treeload
@@ -228,7 +243,8 @@ def state(tree: PyTree) -> Any:
     Raises:
         NameCollision: two leaves have one name.
     """
-    return nested(dict(walk(tree).leaves()))
+    walked = given.read_only(tree, "state", traced=True)
+    return nested({**dict.fromkeys(walked.flags_off(), False), **dict(walked.leaves())})
 
 
 def open(path: str | os.PathLike[str]) -> Source:
@@ -253,7 +269,7 @@ def inspect(src: Any) -> Inventory:
     Raises:
         SourceError: as ``open``.
     """
-    return inventory(_source(src))
+    return inventory(_source(src, "inspect"))
 
 
 def names(tree: PyTree) -> tuple[str, ...]:
@@ -267,7 +283,7 @@ def names(tree: PyTree) -> tuple[str, ...]:
     Raises:
         NameCollision: two leaves have one name.
     """
-    return printed_names(walk(tree))
+    return printed_names(given.read_only(tree, "names", traced=True))
 
 
 def diff(a: Any, b: Any, *, rules: Rule | Iterable[Rule] = ()) -> Diff:
@@ -293,7 +309,7 @@ def diff(a: Any, b: Any, *, rules: Rule | Iterable[Rule] = ()) -> Diff:
         RuleError: a rule that cannot mean anything, or that did nothing.
         NameCollision: two leaves of one tree have one name.
     """
-    return _diff.diff(View.of(_opened_parts(a), _rules(rules)), View.of(_opened_parts(b)))
+    return _diff.diff(View.of(_opened_parts(a, "diff"), _rules(rules)), View.of(_opened_parts(b, "diff")))
 
 
 def average(
@@ -331,7 +347,7 @@ def average(
     """
     if isinstance(sources, (str, os.PathLike, Mapping, Source, From)) or not isinstance(sources, Iterable):
         raise RuleError(f"average takes several sources, [...], not one {type(sources).__name__}")
-    views = [View.of(_opened_parts(source)) for source in sources]
+    views = [View.of(_opened_parts(source, "average")) for source in sources]
     return _average.average(views, _average.weights_of(len(views), weights, ema), last)
 
 
@@ -369,11 +385,12 @@ def resume(
     source = directory if isinstance(directory, From) else From(directory)
     if not isinstance(source.src, (str, os.PathLike)):
         raise TypeError(f"resume takes the path of a directory, not {type(source.src).__name__}")
+    given.destination(dst, source, "resume")
     where = Path(os.path.expanduser(os.fspath(source.src)))
     return _resume.resume(
         where,
         plan=lambda path: plan(dst, replace(source, src=path)),
-        start=lambda: _resume.start_from(otherwise, lambda given: load(dst, given)),
+        start=lambda: _resume.start_from(otherwise, lambda values: load(dst, values)),
         skip_unreadable=skip_unreadable,
     )
 
@@ -401,7 +418,7 @@ def initializer(src: Any, name: NameLike, *ops: Op) -> Callable[..., jax.Array]:
         RuleError: the ops cannot be applied to it.
         LoadError: from the function: it is not of the shape that is asked for, or its dtype cannot be cast.
     """
-    view = View.of(_opened_parts(src))
+    view = View.of(_opened_parts(src, "initializer"))
     return _initializer.initializer(view, as_name(name), as_ops(ops, "initializer"))
 
 
@@ -423,29 +440,30 @@ def _no_collections() -> Iterator[None]:
 # From what users write to what the rooms take.
 
 
-def _opened_parts(src: Any) -> list[OpenedPart]:
+def _opened_parts(src: Any, verb: str) -> list[OpenedPart]:
     if isinstance(src, From):
-        return [_opened_part(src)]
+        return [_opened_part(src, verb)]
     several = isinstance(src, (list, tuple)) and bool(src) and not hasattr(src, "_fields")
     if several and any(isinstance(each, (From, Source)) for each in src):
-        return [_opened_part(each if isinstance(each, From) else From(each)) for each in src]
+        return [_opened_part(each if isinstance(each, From) else From(each), verb) for each in src]
     if several and all(isinstance(each, (str, os.PathLike)) for each in src):
-        return [_opened_part(From(each)) for each in src]
-    return [_opened_part(From(src), explicit=False)]
+        return [_opened_part(From(each), verb) for each in src]
+    return [_opened_part(From(src), verb, explicit=False)]
 
 
-def _opened_part(given: From, *, explicit: bool = True) -> OpenedPart:
-    source = _source(given.src, item=given.item, separator=given.separator)
-    if source.positional and not given.by_position:
+def _opened_part(part: From, verb: str, *, explicit: bool = True) -> OpenedPart:
+    source = _source(part.src, verb, item=part.item, separator=part.separator)
+    if source.positional and not part.by_position:
         raise RuleError(
             f"{source.label} holds arrays without names: From(..., by_position=True) takes them in order"
         )
     return OpenedPart(
-        source, given.subtree, given.into, given.rules, explicit=explicit, by_position=given.by_position
+        source, part.subtree, part.into, part.rules, explicit=explicit, by_position=part.by_position
     )
 
 
-def _source(src: Any, *, item: str | None = None, separator: str | None = None) -> Source:
+def _source(src: Any, verb: str, *, item: str | None = None, separator: str | None = None) -> Source:
+    given.source(src, verb)
     if isinstance(src, (str, os.PathLike)):
         return open_source(src, item=item, separator=separator)
     if item is not None:
@@ -460,11 +478,11 @@ def _source(src: Any, *, item: str | None = None, separator: str | None = None) 
 
 
 def _rules(rules: Rule | Iterable[Rule]) -> Sequence[Rule]:
-    given = (rules,) if isinstance(rules, Rule) else tuple(rules)
-    for rule in given:
+    several = (rules,) if isinstance(rules, Rule) else tuple(rules)
+    for rule in several:
         if not isinstance(rule, Rule):
             raise RuleError(f"rules are Rename(...) and the like, not {rule!r}")
-    return given
+    return several
 
 
 def _policy(policy: Policy) -> Policy:

@@ -3,4 +3,5 @@
 source  the seam that every format and every user fills
 memory  a tree in memory
 part    From, a part of a source grafted somewhere
+given   what is no tree and no source, said before anything else
 """
