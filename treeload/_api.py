@@ -137,13 +137,13 @@ def update(
         TypeError: ``obj`` cannot be updated in place; ``load`` gives a new tree of any kind.
         LoadError, SourceError, RuleError, NameCollision: as ``load``; ``obj`` is as before.
     """
-    made = _plan(obj, src, "update", rules=rules, policy=policy, scope=scope)
     if not updatable(obj):
+        given.destination(obj, src, "update")  # a class, say, is refused as such
         raise TypeError(
-            f"update() writes into NNX Modules, Optimizers, Variables and jax.Refs; a {type(obj).__name__} cannot be "
-            "updated in place: use tree = treeload.load(tree, ...)"
+            f"update() writes into NNX Modules, Optimizers, Variables and jax.Refs; a {type(obj).__name__} "
+            "cannot be updated in place: use tree = treeload.load(tree, ...)"
         )
-    made.update(**how)
+    _plan(obj, src, "update", rules=rules, policy=policy, scope=scope).update(**how)
 
 
 def save(

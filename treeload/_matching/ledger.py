@@ -154,6 +154,11 @@ class Draft:
             value=value,
         )
 
+    def load_false(self, index: int, name: Keys, wanted: Spec) -> None:
+        """The leaf, a flag or a boolean of no axes, takes the Python False that is at ``name``."""
+        self.accounted_for.add(name)
+        self.rows[index] = self._entry(index, Action.LOAD, wanted, reason="False in the source")
+
     def zero(self, index: int, wanted: Spec, reason: str) -> None:
         """The leaf is filled with zeros."""
         self.rows[index] = self._entry(index, Action.ZERO, wanted, reason=reason)

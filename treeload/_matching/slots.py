@@ -11,7 +11,7 @@ from typing import Any
 from treeload._findings import remedy
 from treeload._leaves.number import number_of
 from treeload._leaves.spec import Kind, Spec, is_key, spec_of, without_sharding
-from treeload._matching.fit import is_python_number, misfit, narrows
+from treeload._matching.fit import is_boolean, is_python_number, misfit, narrows
 from treeload._matching.ledger import Draft, prefixes_of
 from treeload._matching.rivals import check_ties, refuse_collisions
 from treeload._naming.name import Keys, print_name
@@ -149,7 +149,7 @@ def _unfed(draft: Draft, index: int, wanted: Spec) -> None:
         draft.keep(index, "the source has no array here")
     elif names[0] in draft.tree.optional:
         draft.keep(index, "optional, and the source has none")
-    elif false is not None and is_python_number(held):
+    elif false is not None and (is_python_number(held) or is_boolean(wanted)):
         _false(draft, index, false, held, wanted)
     elif not is_key(wanted.dtype) and any(draft.policy.zero_if_absent(print_name(name)) for name in names):
         _zero(draft, index, wanted)
@@ -158,9 +158,9 @@ def _unfed(draft: Draft, index: int, wanted: Spec) -> None:
 
 
 def _false(draft: Draft, index: int, name: Keys, held: Any, wanted: Spec) -> None:
-    """The source's Python False against a Python number: a value, not an absence."""
-    if isinstance(held, bool):
-        draft.zero(index, wanted, "False in the source")
+    """The source's Python False against a Python number, or a boolean of no axes: a value, no absence."""
+    if isinstance(held, bool) or is_boolean(wanted):
+        draft.load_false(index, name, wanted)
         return
     draft.find(
         "dtype",

@@ -39,7 +39,8 @@ def destination(dst: Any, src: Any, verb: str) -> Tree:
                 f"{verb}'s destination is {what}: give the model or tree that is to be loaded into"
             )
         raise TypeError(
-            f"{verb}(destination, source) was given {what} first: the tree comes first, {verb}(tree, {_shown(dst)})"
+            f"{verb}(destination, source) was given {what} first: the tree comes first, "
+            f"{verb}(tree, {_shown(dst)})"
         )
     _refuse_what_is_no_tree(dst, f"{verb}'s destination")
     source(src, verb)
@@ -192,7 +193,7 @@ _NO_TREES: tuple[tuple[Callable[[Any], bool], Callable[[Any], str]], ...] = (
         lambda x: (
             f"{x!r}: give a model or a tree of arrays"
             if x is False
-            else f"a {type(x).__name__}, which is no tree of arrays: give a model or a tree of arrays"
+            else f"of type {type(x).__name__}, which is no tree of arrays: give a model or a tree of arrays"
         ),
     ),
 )
@@ -218,7 +219,7 @@ def _refuse_tracers(walked: Tree, what: str) -> None:
 def _refuse_no_leaves(walked: Tree, what: str) -> None:
     root: PyTree = walked.root
     is_module = isinstance(root, nnx.Module) or is_equinox(type(root))
-    if is_module and not any(kind <= Kind.SCALAR for kind in walked.kinds) and None not in walked.values:
+    if is_module and not any(kind <= Kind.SCALAR for kind in walked.kinds):
         raise TypeError(
-            f"{what}, a {type(root).__name__}, has no parameters: nothing could be loaded into it"
+            f"{what}, of type {type(root).__name__}, has no parameters: nothing could be loaded into it"
         )

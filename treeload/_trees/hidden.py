@@ -40,9 +40,9 @@ def why_hidden(value: Any) -> str:
         return ""
     if isinstance(value, (np.ndarray, np.generic)):
         return _no_numbers(value)
-    what = f"a {_type(value)}"
+    what = f"of type {_type(value)}"
     if hasattr(type(value), "__array__"):
-        return f"{what}, an array that JAX does not know: np.asarray(x) makes one that it does"
+        return f"{what}, an array that JAX does not know: np.asarray(x) makes one that it knows"
     where = _array_within(value)
     if where is None:
         return ""
@@ -56,7 +56,7 @@ def why_altered(array: np.ndarray[Any, Any]) -> str:
         return ""
     if isinstance(array, np.ma.MaskedArray):
         return "a masked array, whose mask would be lost: x.filled(...), or x.data and x.mask as two leaves"
-    return f"a {_type(array)}, whose type would be lost: np.asarray(x)"
+    return f"of type {_type(array)}, which would be lost: np.asarray(x)"
 
 
 _PLAIN = (np.ndarray, np.memmap)

@@ -67,12 +67,12 @@ def assign(tree: Tree, values: Sequence[Any]) -> None:
 def updatable(tree: PyTree) -> bool:
     """Whether values can be put into this very object: NNX Modules, Optimizers, Variables, Refs.
 
-    A plain tree is one too where all its leaves are Variables or Refs, and so can be written to.
+    A plain tree is one too where all its leaves are Refs.
     """
     if how_walked(tree) in (GRAPH, VARIABLE, REF):
         return True
-    leaves = jax.tree.leaves(tree, is_leaf=lambda node: how_walked(node) in (GRAPH, VARIABLE, REF))
-    return bool(leaves) and all(how_walked(leaf) in (GRAPH, VARIABLE, REF) for leaf in leaves)
+    leaves = jax.tree.leaves(tree)
+    return bool(leaves) and all(isinstance(leaf, jax.Ref) for leaf in leaves)
 
 
 class _Builder:

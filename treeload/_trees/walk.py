@@ -223,8 +223,8 @@ class _Walker:
         self.kinds.append(kind)
 
     def array(self, value: Any, name: Keys) -> None:
-        if isinstance(value, np.ndarray) and (why := why_altered(value)):
-            self.tree.hidden[name] = why
+        if type(value) not in ARRAY_TYPES and isinstance(value, np.ndarray):
+            self.note_altered(value, name)
         if not (self.careful and self.arrays_tie):
             self.slot(value, name, kind_of(value))
             return
@@ -235,6 +235,10 @@ class _Walker:
         else:
             self.visits.append(known)
             self.tree.aliases.setdefault(self.names[known], []).append(name)
+
+    def note_altered(self, value: np.ndarray[Any, Any], name: Keys) -> None:
+        if why := why_altered(value):
+            self.tree.hidden[name] = why
 
     def variable(self, variable: nnx.Variable[Any] | jax.Ref, name: Keys) -> None:
         identity = id(variable)  # once: an audit hook, where one is set, makes it dear
@@ -248,6 +252,8 @@ class _Walker:
         if how_walked(value) == SHARED_ARRAY:
             # Two Variables that hold one array are two leaves: only the Variable is shared.
             self.tree.variables[start] = variable
+            if type(value) not in ARRAY_TYPES and isinstance(value, np.ndarray):
+                self.note_altered(value, name)
             self.slot(value, name, kind_of(value) if isinstance(value, np.ndarray) else Kind.ARRAY)
         else:
             self.visit(value, name, False)
