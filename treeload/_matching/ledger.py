@@ -57,6 +57,7 @@ class Draft:
         self.unused: list[Unused] = []
         self.accounted_for: set[Keys] = set()
         self.opened: dict[Keys, Keys] = {}
+        self.feeds_false = False  # whether a source's False, which is no leaf of it, loads somewhere
         self.structures: set[Keys] = set()  # where leaf against subtree was said: once is enough
 
     # Tables that only leaves which do not simply agree need.
@@ -157,6 +158,7 @@ class Draft:
     def load_false(self, index: int, name: Keys, wanted: Spec) -> None:
         """The leaf, a flag or a boolean of no axes, takes the Python False that is at ``name``."""
         self.accounted_for.add(name)
+        self.feeds_false = True
         self.rows[index] = self._entry(index, Action.LOAD, wanted, reason="False in the source")
 
     def zero(self, index: int, wanted: Spec, reason: str) -> None:

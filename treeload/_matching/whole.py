@@ -77,6 +77,8 @@ def _idle_parts(draft: Draft) -> None:
     busy |= {index for index, part in enumerate(draft.parts) if part.by_position and not part.positions}
     if any(row is SAME_NAME for row in draft.rows):
         busy.add(0)
+    if draft.feeds_false:
+        busy |= {index for index, part in enumerate(draft.parts) if False in part.source.absent().values()}
     checked = (check.name for check in draft.checks)
     for name in (*draft.accounted_for, *checked):
         busy.update(leaf.index for value, _ in draft.values_at(name) for leaf in value.leaves())
