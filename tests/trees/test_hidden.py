@@ -157,8 +157,9 @@ def test_a_variable_that_holds_one_is_refused_too(held: Any) -> None:
     [
         "text", b"bytes", len, lambda x: x, jax.nn.relu, nn.Dense(3), optax.adam, Plain("config"),
         Plain(None), Plain(np.array(["a"])), OwnDict(lr=0.1), np.dtype("f4"), np.float32, np.str_("x"), types,
-        Plain, functools.partial(jnp.add, array()), jax.jit(len), range(3), object(), slice(1), frozenset({1}),
-        jax.make_mesh((1,), ("x",), axis_types=(jax.sharding.AxisType.Auto,)), jax.devices()[0],
+        Plain, functools.partial(jnp.add, array()), jax.jit(len), range(3), object(), slice(1),
+        frozenset({1}), jax.make_mesh((1,), ("x",), axis_types=(jax.sharding.AxisType.Auto,)),
+        jax.devices()[0],
         jax.sharding.SingleDeviceSharding(jax.devices()[0]), jax.tree.structure({"a": 1}),
     ],
     ids=repr,

@@ -131,7 +131,22 @@ def _is_place(given: Any) -> bool:
 
 
 def _is_plain_function(given: Any) -> bool:
-    return callable(given) and not isinstance(given, nnx.Pytree) and jax.tree_util.all_leaves([given])
+    return callable(given) and _is_one_leaf(given)
+
+
+def _is_one_leaf(given: Any) -> bool:
+    """Whether JAX knows no tree in it; looked at one level deep, since a model may be large."""
+    if isinstance(given, (dict, list, tuple, nnx.Pytree)):
+        return isinstance(given, dict) and type(given) is not dict and _opens_to_itself(given)
+    return _opens_to_itself(given)
+
+
+def _opens_to_itself(given: Any) -> bool:
+    return bool(
+        jax.tree_util.treedef_is_leaf(
+            jax.tree_util.tree_structure(given, is_leaf=lambda child: child is not given)
+        )
+    )
 
 
 def _shown(given: Any) -> str:
@@ -144,7 +159,7 @@ def _is_other_static(given: Any) -> bool:
     # A static at the root has nothing that could load; one with arrays in it is said where those are.
     if isinstance(given, (bool, int, float, complex)):
         return given is False
-    walked = walk(given, mappings=True) if jax.tree_util.all_leaves([given]) else None
+    walked = walk(given, mappings=True) if _is_one_leaf(given) else None
     return (
         walked is not None and walked.names == [()] and walked.kinds[0] == Kind.STATIC and not walked.hidden
     )
