@@ -142,11 +142,8 @@ def _is_one_leaf(given: Any) -> bool:
 
 
 def _opens_to_itself(given: Any) -> bool:
-    return bool(
-        jax.tree_util.treedef_is_leaf(
-            jax.tree_util.tree_structure(given, is_leaf=lambda child: child is not given)
-        )
-    )
+    children = jax.tree.leaves(given, is_leaf=lambda child: child is not given)
+    return len(children) == 1 and children[0] is given
 
 
 def _shown(given: Any) -> str:

@@ -180,13 +180,12 @@ class _Builder:
     def keep_if_same(node: Any, made: Any) -> Any:
         return node if all(a is b for a, b in zip(made, node, strict=True)) else made
 
-    def set_variable(self, variable: nnx.Variable[Any] | jax.Ref, value: Any) -> None:
-        raw = variable if isinstance(variable, jax.Ref) else variable.get_raw_value()
+    def set_variable(self, variable: Any, value: Any) -> None:
+        raw: Any = variable if how_walked(variable) == REF else variable.get_raw_value()
         if is_ref(raw):
             self.undo.append((raw.__setitem__, ..., raw[...]))
             raw[...] = value
         else:
-            assert not isinstance(variable, jax.Ref)
             variable.set_raw_value(value)
             self.undo.append((variable.set_raw_value, raw))
 
