@@ -36,11 +36,11 @@ from treeload._plan import Plan
 from treeload._reports.diff import Diff
 from treeload._reports.inventory import Inventory, inventory
 from treeload._rules.rule import Rule, as_rules
+from treeload._sources import given
 from treeload._sources.part import From
 from treeload._sources.source import Source
 from treeload._trees.rebuild import updatable
 from treeload._trees.tree import PyTree, nested, printed_names
-from treeload._trees.walk import walk
 
 
 def plan(
@@ -76,21 +76,20 @@ def plan(
         SourceError: the source is missing, malformed, or does not say what it holds.
         RuleError: a rule, pattern or scope that cannot mean anything.
         NameCollision: two leaves of one tree have one name.
+        TypeError: ``dst`` is no tree (a class, a function, a path), ``src`` is no source, or either holds
+            arrays where they never load: inside of an object that JAX does not know, say.
     """
-    return plan_under(checked_policy(policy), dst, src, rules=rules, scope=scope)
+    return plan_under(checked_policy(policy), dst, src, "plan", rules=rules, scope=scope)
 
 
 def plan_under(
-    verdicts: Verdicts, dst: PyTree, src: Any, *, rules: Rule | Iterable[Rule] = (), scope: Scope = None
+    verdicts: Verdicts, dst: PyTree, src: Any, verb: str, *, rules: Rule | Iterable[Rule], scope: Scope
 ) -> Plan:
-    """As ``plan``, where something other than the user's own policy answers for the verdicts."""
+    """As ``plan``, asked for by ``verb``; something else than a user's policy may give the verdicts."""
     with _no_collections():
+        tree = given.destination(dst, src, verb)
         decided = match(
-            walk(dst),
-            opened_parts(src),
-            rules=as_rules(rules, "rules=..."),
-            policy=verdicts,
-            scope=scope,
+            tree, opened_parts(src, verb), rules=as_rules(rules, "rules=..."), policy=verdicts, scope=scope
         )
         return Plan.of(decided)
 
@@ -116,9 +115,9 @@ def load(
 
     Raises:
         LoadError: anything is wrong, all of it said at once; nothing was changed.
-        SourceError, RuleError, NameCollision: as ``plan``.
+        SourceError, RuleError, NameCollision, TypeError: as ``plan``.
     """
-    return plan(dst, src, rules=rules, policy=policy, scope=scope).load(**how)
+    return plan_under(checked_policy(policy), dst, src, "load", rules=rules, scope=scope).load(**how)
 
 
 def update(
@@ -139,11 +138,12 @@ def update(
         LoadError, SourceError, RuleError, NameCollision: as ``load``; ``obj`` is as before.
     """
     if not updatable(obj):
+        given.destination(obj, src, "update")  # a class, say, is refused as such
         raise TypeError(
-            f"update() writes into NNX Modules, Optimizers and Variables; a {type(obj).__name__} cannot be "
-            "updated in place: use tree = treeload.load(tree, ...)"
+            f"update() writes into NNX Modules, Optimizers, Variables and jax.Refs; a {type(obj).__name__} "
+            "cannot be updated in place: use tree = treeload.load(tree, ...)"
         )
-    plan(obj, src, rules=rules, policy=policy, scope=scope).update(**how)
+    plan_under(checked_policy(policy), obj, src, "update", rules=rules, scope=scope).update(**how)
 
 
 def save(
@@ -173,8 +173,10 @@ def save(
         SaveError: ``path`` exists and ``overwrite`` was not asked for, or is no checkpoint; a leaf is
             abstract or of a type that cannot be stored; two names are one for Orbax.
         NameCollision: two leaves have one name.
+        TypeError: ``path`` is no path, or ``tree`` no tree.
     """
-    walked = walk(tree)
+    given.path(path, "save")
+    walked = given.read_only(tree, "save", error=SaveError)
     if walked.names == [()] and walked.kinds[0] <= SlotKind.SCALAR:
         raise SaveError("a single array has no name to be saved under; save a dict, {'array': array}")
     absent = {Name(name): value for name, value, kind in walked.slots() if kind == SlotKind.ABSENT and name}
@@ -211,6 +213,8 @@ def export(
         SaveError: something cannot be undone, said by name before a byte is written; or the path
             exists, or the file system refuses.
     """
+    given.path(path, "export")
+    given.read_only(tree, "export", error=SaveError)
     if like is not None and not isinstance(like, Plan):
         raise TypeError(
             f"export(like=...) takes the Plan by which the tree was loaded, not a {type(like).__name__}"
@@ -226,7 +230,8 @@ def state(tree: PyTree) -> Any:
     """The nested dict of what would load from ``tree``, and nothing else.
 
     Statics, absent slots and empty nodes are left out, boxes are opened, lists become dicts keyed by
-    index, tied leaves are there once under their canonical name. Arrays are not copied.
+    index, tied leaves are there once under their canonical name. A Python flag is there whichever way it
+    stands: ``False`` is a flag's value, and an absence only where it meets an array. Arrays are not copied.
 
     Examples:
         >>> import jax.numpy as jnp, treeload
@@ -236,7 +241,8 @@ def state(tree: PyTree) -> Any:
     Raises:
         NameCollision: two leaves have one name.
     """
-    return nested(dict(walk(tree).leaves()))
+    walked = given.read_only(tree, "state", traced=True)
+    return nested({**dict.fromkeys(walked.flags_off(), False), **dict(walked.leaves())})
 
 
 def open(path: str | os.PathLike[str]) -> Source:
@@ -261,7 +267,7 @@ def inspect(src: Any) -> Inventory:
     Raises:
         SourceError: as ``open``.
     """
-    return inventory(opened_source(src))
+    return inventory(opened_source(src, "inspect"))
 
 
 def names(tree: PyTree) -> tuple[str, ...]:
@@ -275,7 +281,7 @@ def names(tree: PyTree) -> tuple[str, ...]:
     Raises:
         NameCollision: two leaves have one name.
     """
-    return printed_names(walk(tree))
+    return printed_names(given.read_only(tree, "names", traced=True))
 
 
 def diff(a: Any, b: Any, *, rules: Rule | Iterable[Rule] = ()) -> Diff:
@@ -301,7 +307,8 @@ def diff(a: Any, b: Any, *, rules: Rule | Iterable[Rule] = ()) -> Diff:
         RuleError: a rule that cannot mean anything, or that did nothing.
         NameCollision: two leaves of one tree have one name.
     """
-    return _diff.diff(View.of(opened_parts(a), as_rules(rules, "rules=...")), View.of(opened_parts(b)))
+    ours, theirs = opened_parts(a, "diff"), opened_parts(b, "diff")
+    return _diff.diff(View.of(ours, as_rules(rules, "rules=...")), View.of(theirs))
 
 
 def average(
@@ -339,7 +346,7 @@ def average(
     """
     if isinstance(sources, (str, os.PathLike, Mapping, Source, From)) or not isinstance(sources, Iterable):
         raise RuleError(f"average takes several sources, [...], not one {type(sources).__name__}")
-    views = [View.of(opened_parts(source)) for source in sources]
+    views = [View.of(opened_parts(source, "average")) for source in sources]
     return _average.average(views, _average.weights_of(len(views), weights, ema), last)
 
 
@@ -378,11 +385,12 @@ def resume(
     source = directory if isinstance(directory, From) else From(directory)
     if not isinstance(source.src, (str, os.PathLike)):
         raise TypeError(f"resume takes the path of a directory, not {type(source.src).__name__}")
+    given.destination(dst, source, "resume")
     where = Path(os.path.expanduser(os.fspath(source.src)))
     return _resume.resume(
         where,
         plan=lambda path: plan(dst, replace(source, src=path)),
-        start=lambda: _resume.start_from(otherwise, lambda given: load(dst, given)),
+        start=lambda: _resume.start_from(otherwise, lambda values: load(dst, values)),
         skip_unreadable=skip_unreadable,
     )
 
@@ -410,7 +418,7 @@ def initializer(src: Any, name: NameLike, *ops: Op) -> Callable[..., jax.Array]:
         RuleError: the ops cannot be applied to it.
         LoadError: from the function: it is not of the shape that is asked for, or its dtype cannot be cast.
     """
-    view = View.of(opened_parts(src))
+    view = View.of(opened_parts(src, "initializer"))
     return _initializer.initializer(view, as_name(name), as_ops(ops, "initializer"))
 
 

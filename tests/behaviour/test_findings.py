@@ -219,12 +219,22 @@ VALUE_CASES = {
 
 
 def module(tree: Any) -> Any:
-    """The NNX module with these arrays as Params."""
+    """The NNX module with these arrays as Params, and a count that every source may lack.
+
+    Without it some would have no leaf at all, which is refused before anything is compared.
+    """
+    made = _module(tree)
+    if isinstance(made, nnx.Module):
+        made.rng_count = nnx.RngCount(jnp.uint32(0))
+    return made
+
+
+def _module(tree: Any) -> Any:
     if not isinstance(tree, dict):
         return nnx.Param(jnp.asarray(tree)) if hasattr(tree, "shape") else tree
     node = nnx.Module()
     for key, value in tree.items():
-        setattr(node, key, module(value))
+        setattr(node, key, _module(value))
     return node
 
 

@@ -457,7 +457,7 @@ def test_update_reaches_an_optimizer_and_its_step() -> None:
 
 
 @pytest.mark.parametrize(
-    "tree", [{"w": jnp.zeros(2)}, [nnx.Param(jnp.zeros(2))], nnx.State({}), jnp.zeros(2), None]
+    "tree", [{"w": jnp.zeros(2)}, [nnx.Param(jnp.zeros(2))], nnx.State({}), jnp.zeros(2)]
 )
 def test_what_cannot_be_updated_in_place_is_a_type_error(tree: Any) -> None:
     with pytest.raises(TypeError, match="in place"):

@@ -37,9 +37,40 @@ def on_device(like: Any) -> bool:
 def stays(array: jax.Array, like: Any) -> bool:
     """Whether an array already lies where a destination leaf on devices wants it."""
     if isinstance(like, jax.Array):
-        return array.committed == like.committed and bool(array.sharding == like.sharding)
+        return (
+            array.committed == like.committed
+            # JAX makes one aval for all arrays alike; where they are two, the weak type may differ.
+            and (array.aval is like.aval or is_weak(array) == is_weak(like))
+            and bool(array.sharding == like.sharding)
+        )
+    if is_weak(array) != is_weak(like):
+        return False
     wanted = sharding_of(like)
     return not array.committed if wanted is None else array.committed and array.sharding == wanted
+
+
+def is_weak(like: Any) -> bool:
+    """Whether the dtype of what is computed with a leaf is the other operand's."""
+    return bool(getattr(like, "weak_type", False))
+
+
+def with_weak_type(array: jax.Array, like: Any) -> jax.Array:
+    """``array``, whose dtype is as strong or weak as that of the destination's leaf."""
+    if is_weak(array) == is_weak(like):
+        return array
+    if not is_weak(like):
+        return array.astype(array.dtype)
+    # There is no public way to weaken a dtype but to write into an array that is weak.
+    base = like if isinstance(like, jax.Array) and not like.is_deleted() else _weak_zeros(array)
+    weak: jax.Array = base.at[...].set(array) if is_weak(base) else array
+    return weak
+
+
+def _weak_zeros(array: jax.Array) -> jax.Array:
+    """Zeros of a weak type, where that dtype is one of those that Python's numbers become; else strong."""
+    zero = {"i": 0, "f": 0.0, "c": 0j}.get(array.dtype.kind)
+    weak = jnp.zeros(array.shape, array.dtype) if zero is None else jnp.full(array.shape, zero)
+    return weak if weak.dtype == array.dtype else jnp.zeros(array.shape, array.dtype)
 
 
 def cast(array: Any, dtype: Any) -> Any:
@@ -71,9 +102,18 @@ def to_host(array: Any, like: Any, *, own: bool) -> Any:
 
 
 def to_device(array: Any, like: Any) -> jax.Array:
-    """The jax array for one destination leaf, committed as the destination's is."""
+    """The jax array for one destination leaf, committed and of a weak type as the destination's is."""
     if isinstance(array, jax.Array) and stays(array, like):
         return array
+    placed = _placed(array, like)
+    if is_weak(placed) != is_weak(like):
+        weak = with_weak_type(placed, like)
+        placed = weak if stays(weak, like) or is_weak(weak) != is_weak(like) else _placed(weak, like)
+    return placed
+
+
+def _placed(array: Any, like: Any) -> jax.Array:
+    """``array`` on the devices that the destination's leaf is on."""
     wanted = sharding_of(like)
     placed: jax.Array
     if wanted is not None:
@@ -103,8 +143,9 @@ def zeros(like: Any) -> Any:
     if not on_device(like):
         return type(like)(0)
     wanted = sharding_of(like)
-    return (
+    made = (
         jnp.zeros(like.shape, like.dtype)
         if wanted is None
         else jnp.zeros(like.shape, like.dtype, device=wanted)
     )
+    return to_device(made, like)

@@ -9,7 +9,16 @@ from typing import Any
 import jax
 import numpy as np
 
-from treeload._leaves.placement import cast, on_device, sharding_of, to_default_device, to_device, to_host
+from treeload._leaves.placement import (
+    cast,
+    is_weak,
+    on_device,
+    sharding_of,
+    to_default_device,
+    to_device,
+    to_host,
+    with_weak_type,
+)
 from treeload._leaves.spec import without_sharding
 from treeload._loading.gather import Job, gather, not_as_said
 from treeload._naming.name import Name, print_name
@@ -98,6 +107,8 @@ class _Placer:
         self.values = values
         self.batch: list[tuple[int, np.ndarray[Any, Any]]] = []
         self.size = 0
+        # Rare, and asked for at each leaf of a batch: looked for once.
+        self.weak = {index for index, like in enumerate(self.likes) if is_weak(like)}
 
     def put(self, index: int, array: Any, *, own: bool) -> None:
         """Makes ``array`` the value of a slot. ``own``: nobody else holds it, so it need not be copied."""
@@ -119,5 +130,10 @@ class _Placer:
         for (index, _), placed in zip(
             self.batch, to_default_device([array for _, array in self.batch]), strict=True
         ):
-            self.values[index] = placed
+            self.values[index] = (
+                placed if not self.weak or index not in self.weak else self._weakened(index, placed)
+            )
         self.batch, self.size = [], 0
+
+    def _weakened(self, index: int, placed: jax.Array) -> jax.Array:
+        return with_weak_type(placed, self.likes[index])

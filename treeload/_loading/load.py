@@ -96,7 +96,9 @@ def _values(decisions: Decisions, tree: Tree, init: Init, progress: bool | None,
     ]
     made = _made_by(init, decisions) if init is not None else {}
     for index, row in enumerate(decisions.rows):
-        if isinstance(row, Entry) and row.action == Action.ZERO:
+        # What loads and has no value is the source's False.
+        false = isinstance(row, Entry) and row.action == Action.LOAD and row.value is None
+        if isinstance(row, Entry) and (row.action == Action.ZERO or false):
             values[index] = zeros(tree.values[index])
         elif index in made:
             values[index] = made[index]

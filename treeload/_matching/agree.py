@@ -73,6 +73,8 @@ def take_what_agrees(tree: Tree, offers: Offers) -> Agreement:
             same and not (is_abstract(one) and one.dtype in wide)
             for same, one in zip(agrees, values, strict=True)
         ]
+    if tree.made_up:
+        agrees = [same and not tree.is_made_up(name) for same, name in zip(agrees, names, strict=True)]
     if tree.aliases:
         agrees = [same and name not in tree.aliases for same, name in zip(agrees, names, strict=True)]
     if len(where) == count and all(agrees):

@@ -72,16 +72,17 @@ def _structural(
     held: Any, wanted: Spec, given: Spec, number: Any
 ) -> tuple[Spec | str, Spec | str, str] | None:
     """What is expected, what was found and why they are not of one nature; None where they are."""
-    if number is True and not is_python_number(held) and not _is_boolean(wanted):
+    if number is True and not is_python_number(held) and not is_boolean(wanted):
         return wanted, "True", "the source has True in place of an array"
-    if held is True and number is None and not _is_boolean(given):
+    if held is True and number is None and not is_boolean(given):
         return "True", given, "the destination has True in place of an array"
     if (is_key(given.dtype) or is_key(wanted.dtype)) and given.dtype != wanted.dtype:
         return wanted, given, "PRNG keys load only into keys of the same implementation"
     return None
 
 
-def _is_boolean(spec: Spec) -> bool:
+def is_boolean(spec: Spec) -> bool:
+    """Whether a leaf is a single boolean, as which a Python flag loads."""
     return bool(spec.shape == () and spec.dtype == _BOOLEAN)
 
 

@@ -51,13 +51,14 @@ class Ledger:
         self.checks: list[Check] = []
         self.unused: list[Unused] = []
         self.accounted_for: set[Keys] = set()
+        self.feeds_false = False  # whether a source's False, which is no leaf of it, loads somewhere
         self._checked: set[Keys] = set()
         self._structures: set[Keys] = set()
 
     # The destination's side.
 
-    def load(self, index: int, feed: Feed, wanted: Spec, *, reason: str, pending: bool) -> None:
-        """The leaf takes a value."""
+    def load(self, index: int, feed: Feed, wanted: Spec, **how: Any) -> None:
+        """The leaf takes a value; ``how`` is what else its entry says."""
         self.rows[index] = self._entry(
             index,
             Action.TIE if isinstance(feed.rule, Tie) else Action.LOAD,
@@ -66,10 +67,15 @@ class Ledger:
             ops=ops_of(feed.value),
             cast=feed.value.spec.dtype != wanted.dtype,
             rule=feed.rule,
-            reason=reason,
-            needs_values=pending,
             value=feed.value,
+            **how,
         )
+
+    def load_false(self, index: int, name: Keys, wanted: Spec) -> None:
+        """The leaf, a flag or a boolean of no axes, takes the Python False that is at ``name``."""
+        self.accounted_for.add(name)
+        self.feeds_false = True
+        self.rows[index] = self._entry(index, Action.LOAD, wanted, reason="False in the source")
 
     def zero(self, index: int, wanted: Spec, reason: str) -> None:
         """The leaf is filled with zeros."""

@@ -22,7 +22,7 @@ from treeload._matching.ledger import Ledger
 from treeload._matching.leftovers import decide_leftovers
 from treeload._matching.offers import Offers, offered
 from treeload._matching.parts import OpenedPart
-from treeload._matching.positions import Miscount, by_position, miscount
+from treeload._matching.positions import Miscount, by_number, by_position, miscount
 from treeload._matching.sides import Sides
 from treeload._matching.slots import decide
 from treeload._matching.whole import audit, refuse_miscount
@@ -88,7 +88,7 @@ def _offered(tree: Tree, parts: Sequence[OpenedPart], rules: Sequence[Rule]) -> 
     if agreement.nothing_left:
         return offers, agreement
     aliases = [alias for several in tree.aliases.values() for alias in several]
-    opened = [open_boxes(part, (*tree.names, *aliases), rules) for part in named]
+    opened = [by_number(tree, open_boxes(part, (*tree.names, *aliases), rules)) for part in named]
     if opened == named:
         return offers, agreement
     offers = offered(opened, rules)

@@ -7,7 +7,7 @@ names their leaves are offered is decided in ``offers``.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from treeload._errors import RuleError
 from treeload._formats import open_source
 from treeload._naming.name import Keys
 from treeload._rules.rule import Rule
+from treeload._sources import given
 from treeload._sources.memory import MemorySource
 from treeload._sources.part import From
 from treeload._sources.source import Source
@@ -33,6 +34,8 @@ class OpenedPart:
         by_position: its leaves are to be taken in the order of the destination's.
         called: own name of a leaf → what it goes by within the part, where that is another: without the
             segments of its boxes, or the destination's name at its position. None where no leaf has another.
+        numbered: own names of leaves that are called by their place among others: what has no names of its
+            own, and what was stored with numbers in their place.
     """
 
     source: Source
@@ -42,6 +45,7 @@ class OpenedPart:
     explicit: bool = False
     by_position: bool = False
     called: Mapping[Keys, Keys] | None = None
+    numbered: Set[Keys] = frozenset()
 
     @property
     def keeps_names(self) -> bool:
@@ -59,41 +63,43 @@ class OpenedPart:
         return within if self.called is None else self.called.get(own, within)
 
 
-def opened_parts(src: Any) -> list[OpenedPart]:
-    """The parts of what a user gives as a source, or as several.
+def opened_parts(src: Any, verb: str) -> list[OpenedPart]:
+    """The parts of what a user gives to ``verb`` as a source, or as several.
 
     Raises:
         SourceError: a source cannot be opened.
         RuleError: options that its source has not; arrays without names that were not asked for by position.
     """
     if isinstance(src, From):
-        return [_opened_part(src)]
+        return [_opened_part(src, verb)]
     several = isinstance(src, (list, tuple)) and bool(src) and not hasattr(src, "_fields")
     if several and any(isinstance(each, (From, Source)) for each in src):
-        return [_opened_part(each if isinstance(each, From) else From(each)) for each in src]
+        return [_opened_part(each if isinstance(each, From) else From(each), verb) for each in src]
     if several and all(isinstance(each, (str, os.PathLike)) for each in src):
-        return [_opened_part(From(each)) for each in src]
-    return [_opened_part(From(src), explicit=False)]
+        return [_opened_part(From(each), verb) for each in src]
+    return [_opened_part(From(src), verb, explicit=False)]
 
 
-def _opened_part(given: From, *, explicit: bool = True) -> OpenedPart:
-    source = opened_source(given.src, item=given.item, separator=given.separator)
-    if source.positional and not given.by_position:
+def _opened_part(part: From, verb: str, *, explicit: bool = True) -> OpenedPart:
+    source = opened_source(part.src, verb, item=part.item, separator=part.separator)
+    if source.positional and not part.by_position:
         raise RuleError(
             f"{source.label} holds arrays without names: From(..., by_position=True) takes them in order"
         )
     return OpenedPart(
-        source, given.subtree, given.into, given.rules, explicit=explicit, by_position=given.by_position
+        source, part.subtree, part.into, part.rules, explicit=explicit, by_position=part.by_position
     )
 
 
-def opened_source(src: Any, *, item: str | None = None, separator: str | None = None) -> Source:
+def opened_source(src: Any, verb: str, *, item: str | None = None, separator: str | None = None) -> Source:
     """The source that a path, a tree or a ``Source`` is.
 
     Raises:
         SourceError: it cannot be opened.
         RuleError: an option that it has not.
+        TypeError: it is none of these; ``verb`` was given it.
     """
+    given.source(src, verb)
     if isinstance(src, (str, os.PathLike)):
         return open_source(src, item=item, separator=separator)
     if item is not None:

@@ -6,6 +6,7 @@ for: a leaf more or less would shift every later one, and shapes do not always t
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -47,7 +48,34 @@ def by_position(tree: Tree, part: OpenedPart) -> OpenedPart:
         for name, slot in zip(own, slots, strict=True)
         if tree.kinds[slot] <= SlotKind.SCALAR
     }
-    return replace(part, called=called)
+    return replace(part, called=called, numbered=called.keys())
+
+
+def by_number(tree: Tree, part: OpenedPart) -> OpenedPart:
+    """The part with numbers read as places among the children of a node whose class gives JAX no keys.
+
+    Such a node has its attributes' names in a tree in memory, and 0 to n-1 in what was stored of it.
+    """
+    if not tree.keyless or part.by_position:
+        return part
+    within = {
+        tuple(own): name for own in part.source.specs() if (name := part.name_within(tuple(own))) is not None
+    }
+    below: dict[Keys, set[str]] = defaultdict(set)
+    for name in within.values():
+        for depth, key in enumerate(name):
+            below[name[:depth]].add(key)
+
+    def named(name: Keys) -> Keys:
+        found = part.into
+        for depth, key in enumerate(name):
+            keys = tree.keyless.get(found)
+            counted = keys is not None and below[name[:depth]] == {str(at) for at in range(len(keys))}
+            found = (*found, *(keys[int(key)] if keys is not None and counted else (key,)))
+        return found[len(part.into) :]
+
+    called = {own: new for own, name in within.items() if (new := named(name)) != name}
+    return replace(part, called={**(part.called or {}), **called}, numbered=called.keys()) if called else part
 
 
 def miscount(tree: Tree, part: OpenedPart) -> Miscount | None:

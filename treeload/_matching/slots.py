@@ -14,7 +14,7 @@ from treeload._findings.kinds import Kind
 from treeload._findings.remedy import Remedy
 from treeload._leaves.number import number_of
 from treeload._leaves.spec import SlotKind, Spec, is_key, spec_of, without_sharding
-from treeload._matching.fit import is_python_number, misfit, narrows
+from treeload._matching.fit import is_boolean, is_python_number, misfit, narrows
 from treeload._matching.ledger import Feed, Ledger
 from treeload._matching.rivals import refuse_collisions, tie_checks
 from treeload._matching.sides import Sides
@@ -94,7 +94,11 @@ def _leaf(sides: Sides, ledger: Ledger, index: int) -> None:
         ledger.check(check)
     first = feeds[0]
     tied = isinstance(first.rule, Tie) and ledger.is_checked(first.name)
-    ledger.load(index, first, wanted, reason=_reason(sides, first.value), pending=bool(checks) or tied)
+    by_position = _by_position(sides, first)
+    boxed = not by_position and _is_boxed(sides, first.value)
+    reason = "by position" if by_position else "its box's own segment, 'value', left out" if boxed else ""
+    pending = bool(checks) or tied
+    ledger.load(index, first, wanted, reason=reason, by_position=by_position, needs_values=pending)
 
 
 def _keep(
@@ -106,15 +110,17 @@ def _keep(
         ledger.leave_all(name, left)
 
 
-def _reason(sides: Sides, value: Expression) -> str:
-    """How a leaf was found, where it was not simply by its name."""
-    for leaf in value.leaves():
-        part = sides.offers.parts[leaf.index]
-        if part.by_position:
-            return "by position"
-        if part.called is not None and leaf.name in part.called:
-            return "its box's own segment, 'value', left out"
-    return ""
+def _by_position(sides: Sides, feed: Feed) -> bool:
+    """Whether the leaf was found by its place among others, and not by a name."""
+    parts = sides.offers.parts
+    counted = any(leaf.name in parts[leaf.index].numbered for leaf in feed.value.leaves())
+    return counted or (feed.rule is None and sides.tree.is_made_up(feed.name))
+
+
+def _is_boxed(sides: Sides, value: Expression) -> bool:
+    """Whether the segments of boxes were left out of a source leaf's name."""
+    parts = sides.offers.parts
+    return any(leaf.name in (parts[leaf.index].called or ()) for leaf in value.leaves())
 
 
 def _disagreement(sides: Sides, ledger: Ledger, index: int, feed: Feed) -> str:
@@ -126,7 +132,7 @@ def _disagreement(sides: Sides, ledger: Ledger, index: int, feed: Feed) -> str:
     fault = misfit(feed.name, held, wanted, feed.value.spec, number, casting)
     if fault is None:
         return ""
-    plain = feed.rule is None and not _reason(sides, feed.value)
+    plain = feed.rule is None and not _is_boxed(sides, feed.value)
     ledger.find(
         fault.kind,
         feed.name,
@@ -168,7 +174,7 @@ def _unfed(sides: Sides, ledger: Ledger, index: int, wanted: Spec) -> None:
         ledger.keep(index, "the source has no array here")
     elif names[0] in sides.tree.optional:
         ledger.keep(index, "optional, and the source has none")
-    elif false is not None and is_python_number(sides.tree.values[index]):
+    elif false is not None and (is_python_number(sides.tree.values[index]) or is_boolean(wanted)):
         _false(sides, ledger, index, false)
     elif not is_key(wanted.dtype) and any(sides.policy.zero_if_absent(print_name(name)) for name in names):
         _zero(sides, ledger, index, wanted)
@@ -177,11 +183,11 @@ def _unfed(sides: Sides, ledger: Ledger, index: int, wanted: Spec) -> None:
 
 
 def _false(sides: Sides, ledger: Ledger, index: int, name: Keys) -> None:
-    """The source's Python False against a Python number: a value, not an absence."""
+    """The source's Python False against a Python number, or a boolean of no axes: a value, no absence."""
     held = sides.tree.values[index]
     wanted = without_sharding(spec_of(held))
-    if isinstance(held, bool):
-        ledger.zero(index, wanted, "False in the source")
+    if isinstance(held, bool) or is_boolean(wanted):
+        ledger.load_false(index, name, wanted)
         return
     ledger.find(
         Kind.DTYPE,

@@ -97,6 +97,8 @@ def _idle_parts(sides: Sides, ledger: Ledger) -> None:
     busy |= {index for index, part in enumerate(parts) if part.by_position and not part.called}
     if any(row is SAME_NAME for row in ledger.rows):
         busy.add(0)
+    if ledger.feeds_false:
+        busy |= {index for index, part in enumerate(parts) if False in part.source.absent().values()}
     for name in (*ledger.accounted_for, *(check.name for check in ledger.checks)):
         busy.update(leaf.index for value, _ in sides.offers.values_at(name) for leaf in value.leaves())
     for index, part in enumerate(parts):

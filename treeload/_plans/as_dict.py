@@ -33,6 +33,7 @@ def entry_dict(entry: Entry) -> dict[str, Any]:
         "aliases": [str(alias) for alias in entry.aliases],
         "optional": entry.optional,
         "needs_values": entry.needs_values,
+        "by_position": entry.by_position,
     }
 
 

@@ -148,14 +148,21 @@ class Decisions:
 
     @property
     def coverage(self) -> float:
-        """Elements loaded / elements in the destination, from 0.0 to 1.0; 1.0 for no elements.
+        """Elements loaded / elements in the destination, from 0.0 to 1.0.
 
-        A leaf with a problem is not loaded, nor is one that is zeroed or kept. Tied leaves count once.
+        Where the destination has no elements it is the share of its leaves; where it has no leaves, 1.0 if
+        the source has none either, and 0.0 if it has. A leaf with a problem is not loaded, nor is one that
+        is zeroed or kept. Tied leaves count once.
         """
         count = self._count()
         total = sum(size for _, size in count.values())
         loaded = count[Action.LOAD][1] + count[Action.TIE][1]
-        return loaded / total if total else 1.0
+        if total:
+            return loaded / total
+        leaves = sum(leaves for leaves, _ in count.values())
+        if leaves:
+            return (count[Action.LOAD][0] + count[Action.TIE][0]) / leaves
+        return 0.0 if any(source.shaped() for source in self.sources) else 1.0
 
     def summary(self) -> str:
         """One line: ``148 of 150 leaves load (98.7 % of 86.6 M elements); 2 kept; 3 problems``."""
@@ -164,13 +171,18 @@ class Decisions:
         size = sum(size for _, size in count.values())
         loaded = count[Action.LOAD][0] + count[Action.TIE][0]
         parts = [
-            f"{loaded:,} of {total:,} {'leaf' if total == 1 else 'leaves'} "
+            "the destination has no leaves"
+            if not total
+            else f"{loaded:,} of {total:,} {'leaf' if total == 1 else 'leaves'} "
             f"{'loads' if total == 1 else 'load'} ({percent(self.coverage)} of {quantity(size)} elements)"
         ]
         problems = len(self.errors)
         for number, word in ((count[Action.ZERO][0], "zeroed"), (count[Action.KEEP][0], "kept")):
             if number:
                 parts.append(f"{number:,} {word}")
+        counted = sum(isinstance(row, Entry) and row.by_position for row in self.rows)
+        if counted:
+            parts.append(f"{counted:,} by position")
         forgiven = len(self.findings) - problems
         if forgiven:
             parts.append(f"{forgiven:,} forgiven")

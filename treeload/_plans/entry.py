@@ -57,6 +57,7 @@ class Entry:
         aliases: its other names, where it is tied.
         optional: whether a source may lack it (RNG state, caches, intermediates of NNX).
         needs_values: whether a check of values is still to be done for it.
+        by_position: whether the source leaf was found by its place among others, not by a name.
     """
 
     name: Name
@@ -70,6 +71,7 @@ class Entry:
     aliases: tuple[Name, ...] = ()
     optional: bool = False
     needs_values: bool = False
+    by_position: bool = False
     value: Expression | None = field(default=None, repr=False, compare=False)
 
     @property

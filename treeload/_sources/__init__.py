@@ -4,4 +4,5 @@ source  the seam that every format and every user fills
 format  what a format says of itself
 memory  a tree in memory
 part    From, a part of a source grafted somewhere
+given   what is no tree and no source, said before anything else
 """

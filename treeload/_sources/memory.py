@@ -17,6 +17,7 @@ from treeload._errors import SourceError
 from treeload._leaves.number import Number
 from treeload._leaves.spec import SlotKind, Spec, is_abstract, without_sharding
 from treeload._naming.name import Keys, Name, print_name
+from treeload._sources.given import source_tree
 from treeload._sources.source import Absent, Source
 from treeload._trees.walk import walk
 
@@ -30,6 +31,7 @@ class MemorySource(Source):
 
     Raises:
         NameCollision: two leaves have one name.
+        TypeError: it holds arrays where they never load, or tracers.
         SourceError: ``separator`` was given and the tree is no flat dict, or two keys split alike.
     """
 
@@ -38,7 +40,10 @@ class MemorySource(Source):
     in_memory = True
 
     def __init__(self, tree: Any, *, separator: str | None = None) -> None:
-        self._tree = walk(tree if separator is None else _split_flat(tree, separator), arrays_tie=False)
+        self._tree = walk(
+            tree if separator is None else _split_flat(tree, separator), arrays_tie=False, mappings=True
+        )
+        source_tree(self._tree)
 
     def columns(self) -> tuple[list[Keys], list[Any]] | None:
         """Names and arrays side by side, where the tree holds nothing but arrays, none of them shared."""

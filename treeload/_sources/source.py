@@ -99,6 +99,13 @@ class Source(abc.ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} is not in memory: its arrays are read")
 
+    def __getstate__(self) -> dict[str, Any]:
+        # A plan may be copied and pickled, and holds its sources; a read-only view of a dict may not.
+        return {
+            key: dict(value) if isinstance(value, MappingProxyType) else value
+            for key, value in vars(self).items()
+        }
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.label}>"
 

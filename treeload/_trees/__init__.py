@@ -1,6 +1,8 @@
 """Any tree as named slots, and back.
 
 tree     the slots, as columns
+keyless  names where JAX has only numbers
+hidden   arrays inside of what never loads
 nodes    how each type of node opens
 walk     from a tree to its slots
 rebuild  from slots to a tree

@@ -7,7 +7,7 @@ without, and a mark above both fits either. Refuses to own what the marks say (`
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -15,7 +15,7 @@ from flax import nnx
 from flax.core.meta import AxisMetadata
 
 from treeload._naming.name import Keys
-from treeload._trees.nodes import key_string
+from treeload._trees.nodes import UNKNOWN, open_one_level
 from treeload._trees.tree import PyTree
 from treeload._trees.walk import walk
 
@@ -51,13 +51,19 @@ def holds_nnx(tree: PyTree) -> bool:
 
 def places(tree: PyTree) -> tuple[list[Names], Any]:
     """The names at each place of a tree that can be marked, and the structure around the places."""
-    flat, structure = jax.tree_util.tree_flatten_with_path(tree, is_leaf=_is_box)
-    found: list[Names] = []
-    for path, node in flat:
-        name = tuple(map(key_string, path))
-        inside = walk(node, traced=True).names if _is_box(node) else [()]
-        found.append(tuple((*name, *rest) for rest in inside))
-    return found, structure
+    return list(_places(tree, ())), jax.tree_util.tree_structure(tree, is_leaf=_is_box)
+
+
+def _places(node: PyTree, name: Keys) -> Iterator[Names]:
+    """The names at each place below ``node``, in JAX's order."""
+    if _is_box(node):
+        yield tuple((*name, *rest) for rest in walk(node, traced=True).names)
+        return
+    children = open_one_level(node, name)
+    if children is UNKNOWN:
+        yield (name,)
+    for child in children:
+        yield from _places(child.node, (*name, *child.keys))
 
 
 def _is_nnx(node: Any) -> bool:

@@ -12,7 +12,7 @@ import functools
 import operator
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -22,12 +22,13 @@ from flax.core.meta import AxisMetadata
 from treeload._errors import NameCollision
 from treeload._leaves.spec import SlotKind, kind_of_type
 from treeload._naming.name import Keys, print_name
+from treeload._trees.keyless import names_of_children
 
 # How a node of some type is walked. Values above the four slot kinds, so that one lookup decides.
 ARRAY, SCALAR, ABSENT, STATIC = SlotKind
 
 
-SHARED_ARRAY, BY_VALUE, DICT, SEQUENCE, NAMEDTUPLE, VARIABLE, GRAPH, BOX, OTHER = range(10, 19)
+SHARED_ARRAY, BY_VALUE, DICT, SEQUENCE, NAMEDTUPLE, VARIABLE, GRAPH, BOX, OTHER, REF = range(10, 20)
 
 
 _OPTIONAL = (nnx.RngState, nnx.Cache, nnx.Intermediate)
@@ -38,9 +39,10 @@ def is_optional(cls: type) -> bool:
     return issubclass(cls, _OPTIONAL)
 
 
-def variable_value(variable: nnx.Variable[Any]) -> Any:
-    """What a Variable holds, without the hooks that reading it may run."""
-    raw = variable.get_raw_value()
+def variable_value(variable: Any) -> Any:
+    """What a Variable (or a ``jax.Ref`` beside one) holds, without the hooks that reading it may run."""
+    # By type: JAX's own question whether an object is a Ref costs as much as all else that is done for it.
+    raw: Any = variable if _HOW.get(type(variable)) == REF else variable.get_raw_value()
     return raw[...] if is_ref(raw) else raw
 
 
@@ -58,8 +60,8 @@ def graph_children(node: Any) -> list[tuple[str, Any]]:
     whole = not is_pytree_object(node)  # Flax marks nothing in it, and takes all of it for data
     is_data = data_attributes(node)
     if not (whole or is_data):  # a Flax that keeps its books elsewhere
-        children = open_one_level(node, ())
-        return [(key, child) for key, child in children if not key.startswith(_INTERNAL)]
+        opened = open_one_level(node, ())
+        return [(child.keys[0], child.node) for child in opened if not child.keys[0].startswith(_INTERNAL)]
     children = [  # three times faster than by JAX's flattening
         (key, child)
         for key, child in vars(node).items()
@@ -90,40 +92,77 @@ _INTERNAL = ("_pytree__", "_object__")
 """How Flax names the attributes that an NNX object keeps for itself."""
 
 
-def sorted_keys(node: Mapping[Any, Any], name: Keys) -> tuple[list[Any], list[str]]:
-    """The keys of a dict in JAX's order, and their key strings."""
-    if set(map(type, node)) <= _STRINGS:
-        keys = sorted(node)
-        return keys, keys
+def sorted_keys(node: Mapping[Any, Any]) -> list[Any]:
+    """The keys of a dict in JAX's order."""
     try:
-        keys = sorted(node)
+        return sorted(node)
     except TypeError:
-        keys = sorted(node, key=lambda key: (str(key), type(key).__name__))  # JAX itself refuses such a dict
-    strings = list(map(str, keys))
-    if len(set(strings)) < len(strings):
-        twice = next(string for string in strings if strings.count(string) > 1)
-        at = print_name(name) or "the root"
-        both = ", ".join(repr(key) for key in keys if str(key) == twice)
-        raise NameCollision(f"the keys {both} at {at} have one name, {print_name((*name, twice))!r}")
-    return keys, strings
+        return sorted(node, key=lambda key: (str(key), type(key).__name__))  # JAX itself refuses such a dict
+
+
+def only_strings(node: Mapping[Any, Any]) -> bool:
+    """Whether each key of a dict is a name as it stands."""
+    return set(map(type, node)) <= _STRINGS
 
 
 _STRINGS = {str}
 
 
-UNKNOWN: list[tuple[str, Any]] = []
+def segments(key: Any) -> Keys:
+    """What one key adds to a name: its text; of a tuple of strings and integers, a path, each part."""
+    if type(key) is tuple and key and set(map(type, key)) <= _PATH:
+        return tuple(map(str, key))
+    return (str(key),)
+
+
+_PATH = {str, int}
+
+
+def refuse_two_of_one_name(keys: list[Any], name: Keys) -> None:
+    """Raises NameCollision where two keys of the dict at ``name`` would have one name."""
+    named = list(map(segments, keys))
+    if len(set(named)) < len(named):
+        twice = next(each for each in named if named.count(each) > 1)
+        at = print_name(name) or "the root"
+        both = ", ".join(repr(key) for key in keys if segments(key) == twice)
+        raise NameCollision(f"the keys {both} at {at} have one name, {print_name((*name, *twice))!r}")
+
+
+class Child(NamedTuple):
+    """A child of a node that JAX opens.
+
+    Attributes:
+        keys: what it adds to the node's name.
+        node: the child.
+        keyless: JAX has no name for it: its class was registered without keys.
+        made_up: neither have we: ``keys`` is its number.
+    """
+
+    keys: Keys
+    node: Any
+    keyless: bool = False
+    made_up: bool = False
+
+
+UNKNOWN: list[Child] = []
 """What ``open_one_level`` gives for a node that JAX does not know: it is a leaf itself."""
 
 
-def open_one_level(node: Any, name: Keys) -> list[tuple[str, Any]]:
-    flat, _ = jax.tree_util.tree_flatten_with_path(node, is_leaf=lambda child: child is not node)
+def open_one_level(node: Any, name: Keys) -> list[Child]:
+    flat, treedef = jax.tree_util.tree_flatten_with_path(node, is_leaf=lambda child: child is not node)
     if len(flat) == 1 and not flat[0][0]:
         return UNKNOWN
-    children = [(key_string(path[0]), child) for path, child in flat]
-    if len({key for key, _ in children}) < len(children):
+    children = [Child(key_segments(path[0]), child) for path, child in flat]
+    if any(isinstance(path[0], jax.tree_util.FlattenedIndexKey) for path, _ in flat):
+        known = names_of_children(node, [child for _, child in flat], treedef)
+        children = [
+            Child(child.keys if keys is None else keys, child.node, keyless=True, made_up=keys is None)
+            for child, keys in zip(children, known, strict=True)
+        ]
+    if len({child.keys for child in children}) < len(children):
         raise NameCollision(
             f"two children of the {type(node).__name__} at {print_name(name) or 'the root'} have one name: "
-            + ", ".join(key for key, _ in children)
+            + ", ".join(print_name(child.keys) for child in children)
         )
     return children
 
@@ -132,11 +171,12 @@ def is_leaf(node: Any, children: list[Any]) -> bool:
     return len(children) == 1 and children[0] is node
 
 
-def key_string(key: Any) -> str:
+def key_segments(key: Any) -> Keys:
+    """What one of JAX's keys adds to a name."""
     for attribute in ("key", "idx", "name"):
         if hasattr(key, attribute):
-            return str(getattr(key, attribute))
-    return str(key)
+            return segments(getattr(key, attribute))
+    return (str(key),)
 
 
 def is_equinox(cls: type) -> bool:
@@ -155,10 +195,10 @@ def is_pytree_object(node: Any) -> bool:
 
 def how_walked(node: Any) -> int:
     how = _HOW.get(type(node))
-    return _classify(type(node)) if how is None else how
+    return _classify(type(node), node) if how is None else how
 
 
-def _classify(cls: type) -> int:
+def _classify(cls: type, node: Any) -> int:
     """How nodes of a type are walked, remembered: types are few, nodes many."""
     kind = kind_of_type(cls)
     if issubclass(cls, nnx.Variable):
@@ -172,7 +212,9 @@ def _classify(cls: type) -> int:
     elif cls in (list, tuple):
         how = SEQUENCE
     elif issubclass(cls, tuple) and hasattr(cls, "_fields"):
-        how = NAMEDTUPLE
+        how = OTHER if _is_registered(node) else NAMEDTUPLE
+    elif issubclass(cls, jax.Ref):
+        how = REF
     elif issubclass(cls, (jax.Array, np.ndarray)):
         how = SHARED_ARRAY
     elif kind == SlotKind.STATIC:
@@ -185,6 +227,12 @@ def _classify(cls: type) -> int:
         ARRAY_TYPES.add(cls)
     _HOW[cls] = int(how)
     return _HOW[cls]
+
+
+def _is_registered(named_tuple: Any) -> bool:
+    """Whether a named tuple's class was registered its own way: then JAX opens it, not by its fields."""
+    opened = jax.tree_util.default_registry.flatten_one_level(named_tuple)
+    return opened is not None and opened[1] is not type(named_tuple)  # the class, where JAX goes by fields
 
 
 _HOW: dict[type, int] = {}

@@ -21,6 +21,7 @@ from treeload._trees.nodes import (
     GRAPH,
     NAMEDTUPLE,
     OTHER,
+    REF,
     SEQUENCE,
     VARIABLE,
     data_attributes,
@@ -49,7 +50,7 @@ def assign(tree: Tree, values: Sequence[Any]) -> None:
     Raises:
         TreeloadError: the object refused an assignment (inside a transform, say); it is as before.
     """
-    builder = _Builder(tree, values)
+    builder = _Builder(tree, values, in_place=True)
     changed = [index for index, value in enumerate(values) if value is not tree.values[index]]
     try:
         if tree.variables.keys() >= set(changed):
@@ -64,14 +65,21 @@ def assign(tree: Tree, values: Sequence[Any]) -> None:
 
 
 def updatable(tree: PyTree) -> bool:
-    """Whether values can be put into this very object: NNX Modules, Optimizers, Variables."""
-    return how_walked(tree) in (GRAPH, VARIABLE)
+    """Whether values can be put into this very object: NNX Modules, Optimizers, Variables, Refs.
+
+    A plain tree is one too where all its leaves are Refs.
+    """
+    if how_walked(tree) in (GRAPH, VARIABLE, REF):
+        return True
+    leaves = jax.tree.leaves(tree)
+    return bool(leaves) and all(isinstance(leaf, jax.Ref) for leaf in leaves)
 
 
 class _Builder:
     """One pass in the order of the walk that hands each visited slot its new value."""
 
-    def __init__(self, tree: Tree, values: Sequence[Any]) -> None:
+    def __init__(self, tree: Tree, values: Sequence[Any], *, in_place: bool = False) -> None:
+        self.in_place = in_place
         self.values = values
         self.order = iter(tree.visits or range(len(tree.names)))
         self.made: dict[int, tuple[Any, Any]] = {}  # id of a Variable -> (itself, its new self)
@@ -84,12 +92,14 @@ class _Builder:
         """A new node with the new values."""
         how = how_walked(node)
         if how == DICT:
-            made = {key: self.build(node[key]) for key in sorted_keys(node, ())[0]}
+            made = {key: self.build(node[key]) for key in sorted_keys(node)}
             return {key: made[key] for key in node}
         if how == SEQUENCE:
             return type(node)(map(self.build, node))
         if how == NAMEDTUPLE:
             return type(node)(*map(self.build, node))
+        if how == REF:
+            return self.ref(node)
         if how in (GRAPH, VARIABLE):
             clone = self.clone(node)
             # The clone shares no Variable with the original, so it may be filled in place.
@@ -110,7 +120,14 @@ class _Builder:
         self.made[id(variable)] = (variable, new)
         return new
 
-    def build_value(self, variable: nnx.Variable[Any]) -> Any:
+    def ref(self, ref: jax.Ref) -> Any:
+        """A new Ref, the same one wherever this one is met."""
+        value = self.values[next(self.order)]
+        if id(ref) not in self.made:
+            self.made[id(ref)] = (ref, jax.new_ref(value))
+        return self.made[id(ref)][1]
+
+    def build_value(self, variable: nnx.Variable[Any] | jax.Ref) -> Any:
         return self.build(variable_value(variable))
 
     def clone(self, node: Any) -> Any:
@@ -125,7 +142,9 @@ class _Builder:
     def put(self, node: Any) -> Any:
         """``node`` with the new values: Variables and NNX objects in place, all else anew."""
         how = how_walked(node)
-        if how == VARIABLE:
+        if how == REF and not self.in_place:
+            return self.ref(node)  # nnx.clone copies none
+        if how in (VARIABLE, REF):
             made = self.made.get(id(node))
             value = self.build_value(node)
             if made is None:
@@ -146,7 +165,7 @@ class _Builder:
         if how == NAMEDTUPLE:
             return self.keep_if_same(node, type(node)(*map(self.put, node)))
         if how == DICT:
-            made_children = {key: self.put(node[key]) for key in sorted_keys(node, ())[0]}
+            made_children = {key: self.put(node[key]) for key in sorted_keys(node)}
             same = all(made_children[key] is node[key] for key in node)
             return node if same else {key: made_children[key] for key in node}
         if how in (BOX, OTHER, BY_VALUE):
@@ -161,8 +180,8 @@ class _Builder:
     def keep_if_same(node: Any, made: Any) -> Any:
         return node if all(a is b for a, b in zip(made, node, strict=True)) else made
 
-    def set_variable(self, variable: nnx.Variable[Any], value: Any) -> None:
-        raw = variable.get_raw_value()
+    def set_variable(self, variable: Any, value: Any) -> None:
+        raw: Any = variable if how_walked(variable) == REF else variable.get_raw_value()
         if is_ref(raw):
             self.undo.append((raw.__setitem__, ..., raw[...]))
             raw[...] = value

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+import jax
 from flax import nnx
 
 from treeload._leaves.spec import SlotKind
@@ -32,7 +33,14 @@ class Tree:
         optional: names of slots that hold NNX state which a checkpoint may lack.
         visits: for each visit of the walk, the index of its slot, where there are ties; empty where each
             slot is visited once, in order.
-        variables: the index of each slot that is all an NNX Variable holds, and that Variable.
+        variables: the index of each slot that is all an NNX Variable holds, and that Variable; likewise
+            a ``jax.Ref``.
+        made_up: names of nodes and slots whose last key is no name, but a number: their class was registered
+            with JAX without keys, and what the child is called cannot be told. A leaf with such a name among
+            its prefixes (itself included) is matched by position: see ``is_made_up``.
+        keyless: name of a node whose class was registered without keys → what each child adds to it, in
+            JAX's order: where a stored tree has only 0…n-1 below the node, the child of each number.
+        hidden: names of statics that hold arrays which never load, each with why and what to write.
     """
 
     root: PyTree
@@ -43,7 +51,10 @@ class Tree:
     shared: set[Keys] = field(default_factory=set)
     optional: set[Keys] = field(default_factory=set)
     visits: list[int] = field(default_factory=list)
-    variables: dict[int, nnx.Variable[Any]] = field(default_factory=dict)
+    variables: dict[int, nnx.Variable[Any] | jax.Ref] = field(default_factory=dict)
+    made_up: set[Keys] = field(default_factory=set)
+    keyless: dict[Keys, tuple[Keys, ...]] = field(default_factory=dict)
+    hidden: dict[Keys, str] = field(default_factory=dict)
 
     def slots(self) -> Iterator[tuple[Keys, Any, int]]:
         """Name, value and kind of every slot, in order."""
@@ -60,6 +71,16 @@ class Tree:
     def by_name(self) -> dict[Keys, Any]:
         """The value of every leaf, under its name and under each of its aliases."""
         return {each: value for name, value in self.leaves() for each in self.names_of(name)}
+
+    def flags_off(self) -> Iterator[Keys]:
+        """The names of Python flags that are False: absent against an array, a value against a flag."""
+        for name, value, kind in zip(self.names, self.values, self.kinds, strict=True):
+            if kind == SlotKind.ABSENT and value is False:
+                yield name
+
+    def is_made_up(self, name: Keys) -> bool:
+        """Whether a key on the way to ``name`` is a number that stands for no name."""
+        return bool(self.made_up) and any(name[:depth] in self.made_up for depth in range(1, len(name) + 1))
 
 
 def nested(leaves: Mapping[Keys, Any]) -> Any:

@@ -10,6 +10,7 @@ one leaf with an alias, a reference back to an ancestor ends the walk there.
 from __future__ import annotations
 
 import operator
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,8 +18,10 @@ import jax
 import numpy as np
 from flax import nnx
 
+from treeload._errors import NameCollision
 from treeload._leaves.spec import SlotKind, is_numeric, kind_of
-from treeload._naming.name import Keys
+from treeload._naming.name import Keys, print_name
+from treeload._trees.hidden import why_altered, why_hidden
 from treeload._trees.nodes import (
     ARRAY_TYPES,
     BOX,
@@ -27,6 +30,7 @@ from treeload._trees.nodes import (
     GRAPH,
     NAMEDTUPLE,
     OTHER,
+    REF,
     SCALAR,
     SEQUENCE,
     SHARED_ARRAY,
@@ -37,31 +41,56 @@ from treeload._trees.nodes import (
     is_equinox,
     is_optional,
     is_pytree_object,
+    only_strings,
     open_one_level,
+    refuse_two_of_one_name,
+    segments,
     sorted_keys,
     variable_value,
 )
 from treeload._trees.tree import PyTree, Tree
 
 
-def walk(tree: PyTree, *, arrays_tie: bool = True, traced: bool = False) -> Tree:
+def walk(tree: PyTree, *, arrays_tie: bool = True, traced: bool = False, mappings: bool = False) -> Tree:
     """The slots of ``tree``, in the order of ``jax.tree.leaves`` where JAX has one.
 
     ``arrays_tie``: one array object in two places is one leaf, as in a destination. In a source it is
     two: what is there twice can be asked for twice. NNX Variables are shared either way.
     ``traced``: the tree is being made under a JAX transformation, so its tracers are its arrays.
+    ``mappings``: a mapping that JAX does not know is read as a dict: for trees that are only read.
 
     Raises:
         NameCollision: two keys of one node that print alike, such as ``1`` and ``"1"``.
     """
     # Ties, and NumPy arrays that are no numbers, are rare and cost a question at every leaf: walk as if
     # there were none, ask once, and walk again with care if there are.
-    walker = _Walker(Tree(tree), careful=False, arrays_tie=arrays_tie, traced=traced)
+    options = {"arrays_tie": arrays_tie, "traced": traced, "mappings": mappings}
+    walker = _Walker(Tree(tree), careful=False, **options)
     walker.visit(tree, (), False)
     if walker.variables_shared or not _plain(walker.tree, arrays_tie):
-        walker = _Walker(Tree(tree), careful=True, arrays_tie=arrays_tie, traced=traced)
+        walker = _Walker(Tree(tree), careful=True, **options)
         walker.visit(tree, (), False)
+    if walker.paths_as_keys:
+        _refuse_collisions(walker.tree)
     return walker.tree
+
+
+def _refuse_collisions(tree: Tree) -> None:
+    """Raises NameCollision where a key that is a path leads to, or through, another leaf of the tree."""
+    names = [*tree.names, *(alias for aliases in tree.aliases.values() for alias in aliases)]
+    taken = set(names)
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
+    if twice is not None:
+        raise NameCollision(
+            f"two leaves have one name, {print_name(twice)!r}: a key that is a tuple is a path"
+        )
+    for name in names:
+        above = next((name[:depth] for depth in range(1, len(name)) if name[:depth] in taken), None)
+        if above is not None:
+            raise NameCollision(
+                f"{print_name(name)!r} lies below another leaf, {print_name(above)!r}: a key that is a tuple "
+                "is a path"
+            )
 
 
 def _plain(tree: Tree, arrays_tie: bool) -> bool:
@@ -95,12 +124,14 @@ _DTYPE = operator.attrgetter("dtype")
 class _Walker:
     """One walk: the lists being filled and what was seen on the way."""
 
-    def __init__(self, tree: Tree, *, careful: bool, arrays_tie: bool, traced: bool) -> None:
+    def __init__(self, tree: Tree, *, careful: bool, arrays_tie: bool, traced: bool, mappings: bool) -> None:
         self.tree = tree
         self.names, self.values, self.kinds = tree.names, tree.values, tree.kinds
         self.careful = careful
         self.arrays_tie = arrays_tie
         self.traced = traced
+        self.mappings = mappings
+        self.paths_as_keys = False
         self.visits = tree.visits
         self.seen: dict[int, int] = {}  # id of an array -> index of its slot
         self.variables: dict[int, tuple[Any, int, int]] = {}  # id of a Variable -> itself, its slots
@@ -120,7 +151,7 @@ class _Walker:
         elif how == NAMEDTUPLE:
             for field_name, child in zip(node._fields, node, strict=True):
                 self.visit(child, (*name, field_name), fixed)
-        elif how == VARIABLE:
+        elif how in (VARIABLE, REF):
             self.variable(node, name)
         elif how == GRAPH:
             if id(node) not in self.ancestors:
@@ -135,8 +166,8 @@ class _Walker:
             self.opened(node, name, fixed or is_equinox(type(node)), transparent=how == BOX)
         elif how == BY_VALUE:
             kind = kind_of(node)
-            if kind == SlotKind.STATIC:
-                self.opened(node, name, fixed, transparent=False)
+            if kind == SlotKind.STATIC or not isinstance(node, (bool, np.ndarray)):
+                self.opened(node, name, fixed, transparent=False, leaf=kind)
             else:
                 self.slot(node, name, SlotKind.STATIC if fixed and isinstance(node, bool) else kind)
         else:
@@ -144,34 +175,56 @@ class _Walker:
 
     def dict(self, node: Mapping[Any, Any], name: Keys, fixed: bool) -> None:
         """A dict: the hot place of every plan, so one that holds nothing but arrays is taken at once."""
-        keys, printed = sorted_keys(node, name)
+        keys = sorted_keys(node)
+        if not only_strings(node):
+            refuse_two_of_one_name(keys, name)
+            for key in keys:
+                more = segments(key)
+                self.paths_as_keys = self.paths_as_keys or len(more) > 1
+                self.visit(node[key], (*name, *more), fixed)
+            return
         if self.careful or not set(map(type, node.values())) <= ARRAY_TYPES:
-            for key, text in zip(keys, printed, strict=True):
-                self.visit(node[key], (*name, text), fixed)
+            for key in keys:
+                self.visit(node[key], (*name, key), fixed)
             return
         children = [node[key] for key in keys]
-        self.names.extend([name + (text,) for text in printed])  # noqa: RUF005  # half the time of unpacking
+        self.names.extend([name + (key,) for key in keys])  # noqa: RUF005  # half the time of unpacking
         self.values.extend(children)
         self.kinds.extend(bytes(len(children)))
 
-    def opened(self, node: Any, name: Keys, fixed: bool, *, transparent: bool) -> None:
-        """A node that JAX may know: its children, or itself as a static."""
+    def opened(
+        self, node: Any, name: Keys, fixed: bool, *, transparent: bool, leaf: SlotKind = SlotKind.STATIC
+    ) -> None:
+        """A node that JAX may know: its children, or itself as a leaf."""
         children = open_one_level(node, name)
         if children is UNKNOWN:
-            self.slot(node, name, SlotKind.STATIC)
+            if leaf == SlotKind.STATIC and self.mappings and isinstance(node, Mapping):
+                self.dict(node, name, fixed)
+            else:
+                self.slot(node, name, leaf)
             return
+        if any(child.keyless for child in children):
+            self.tree.keyless[name] = tuple(child.keys for child in children)
         transparent = transparent and len(children) == 1
-        for key, child in children:
-            self.visit(child, name if transparent else (*name, key), fixed)
+        for keys, child, _, made_up in children:
+            below = name if transparent else (*name, *keys)
+            self.paths_as_keys = self.paths_as_keys or len(keys) > 1
+            if made_up:
+                self.tree.made_up.add(below)
+            self.visit(child, below, fixed)
 
     def slot(self, value: Any, name: Keys, kind: SlotKind) -> None:
         if self.careful:
             self.visits.append(len(self.names))
+        if kind == SlotKind.STATIC and (why := why_hidden(value)):
+            self.tree.hidden[name] = why
         self.names.append(name)
         self.values.append(value)
         self.kinds.append(kind)
 
     def array(self, value: Any, name: Keys) -> None:
+        if type(value) not in ARRAY_TYPES and isinstance(value, np.ndarray):
+            self.note_altered(value, name)
         if not (self.careful and self.arrays_tie):
             self.slot(value, name, kind_of(value))
             return
@@ -183,7 +236,11 @@ class _Walker:
             self.visits.append(known)
             self.tree.aliases.setdefault(self.names[known], []).append(name)
 
-    def variable(self, variable: nnx.Variable[Any], name: Keys) -> None:
+    def note_altered(self, value: np.ndarray[Any, Any], name: Keys) -> None:
+        if why := why_altered(value):
+            self.tree.hidden[name] = why
+
+    def variable(self, variable: nnx.Variable[Any] | jax.Ref, name: Keys) -> None:
         identity = id(variable)  # once: an audit hook, where one is set, makes it dear
         known = self.variables.get(identity)
         if known is not None:
@@ -195,6 +252,8 @@ class _Walker:
         if how_walked(value) == SHARED_ARRAY:
             # Two Variables that hold one array are two leaves: only the Variable is shared.
             self.tree.variables[start] = variable
+            if type(value) not in ARRAY_TYPES and isinstance(value, np.ndarray):
+                self.note_altered(value, name)
             self.slot(value, name, kind_of(value) if isinstance(value, np.ndarray) else SlotKind.ARRAY)
         else:
             self.visit(value, name, False)

@@ -135,6 +135,7 @@ def plan_optimizer(
         _Verdicts.of(_api.checked_policy(policy), found),
         destination,
         From(opened, subtree=where) if wanted else [],
+        "plan_optimizer",
         rules=[_ByParameter(found, own)] if wanted else [],
         scope=(lambda name, spec: name not in reset) if reset else None,
     )
@@ -193,10 +194,10 @@ def _located(src: Any, subtree: NameLike | None, *, with_step: bool) -> tuple[So
     if isinstance(src, From):
         if src.rules or src.into or (subtree is not None and src.subtree):
             raise RuleError("the From of an optimizer's state takes subtree, item and separator alone")
-        opened = opened_source(src.src, item=src.item, separator=src.separator)
+        opened = opened_source(src.src, "plan_optimizer", item=src.item, separator=src.separator)
         within = src.subtree or as_name(subtree or ())
     else:
-        opened, within = opened_source(src), as_name(subtree or ())
+        opened, within = opened_source(src, "plan_optimizer"), as_name(subtree or ())
     names = [tuple(name) for name in opened.shaped() if tuple(name[: len(within)]) == within]
     depth = len(within)
     found = dict.fromkeys(

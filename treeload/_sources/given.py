@@ -1,0 +1,240 @@
+"""What users hand in as a tree or as a source: looked at before anything else, and refused in one sentence.
+
+Owns what is no tree and no source, what it is instead, and what to write. All verbs ask here, so that a
+class in place of a model is the same error everywhere. Refuses to own what is wrong with single leaves
+(``_matching``).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from flax import linen, nnx
+
+from treeload._leaves.spec import SlotKind
+from treeload._naming.name import print_name
+from treeload._sources.part import From
+from treeload._sources.source import Source
+from treeload._trees.nodes import is_equinox
+from treeload._trees.tree import PyTree, Tree
+from treeload._trees.walk import walk
+
+_SOME = 5
+
+
+def destination(dst: Any, src: Any, verb: str) -> Tree:
+    """The walked destination; ``src`` is looked at too, and ``verb`` is what was called.
+
+    Raises:
+        TypeError: one of them is none, or holds arrays where they never load, or tracers.
+        NameCollision: two leaves have one name.
+    """
+    if _is_place(dst) or isinstance(dst, (Source, From)):
+        what = "a path" if _is_place(dst) else f"a {type(dst).__name__}"
+        if _is_place(src) or isinstance(src, (Source, From)):
+            raise TypeError(
+                f"{verb}'s destination is {what}: give the model or tree that is to be loaded into"
+            )
+        raise TypeError(
+            f"{verb}(destination, source) was given {what} first: the tree comes first, "
+            f"{verb}(tree, {_shown(dst)})"
+        )
+    _refuse_what_is_no_tree(dst, f"{verb}'s destination")
+    source(src, verb)
+    walked = walk(dst)
+    _refuse_tracers(walked, f"{verb}'s destination")
+    refuse_hidden(walked, f"{verb}'s destination", TypeError)
+    _refuse_no_leaves(walked, f"{verb}'s destination")
+    return walked
+
+
+def source(src: Any, verb: str) -> None:
+    """Nothing, where ``src`` may be a source.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if isinstance(src, From):
+        src = src.src
+    if isinstance(src, Source) or (_is_place(src) and src):
+        return
+    if isinstance(src, str):
+        raise TypeError(f"{verb}'s source is an empty text: give the path of a checkpoint, or a tree")
+    _refuse_what_is_no_tree(src, f"{verb}'s source")
+
+
+def source_tree(walked: Tree) -> None:
+    """Nothing, where a tree in memory can be read from.
+
+    Raises:
+        TypeError: it holds arrays where they never load, or tracers.
+    """
+    _refuse_tracers(walked, "the source")
+    refuse_hidden(walked, "the source", TypeError)
+
+
+def read_only(tree: Any, verb: str, *, error: type[Exception] = TypeError, traced: bool = False) -> Tree:
+    """A walked tree that is only read: saved, listed, or exported.
+
+    ``traced``: it may hold tracers, as inside of jit. Raises ``error`` for arrays where they never load.
+
+    Raises:
+        TypeError: it is no tree.
+        NameCollision: two leaves have one name.
+    """
+    if _is_place(tree) or isinstance(tree, (Source, From)):
+        raise TypeError(
+            f"{verb} takes a tree, not {_shown(tree)}: treeload.inspect(...) says what a checkpoint holds"
+        )
+    _refuse_what_is_no_tree(tree, f"{verb}'s tree")
+    walked = walk(tree, mappings=True)
+    if not traced:
+        _refuse_tracers(walked, f"{verb}'s tree")
+    refuse_hidden(walked, f"{verb}'s tree", error)
+    return walked
+
+
+def path(given: Any, verb: str) -> None:
+    """Nothing, where ``given`` is the path that a verb writes to, which comes first.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if not _is_place(given):
+        raise TypeError(f"{verb}(path, tree) was given a {type(given).__name__} first: the path comes first")
+
+
+def refuse_hidden(walked: Tree, what: str, error: type[Exception]) -> None:
+    """Raises ``error`` where a tree holds arrays that would never load, all of them named."""
+    if not walked.hidden:
+        return
+    lines = [f"{print_name(name) or 'the root'}: {why}" for name, why in walked.hidden.items()]
+    more = f"\nand {len(lines) - _SOME:,} more" if len(lines) > _SOME else ""
+    said = "\n".join(lines[:_SOME]) + more
+    raise error(f"{what} holds what cannot be loaded or saved as it is\n{said}")
+
+
+# What is no tree.
+
+
+def _refuse_what_is_no_tree(given: Any, what: str) -> None:
+    for is_it, says in _NO_TREES:
+        if is_it(given):
+            raise TypeError(f"{what} is {says(given)}")
+
+
+def _is_place(given: Any) -> bool:
+    return isinstance(given, (str, bytes, os.PathLike))
+
+
+def _is_plain_function(given: Any) -> bool:
+    return callable(given) and _is_one_leaf(given)
+
+
+def _is_one_leaf(given: Any) -> bool:
+    """Whether JAX knows no tree in it; looked at one level deep, since a model may be large."""
+    if isinstance(given, (dict, list, tuple, nnx.Pytree)):
+        return isinstance(given, dict) and type(given) is not dict and _opens_to_itself(given)
+    return _opens_to_itself(given)
+
+
+def _opens_to_itself(given: Any) -> bool:
+    children = jax.tree.leaves(given, is_leaf=lambda child: child is not given)
+    return len(children) == 1 and children[0] is given
+
+
+def _shown(given: Any) -> str:
+    if _is_place(given):
+        return repr(os.fspath(given))
+    return "source" if not isinstance(given, From) else "From(...)"
+
+
+def _is_other_static(given: Any) -> bool:
+    # A static at the root has nothing that could load; one with arrays in it is said where those are.
+    if isinstance(given, (bool, int, float, complex)):
+        return given is False
+    walked = walk(given, mappings=True) if _is_one_leaf(given) else None
+    return (
+        walked is not None
+        and walked.names == [()]
+        and walked.kinds[0] == SlotKind.STATIC
+        and not walked.hidden
+    )
+
+
+_NO_TREES: tuple[tuple[Callable[[Any], bool], Callable[[Any], str]], ...] = (
+    (lambda x: x is None, lambda x: "None: give a model or a tree of arrays"),
+    (
+        lambda x: isinstance(x, type),
+        lambda x: (
+            f"the class {x.__name__}: give an instance, {x.__name__}(...), or for its shapes alone "
+            f"nnx.eval_shape(lambda: {x.__name__}(...))"
+        ),
+    ),
+    (
+        lambda x: isinstance(x, nnx.GraphDef),
+        lambda x: (
+            "a GraphDef, which holds no arrays: give the Module itself, or the State beside it, "
+            "graphdef, state = nnx.split(module)"
+        ),
+    ),
+    (
+        lambda x: isinstance(x, linen.Module),
+        lambda x: (
+            f"the Linen module {type(x).__name__}, which holds no arrays: its variables come from "
+            "module.init(key, inputs), or jax.eval_shape(module.init, key, inputs)"
+        ),
+    ),
+    (
+        _is_place,
+        lambda x: f"{_shown(x)}: give a model or a tree of arrays",
+    ),
+    (
+        lambda x: isinstance(x, jax.tree_util.PyTreeDef),
+        lambda x: "the structure of a tree without its arrays: give the tree itself",
+    ),
+    (
+        lambda x: _is_plain_function(x) and not _hidden_in(x),
+        lambda x: (
+            f"the function {getattr(x, '__name__', type(x).__name__)}: give what it returns, or for its "
+            "shapes alone jax.eval_shape(function, ...)"
+        ),
+    ),
+    (
+        _is_other_static,
+        lambda x: (
+            f"{x!r}: give a model or a tree of arrays"
+            if x is False
+            else f"of type {type(x).__name__}, which is no tree of arrays: give a model or a tree of arrays"
+        ),
+    ),
+)
+"""Who is asked first decides: what it is that was given, and what to say of it."""
+
+
+def _hidden_in(given: Any) -> bool:
+    return bool(walk(given, mappings=True).hidden)
+
+
+# Trees that cannot be loaded into.
+
+
+def _refuse_tracers(walked: Tree, what: str) -> None:
+    kinds = [cls for cls in set(map(type, walked.values)) if issubclass(cls, jax.core.Tracer)]
+    if kinds:
+        raise TypeError(
+            f"{what} is being traced, by jax.jit or the like, and has no values: load outside of jit first, "
+            "then pass the loaded tree in"
+        )
+
+
+def _refuse_no_leaves(walked: Tree, what: str) -> None:
+    root: PyTree = walked.root
+    is_module = isinstance(root, nnx.Module) or is_equinox(type(root))
+    if is_module and not any(kind <= SlotKind.SCALAR for kind in walked.kinds):
+        raise TypeError(
+            f"{what}, of type {type(root).__name__}, has no parameters: nothing could be loaded into it"
+        )
