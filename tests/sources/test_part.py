@@ -243,7 +243,7 @@ def test_sources_may_be_trees_sources_and_froms_side_by_side(tmp_path):
     [
         (lambda: From(From({})), "not of another From"),
         (lambda: From({}, separator=""), r"separator=''\) splits nothing"),
-        (lambda: From({}, rules=["a"]), r"From\(rules=...\) takes Rename\(...\) and the like, not 'a'"),
+        (lambda: From({}, rules=["a"]), r"From\(rules=...\) takes rules, such as Rename\(...\), not 'a'"),
         (lambda: From({}, into="a//b"), "empty segment"),
     ],
 )

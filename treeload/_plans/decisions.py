@@ -150,18 +150,15 @@ class Decisions:
     def coverage(self) -> float:
         """Elements loaded / elements in the destination, from 0.0 to 1.0.
 
-        Where the destination has no elements it is the share of its leaves; where it has no leaves, 1.0 if
+        Leaves without elements have loaded all of them: 1.0. Where the destination has no leaves it is 1.0 if
         the source has none either, and 0.0 if it has. A leaf with a problem is not loaded, nor is one that
         is zeroed or kept. Tied leaves count once.
         """
         count = self._count()
         total = sum(size for _, size in count.values())
         loaded = count[Action.LOAD][1] + count[Action.TIE][1]
-        if total:
-            return loaded / total
-        leaves = sum(leaves for leaves, _ in count.values())
-        if leaves:
-            return (count[Action.LOAD][0] + count[Action.TIE][0]) / leaves
+        if total or any(leaves for leaves, _ in count.values()):
+            return loaded / total if total else 1.0
         return 0.0 if any(source.shaped() for source in self.sources) else 1.0
 
     def summary(self) -> str:
