@@ -9,9 +9,11 @@ from typing import Any
 import jax
 import numpy as np
 
+from treeload._findings.finding import Finding
 from treeload._leaves.placement import cast, on_device, sharding_of, to_default_device, to_device, to_host
 from treeload._leaves.spec import without_sharding
 from treeload._loading.gather import Job, gather, not_as_said
+from treeload._loading.overflow import Overflows
 from treeload._naming.name import Name, print_name
 from treeload._ops.expression import Derived, Expression, Leaf, evaluate, fills_from_destination
 from treeload._plans.decisions import Decisions
@@ -21,9 +23,15 @@ from treeload._sources.source import as_source_error
 from treeload._trees.tree import Tree
 
 
-def load_leaves(decisions: Decisions, tree: Tree, values: list[Any], advance: Callable[[Any], None]) -> None:
-    """Reads what the plan loads, and puts each leaf into its place in ``values``."""
-    placer = _Placer(tree, values)
+def load_leaves(
+    decisions: Decisions, tree: Tree, values: list[Any], advance: Callable[[Any], None]
+) -> list[Finding]:
+    """Reads what the plan loads, and puts each leaf into its place in ``values``.
+
+    A leaf with values that its cast overflows stays as it was; the findings say so, once all is read.
+    """
+    overflows = Overflows(decisions, tree)
+    placer = _Placer(tree, values, overflows)
     memory = next((source for source in decisions.sources[:1] if isinstance(source, MemorySource)), None)
     if memory is not None:
         _load_from_memory(memory, decisions, tree, placer, advance)
@@ -52,20 +60,13 @@ def load_leaves(decisions: Decisions, tree: Tree, values: list[Any], advance: Ca
         row = decisions.rows[index]
         with as_source_error(f"{print_name(tree.names[index])!r} could not be made"):
             if isinstance(row, Entry) and row.value is not None and not isinstance(row.value, Leaf):
-                placer.put(index, _made_of(row.value, arrays, values[index]), own=False)
+                placer.make(index, row.value, arrays)
             else:
                 ((leaf, array),) = arrays.items()
                 placer.put(index, array, own=uses[leaf] == 1)
         arrays.clear()
     placer.flush()
-
-
-def _made_of(value: Derived, arrays: dict[Leaf, Any], held: Any) -> Any:
-    """The array of an expression; ``held`` is the destination's own, for ops that fill up with it."""
-    if not fills_from_destination(value):
-        return evaluate(value, arrays)
-    (part,) = value.inputs
-    return value.op.apply_onto(cast(evaluate(part, arrays), held.dtype), held)
+    return overflows.findings
 
 
 def _load_from_memory(
@@ -97,17 +98,30 @@ class _Placer:
     _BYTES = 32 << 20
     _COUNT = 512
 
-    def __init__(self, tree: Tree, values: list[Any]) -> None:
+    def __init__(self, tree: Tree, values: list[Any], overflows: Overflows) -> None:
         self.likes = tree.values
         self.values = values
+        self.overflows = overflows
         self.batch: list[tuple[int, np.ndarray[Any, Any]]] = []
         self.size = 0
+
+    def make(self, index: int, value: Derived, arrays: dict[Leaf, Any]) -> None:
+        """Makes what an expression gives the value of a slot; what the slot holds may fill it up."""
+        if not fills_from_destination(value):
+            self.put(index, evaluate(value, arrays), own=False)
+            return
+        held, (part,) = self.values[index], value.inputs
+        given = evaluate(part, arrays)
+        if given.dtype == held.dtype or not self.overflows.found(index, given):
+            self.put(index, value.op.apply_onto(cast(given, held.dtype), held), own=False)
 
     def put(self, index: int, array: Any, *, own: bool) -> None:
         """Makes ``array`` the value of a slot. ``own``: nobody else holds it, so it need not be copied."""
         like = self.likes[index]
         dtype = getattr(like, "dtype", None)  # a Python number has none
         if dtype is not None and array.dtype != dtype:
+            if self.overflows.found(index, array):
+                return
             array, own = cast(array, dtype), True
         if not on_device(like):
             self.values[index] = to_host(array, like, own=own)

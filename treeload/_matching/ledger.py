@@ -20,7 +20,7 @@ from treeload._matching.offers import Offers, OpenedPart
 from treeload._naming.name import Keys, Name, print_name
 from treeload._ops.expression import Expression, Leaf, ops_of
 from treeload._plans.check import EqualCheck, ZeroCheck
-from treeload._plans.entry import SAME_NAME, Action, Entry, Row, Unused
+from treeload._plans.entry import SAME_NAME, Action, Entry, OnOverflow, Row, Unused
 from treeload._rules.apply import Arrival
 from treeload._rules.rule import Rule
 from treeload._rules.tie import Tie
@@ -152,7 +152,15 @@ class Draft:
             reason=reason,
             needs_values=pending,
             value=value,
+            on_overflow=self._on_overflow(index),
         )
+
+    def _on_overflow(self, index: int) -> OnOverflow:
+        printed = [print_name(name) for name in self.names_of(index)]
+        if any(self.policy.verdict("casting", name) == "unsafe" for name in printed):
+            return OnOverflow.CAST
+        keeps = any(self.policy.verdict("dtype", name) == "keep" for name in printed)
+        return OnOverflow.KEEP if keeps else OnOverflow.ERROR
 
     def zero(self, index: int, wanted: Spec, reason: str) -> None:
         """The leaf is filled with zeros."""
