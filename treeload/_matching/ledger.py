@@ -113,6 +113,10 @@ class Draft:
             if fed is not None and fed.value is not None:
                 yield fed.value, fed.rule
 
+    def was_number(self, value: Expression | None) -> bool:
+        """Whether it is a source leaf that was a Python number when it was saved."""
+        return isinstance(value, Leaf) and value.name in self.parts[value.index].source.numbers()
+
     def source_leaf(self, value: Expression) -> SourceLeaf:
         """The first source leaf of a value, under its own name."""
         leaf = next(value.leaves())

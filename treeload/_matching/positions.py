@@ -20,18 +20,14 @@ from treeload._trees.tree import Tree
 def by_position(tree: Tree, part: OpenedPart) -> OpenedPart:
     """The part with each of its leaves named after the destination leaf at the same position.
 
-    A number that is the destination's configuration has a position too, where the source counts such;
-    it never loads. Where the counts differ no leaf has a place.
+    A number that is the destination's configuration has a position too, where the source counts such; what
+    is there meets a static. Where the counts differ no leaf has a place.
     """
     slots, own = _counted(tree, part), list(part.source.specs())
     if len(own) != len(slots):
         return replace(part, positions={})
     depth = len(part.into)
-    positions = {
-        tuple(name): tree.names[slot][depth:]
-        for name, slot in zip(own, slots, strict=True)
-        if tree.kinds[slot] <= Kind.SCALAR
-    }
+    positions = {tuple(name): tree.names[slot][depth:] for name, slot in zip(own, slots, strict=True)}
     return replace(part, positions=positions)
 
 

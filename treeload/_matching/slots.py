@@ -40,8 +40,8 @@ def _static(draft: Draft, name: Keys) -> None:
         draft.leave_all(name, "outside the scope")
         return
     draft.leave_all(name, "the destination has a static here, which never loads")
-    if number_of(offered) is None:
-        value, rule = next(draft.values_at(name))
+    value, rule = next(draft.values_at(name), (None, None))
+    if number_of(offered) is None and not draft.was_number(value):
         draft.find(
             "structure",
             name,
