@@ -38,6 +38,7 @@ from treeload._reports.inventory import Inventory, inventory
 from treeload._rules.rule import Rule
 from treeload._sources.memory import MemorySource
 from treeload._sources.part import From
+from treeload._sources.separated import SeparatedSource
 from treeload._sources.source import Source
 from treeload._trees.rebuild import updatable
 from treeload._trees.tree import PyTree, nested, printed_names
@@ -451,11 +452,7 @@ def _source(src: Any, *, item: str | None = None, separator: str | None = None) 
     if item is not None:
         raise RuleError(f"From(item={item!r}) is for the path of an Orbax checkpoint")
     if isinstance(src, Source):
-        if separator is not None:
-            raise RuleError(
-                f"From(separator={separator!r}) is for a flat dict, or the path of a file of joined names"
-            )
-        return src
+        return src if separator is None else SeparatedSource(src, separator)
     return MemorySource(src, separator=separator)
 
 

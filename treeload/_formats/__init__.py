@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from treeload._errors import SourceError
+from treeload._sources.separated import SeparatedSource
 from treeload._sources.source import Source, as_source_error
 
 FORMATS: tuple[tuple[str, str, str], ...] = (
@@ -43,7 +44,9 @@ def open_source(
             if module.recognises(where):
                 options = _options(where, class_name, item, separator)
                 source: Source = getattr(module, class_name)(where, **options)
-                return source
+                if separator is None or "separator" in options:
+                    return source
+                return SeparatedSource(source, separator)
         if where.is_dir() and not any(where.iterdir()):
             raise SourceError(f"{str(where)!r} is an empty directory")
         known = "\n".join(f"  {words}" for _, _, words in FORMATS)
@@ -54,9 +57,8 @@ def _options(where: Path, class_name: str, item: str | None, separator: str | No
     """What was asked for, where the format has it."""
     if item is not None and class_name != "OrbaxSource":
         raise SourceError(f"{str(where)!r} is no Orbax checkpoint, so it has no item {item!r}")
-    if separator is not None and class_name != "SafetensorsSource":
-        raise SourceError(f"{str(where)!r} holds no joined names: nothing is to be split at {separator!r}")
-    asked = {"item": item, "separator": separator}
+    # Its own names are joined, so that another separator takes the place of the usual one.
+    asked = {"item": item, "separator": separator if class_name == "SafetensorsSource" else None}
     return {name: value for name, value in asked.items() if value is not None}
 
 

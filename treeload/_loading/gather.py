@@ -17,6 +17,7 @@ from treeload._errors import SourceError
 from treeload._leaves.spec import print_spec
 from treeload._naming.name import Name, print_name
 from treeload._ops.expression import Leaf
+from treeload._sources.separated import SeparatedSource
 from treeload._sources.source import Source, as_source_error
 
 # Reading.
@@ -101,6 +102,8 @@ def _is_ours(source: Source) -> bool:
     All are asked to. But the ones that users write may yield arrays that they go on writing to, and the
     result would change behind the user's back; a copy costs less.
     """
+    if isinstance(source, SeparatedSource):
+        return _is_ours(source.source)
     return type(source).__module__.startswith("treeload.")
 
 

@@ -31,6 +31,7 @@ from treeload._rules.rule import Made, Matched, Rule
 from treeload._rules.tie import Tie
 from treeload._sources.memory import MemorySource
 from treeload._sources.part import From
+from treeload._sources.separated import SeparatedSource
 from treeload._sources.source import Source
 from treeload._trees.marks import holds_nnx
 from treeload._trees.rebuild import rebuild
@@ -209,7 +210,9 @@ def _located(src: Any, subtree: NameLike | None, *, with_step: bool) -> tuple[So
 def _opened(src: Any, *, item: str | None = None, separator: str | None = None) -> Source:
     if isinstance(src, (str, os.PathLike)):
         return open_source(src, item=item, separator=separator)
-    return src if isinstance(src, Source) else MemorySource(src, separator=separator)
+    if isinstance(src, Source):
+        return src if separator is None else SeparatedSource(src, separator)
+    return MemorySource(src, separator=separator)
 
 
 def _stored(source: Source, where: Name) -> dict[Keys, Leaf]:
