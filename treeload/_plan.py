@@ -217,12 +217,12 @@ class Plan(Decisions):
             progress: show a progress bar; None: on a terminal, once the load lasts over a second.
 
         Raises:
-            LoadError: the plan has errors, or a value check fails.
+            LoadError: the plan has errors, a value check fails, or a value overflows its cast.
             SourceError: a source could not be read.
         """
         now = load.destination_now(self)  # first: a plan that is out of date has nothing else to say
         init = self.checked(init)
-        return load.load(self, now, init=init, donate=donate, progress=progress)
+        return load.load(self, now, self._refuse, init=init, donate=donate, progress=progress)
 
     def update(self, *, init: Init = None, donate: bool = False, progress: bool | None = None) -> None:
         """Puts the values into the destination itself: ``treeload.update``, by a plan made just now.
@@ -230,7 +230,11 @@ class Plan(Decisions):
         Raises:
             LoadError, SourceError: as ``load``; the destination is as before.
         """
-        load.update(self, init=self.checked(init), donate=donate, progress=progress)
+        load.update(self, self._refuse, init=self.checked(init), donate=donate, progress=progress)
+
+    def _refuse(self, found: Sequence[Finding]) -> None:
+        """Raises what was found while the values were read, where any of it is an error."""
+        self.verified(found)._raise_for([finding for finding in found if finding.verdict == "error"])
 
     def checked(self, init: Init) -> Init:
         """What makes the leaves that are kept and abstract, once every check is done and nothing is wrong.

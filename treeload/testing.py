@@ -133,6 +133,7 @@ class SourceConformance:
         specs = source.specs()
         for alias, canonical in source.ties().items():
             assert alias in specs and canonical in specs
+        assert source.numbers() <= set(specs)
         for name, value in source.absent().items():
             assert name not in specs
             assert value is None or value is False

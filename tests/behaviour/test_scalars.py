@@ -24,6 +24,8 @@ def kinds(dst, src, **options):
         (0, 3, 3), (0, np.int32(3), 3), (0, jnp.asarray(3), 3), (0, np.uint8(3), 3), (0.0, 0.1, 0.1),
         (0.0, np.float32(0.5), 0.5), (0j, 1j, 1j), (False, True, True), (True, False, False),
         (True, np.bool_(False), False), (False, jnp.asarray(True), True), (0, 2**62, 2**62),
+        (0.0, 1, 1.0), (0.5, np.int32(2), 2.0), (0.5, jnp.asarray(2), 2.0), (0.0, 10**30, 1e30),
+        (0.0, 2**53 + 1, 2.0**53),
     ],
 )  # fmt: skip
 def test_a_python_number_stays_one_of_the_destinations_type(old, given, new):
@@ -34,7 +36,8 @@ def test_a_python_number_stays_one_of_the_destinations_type(old, given, new):
 @pytest.mark.parametrize(
     ("old", "given"),
     [
-        (0, 0.5), (0, 1.0), (0, True), (0, np.float32(1)), (0, False), (0, 2**70), (0.0, 1), (0.0, 1j),
+        (0, 0.5), (0, 1.0), (0, True), (0, np.float32(1)), (0, False), (0, 2**70), (0.0, 10**400), (0j, 1),
+        (0.0, 1j), (np.float32(0), 10**40),
         (0.0, True), (0j, 0.5), (True, 1), (False, 1), (False, 0.0), (np.int8(0), 128), (np.float16(0), 1e6),
         (np.int32(0), 2.0), (np.int64(0), 2**70), (np.float32(0), 1j), (np.bool_(0), 1),
     ],
@@ -42,6 +45,15 @@ def test_a_python_number_stays_one_of_the_destinations_type(old, given, new):
 def test_a_change_of_kind_or_an_overflow_is_a_dtype_finding(old, given):
     assert kinds({"n": old}, {"n": given}) == ["dtype"]
     assert treeload.load({"n": old}, {"n": given}, policy=Policy(dtype="keep")) == {"n": old}
+
+
+def test_a_whole_number_becomes_a_python_float_as_arrays_do(tmp_path):
+    treeload.save(tmp_path / "run", {"rate": 1})
+    for src in ({"rate": 1}, From({"a": {"rate": np.int8(1)}}, subtree="a"), tmp_path / "run"):
+        loaded = treeload.load({"rate": 0.5}, src)["rate"]
+        assert loaded == 1 and type(loaded) is float
+        assert kinds({"rate": 0.5}, src, policy=Policy(casting="safe")) == []
+        assert kinds({"rate": 0.5}, src, policy=Policy(casting="equiv")) == ["dtype"]
 
 
 @pytest.mark.parametrize("wrapped", [False, True])
@@ -53,6 +65,16 @@ def test_a_number_loads_into_an_array_unless_it_overflows_or_changes_kind(wrappe
     assert found == ([] if fits else ["dtype"])
     if fits:
         assert treeload.load({"n": np.int16(0)}, src)["n"] == number
+
+
+@pytest.mark.parametrize("dtype", ["uint64", "float32", "float64"])
+@pytest.mark.parametrize("number", [2**63 + 1025, 2**64 - 1, 10**20])
+def test_an_integer_of_more_than_63_bits_loads_where_there_is_room(dtype, number):
+    dst = {"n": np.zeros((), dtype)}
+    if number > 2**64 and dtype == "uint64":
+        assert kinds(dst, {"n": number}) == ["dtype"]
+    else:
+        assert treeload.load(dst, {"n": number})["n"] == np.asarray(number).astype(dtype)
 
 
 @pytest.mark.parametrize("wide", [0.1, 1e-60, np.inf])

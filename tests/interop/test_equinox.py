@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import treeload
-from treeload import BIAS, LoadError, Policy
+from treeload import BIAS, From, LoadError, Policy
 
 eqx = pytest.importorskip("equinox")
 
@@ -84,6 +84,50 @@ def test_a_source_number_that_meets_a_hyperparameter_is_unused() -> None:
     assert plan.ok
     assert [str(leaf.name) for leaf in plan.unused] == ["rate"]
     assert plan.load().rate == 0.5
+
+
+def plain_orbax(module: Any, path: Path) -> Any:
+    from orbax.checkpoint import v1 as ocp
+
+    ocp.save(path / "plain", module)
+    return path / "plain"
+
+
+def ours(module: Any, path: Path) -> Any:
+    treeload.save(path / "ours", {"weight": module.weight, "rate": module.rate, "flag": module.flag})
+    return path / "ours"
+
+
+def msgpack(module: Any, path: Path) -> Any:
+    from flax.serialization import msgpack_serialize
+
+    leaves = {"weight": np.asarray(module.weight), "rate": module.rate, "flag": module.flag}
+    (path / "m.msgpack").write_bytes(msgpack_serialize(leaves))
+    return path / "m.msgpack"
+
+
+def by_position(module: Any, path: Path) -> Any:
+    eqx.tree_serialise_leaves(path / "m.eqx", module)
+    return From(path / "m.eqx", by_position=True)
+
+
+@pytest.mark.parametrize("stored", [lambda module, _: module, plain_orbax, ours, msgpack, by_position])
+def test_numbers_that_meet_hyperparameters_are_unused_from_every_source(stored: Any, tmp_path: Path) -> None:
+    source = stored(Scaled(jnp.ones(2), rate=0.25), tmp_path)
+    plan = treeload.plan(Scaled(jnp.zeros(2)), source)
+    assert plan.ok, str(plan)
+    if isinstance(source, Scaled):  # in memory they are statics on both sides, never compared
+        return
+    assert {str(leaf.at) for leaf in plan.unused} == {"rate", "flag"}
+    assert {leaf.why for leaf in plan.unused} == {"the destination has a static here, which never loads"}
+    loaded = plan.load()
+    assert loaded.rate == 0.5 and loaded.weight.tolist() == [1, 1]
+
+
+def test_by_position_an_array_that_meets_a_hyperparameter_is_structure(tmp_path: Path) -> None:
+    source = by_position(Scaled(jnp.ones(2), rate=jnp.ones(3)), tmp_path)
+    plan = treeload.plan(Scaled(jnp.zeros(2)), source)
+    assert [(finding.kind, str(finding.name)) for finding in plan.errors] == [("structure", "rate")]
 
 
 def test_an_array_that_meets_a_hyperparameter_is_structure() -> None:

@@ -190,14 +190,13 @@ def test_a_flat_dict_is_split_only_when_asked() -> None:
 @pytest.mark.parametrize(
     ("tree", "said"),
     [
-        ({"a": {"b": 1.0}}, "is for a flat dict"),
-        ([1.0], "is for a flat dict"),
-        ({"a.b": 1.0, "a": 2.0}, "other leaves of the dict lie below 'a'"),
-        ({"a": 2.0, "a.b": 1.0}, r"'a\.b' lies below another leaf"),
-        ({"a.b.c": 1.0, "a.b": 2.0}, r"other leaves of the dict lie below 'a\.b'"),
+        ({"a.b": 1.0, "a": {"b": 2.0}}, "'a/b' and 'a.b' have one name, 'a/b'"),
+        ({"a.b": 1.0, "a": 2.0}, "'a.b' lies below another leaf, 'a'"),
+        ({"a": 2.0, "a.b": 1.0}, "'a.b' lies below another leaf, 'a'"),
+        ({"x": [{"a.b.c": 1.0, "a.b": 2.0}]}, "'x/0/a.b.c' lies below another leaf, 'x/0/a.b'"),
     ],
 )
-def test_what_is_no_flat_dict_cannot_be_split(tree: Any, said: str) -> None:
+def test_what_would_collide_once_it_is_split_is_refused(tree: Any, said: str) -> None:
     with pytest.raises(SourceError, match=said):
         MemorySource(tree, separator=".")
 

@@ -19,6 +19,7 @@ from treeload._errors import SourceError
 from treeload._findings.policy import Policy
 from treeload._leaves.placement import cast
 from treeload._leaves.spec import without_sharding
+from treeload._loading.overflow import Overflows
 from treeload._matching.match import match
 from treeload._matching.parts import OpenedPart
 from treeload._naming.name import Name, print_name
@@ -43,17 +44,22 @@ def initializer(view: View, name: Name, ops: tuple[Op, ...]) -> Callable[..., ja
     spec = one.specs()[name]
 
     @functools.cache
-    def check(shape: tuple[int, ...], dtype: Any) -> None:
+    def check(shape: tuple[int, ...], dtype: Any) -> Plan:
         wanted = walk(nested({tuple(name): jax.ShapeDtypeStruct(shape, dtype)}))
         decided = match(wanted, [OpenedPart(one)], rules=(), policy=Policy(), scope=None)
-        Plan.of(decided).raise_for_errors()
+        plan = Plan.of(decided)
+        plan.raise_for_errors()
+        return plan
 
     @functools.cache
     def read() -> np.ndarray[Any, Any]:
         ((_, array),) = one.read({name: without_sharding(spec)})
         return np.asarray(array)
 
-    def values(dtype: Any) -> np.ndarray[Any, Any]:
+    def values(plan: Plan, dtype: Any) -> np.ndarray[Any, Any]:
+        overflows = Overflows(plan, plan.tree)
+        if overflows.found(0, read()):
+            plan.verified(overflows.findings).raise_for_errors()
         return np.asarray(cast(read(), dtype))
 
     # A callback must not ask JAX for anything (on an accelerator it would wait for itself), and what lies
@@ -63,12 +69,14 @@ def initializer(view: View, name: Name, ops: tuple[Op, ...]) -> Callable[..., ja
     def init(key: Any, shape: Any, dtype: Any = None, out_sharding: Any = None) -> jax.Array:  # noqa: ARG001
         shape = tuple(map(int, shape))
         wanted = jax.dtypes.canonicalize_dtype(jnp.float32 if dtype is None else dtype)
-        check(shape, wanted)
+        plan = check(shape, wanted)
         if may_wait and _is_tracing():
-            array: jax.Array = jax.pure_callback(lambda: values(wanted), jax.ShapeDtypeStruct(shape, wanted))
+            array: jax.Array = jax.pure_callback(
+                lambda: values(plan, wanted), jax.ShapeDtypeStruct(shape, wanted)
+            )
         else:
             with jax.ensure_compile_time_eval():
-                array = jnp.array(values(wanted))  # a copy: JAX must not hold what is kept here
+                array = jnp.array(values(plan, wanted))  # a copy: JAX must not hold what is kept here
         return array if out_sharding is None else jax.lax.with_sharding_constraint(array, out_sharding)
 
     init.__name__ = init.__qualname__ = f"initializer({print_name(name)!r})"

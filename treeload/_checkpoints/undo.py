@@ -15,7 +15,7 @@ import numpy as np
 from treeload._leaves.casts import can_cast
 from treeload._leaves.placement import cast
 from treeload._leaves.spec import Spec, elements, is_key
-from treeload._leaves.values import equal
+from treeload._leaves.values import equal, overflowing
 from treeload._naming.name import Name, print_name
 from treeload._ops.expression import Derived, Expression, Leaf
 from treeload._ops.op import Array, Op, Region
@@ -52,6 +52,10 @@ class Back:
             return self._down(name, value, lambda region: array[region])
         if not can_cast(array.dtype, wanted, "same_kind"):
             return [f"{name} is {array.dtype} and cannot become the source's {wanted}"]
+        count, largest = overflowing(array, wanted)
+        if count:
+            said = f"{count:,} of its values, the largest {largest}"
+            return [f"{name} is {array.dtype} and overflows the source's {wanted} in {said}"]
         # Region by region: a stack of a hundred layers is not cast a hundred times.
         return self._down(name, value, lambda region: cast(array[region], wanted))
 

@@ -46,10 +46,10 @@ class Policy:
         missing: an array in the destination, nothing in the source: ``"error"`` or ``"keep"``.
         unexpected: an array in the source, nothing in the destination: ``"error"`` or ``"ignore"``.
         shape: shapes differ after the rule's ops: ``"error"`` or ``"keep"``.
-        dtype: ``casting`` forbids the cast: ``"error"`` or ``"keep"``.
+        dtype: ``casting`` forbids the cast, or a value overflows it: ``"error"`` or ``"keep"``.
         casting: which casts are made at all, as in ``numpy.can_cast``: ``"no"``, ``"equiv"``,
             ``"safe"``, ``"same_kind"`` or ``"unsafe"``. Short of ``"unsafe"`` never float → int,
-            complex → real or boolean → number.
+            complex → real or boolean → number, nor a value that overflows.
         structure: a leaf against a subtree, an array against a static: ``"error"`` or ``"keep"``.
         tie: tied destination leaves whose source values differ: ``"error"`` or ``"first"``.
         collision: one destination leaf is fed twice: ``"error"`` or ``"first"``.

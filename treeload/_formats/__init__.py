@@ -13,6 +13,7 @@ from pathlib import Path
 
 from treeload._errors import SourceError
 from treeload._sources.format import Format
+from treeload._sources.separated import SeparatedSource
 from treeload._sources.source import Source, as_source_error
 
 FORMATS: tuple[str, ...] = (
@@ -45,7 +46,11 @@ def open_source(
     """
     where = Path(os.path.expanduser(os.fspath(path)))
     with as_source_error(f"{str(where)!r} could not be opened"):
-        return _format_of(where).open(where, {"item": item, "separator": separator})
+        found = _format_of(where)
+        # A format whose own names are joined splits them itself: at another separator than the usual one.
+        if separator is None or "separator" in found.options:
+            return found.open(where, {"item": item, "separator": separator})
+        return SeparatedSource(found.open(where, {"item": item}), separator)
 
 
 def recognising(path: Path) -> Format | None:

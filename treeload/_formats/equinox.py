@@ -24,7 +24,7 @@ import numpy as np
 from treeload._errors import SourceError
 from treeload._files.open import look_at, opened
 from treeload._files.read import Stored, read_stored
-from treeload._leaves.spec import Spec, is_numeric, print_spec
+from treeload._leaves.spec import PYTHON_DTYPES, Spec, is_numeric, print_spec
 from treeload._naming.name import Name
 from treeload._sources.format import Format
 from treeload._sources.source import Source, as_source_error
@@ -68,6 +68,11 @@ class EqxSource(Source):
 
     def specs(self) -> Mapping[Name, Spec]:
         return {name: stored.spec for name, stored in self._stored.items()}
+
+    def numbers(self) -> frozenset[tuple[str, ...]]:
+        # What Equinox writes for a number is what NumPy makes of it; of JAX's arrays few look so.
+        specs = self.specs().items()
+        return frozenset(name for name, spec in specs if not spec.shape and spec.dtype in PYTHON_DTYPES)
 
     def read(self, requests: Mapping[Name, Spec]) -> Iterator[tuple[Name, Any]]:
         return read_stored(self._stored, requests, self.label)

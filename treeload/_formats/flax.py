@@ -133,6 +133,9 @@ class MsgpackSource(Source):
     def absent(self) -> Mapping[Name, Absent]:
         return self._absent
 
+    def numbers(self) -> frozenset[tuple[str, ...]]:
+        return frozenset(self._numbers)
+
     def read(self, requests: Mapping[Name, Spec]) -> Iterator[tuple[Name, Any]]:
         check_requests(requests, self._specs, self.label)
         whole = {

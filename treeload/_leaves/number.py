@@ -13,7 +13,10 @@ from treeload._leaves.spec import spec_of
 
 
 class Number:
-    """A Python number that looks like the 0-d array it loads as."""
+    """A Python number that looks like the 0-d array it loads as.
+
+    An integer that 64 bits do not hold looks like a float: only a float has room for it.
+    """
 
     __slots__ = ("dtype", "value")
     shape = ()
@@ -21,14 +24,14 @@ class Number:
     def __init__(self, value: bool | int | float | complex) -> None:
         self.value = value
         self.dtype = spec_of(value).dtype
+        if type(value) is int and not -(1 << 63) <= value < 1 << 63:
+            self.dtype = np.dtype("uint64" if 0 < value < 1 << 64 else "float64")
 
     def array(self) -> np.ndarray[Any, Any]:
         try:
             return np.asarray(self.value, self.dtype)
         except OverflowError:
-            return np.asarray(
-                self.value, object
-            )  # a Python int of any size; it never meets a fixed-size leaf
+            return np.asarray(self.value, object)  # beyond every float: there is no leaf that takes it
 
 
 def number_of(value: Any) -> Any:

@@ -36,6 +36,10 @@ _PYTHON_NUMBERS: dict[type, np.dtype[Any]] = {
 }
 
 
+PYTHON_DTYPES = frozenset(_PYTHON_NUMBERS.values())
+"""The dtypes that NumPy gives Python's own numbers."""
+
+
 _ML_DTYPES = frozenset(
     np.dtype(getattr(ml_dtypes, name))
     for name in dir(ml_dtypes)

@@ -1,17 +1,20 @@
-"""Questions that only values answer: is every element zero, are two arrays one value?
+"""Questions that only values answer: is every element zero, are two arrays one value, does a cast overflow?
 
-Owns the two tests and their exactness. XLA on CPU treats denormals as zero, so arrays on the host or
+Owns the three tests and their exactness. XLA on CPU treats denormals as zero, so arrays on the host or
 on CPU devices are looked at with NumPy, and arrays elsewhere by their bits; sharded arrays are reduced
 where they lie.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from treeload._leaves.casts import may_overflow, overflow_edge, overflown, real_part, safe_range
 
 _CHUNK = 1 << 18  # elements compared at once on the host: bounded memory, and early stops
 
@@ -53,6 +56,67 @@ def equal(first: Any, second: Any) -> bool:
         if not np.all((x == y) | ((x != x) & (y != y))):
             return False
     return True
+
+
+def overflowing(array: Any, dtype: Any) -> tuple[int, str]:
+    """How many elements overflow ``dtype``, and the largest of them printed; NaN and infinities do not."""
+    if not may_overflow(array.dtype, dtype) or not array.size:
+        return 0, ""
+    host = _on_host(array)
+    if host is None:
+        wrong_here, low, high = map(np.asarray, _overflowing_on_device(array, dtype))
+        return int(wrong_here), _print_largest(low, high)
+    flat, to = host.reshape(-1), real_part(dtype)
+    low_edge, high_edge = safe_range(to)
+    count, worst = 0, []
+    for start in range(0, flat.size, _CHUNK):
+        parts = _real_parts(flat[start : start + _CHUNK])
+        # At the speed of memory. With a NaN among them no bound holds, and each is looked at.
+        if parts.min() >= low_edge and parts.max() <= high_edge:
+            continue
+        wrong = overflown(parts, to)
+        if wrong.any():
+            count += int(np.count_nonzero(wrong.any(axis=-1)))
+            worst += [parts[wrong].min(), parts[wrong].max()]
+    return (count, _print_largest(min(worst), max(worst))) if count else (0, "")
+
+
+def _real_parts(chunk: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Elements by parts, in 32 bits or more: what is compared with a bound must be able to hold it."""
+    parts = np.stack([chunk.real, chunk.imag], -1) if chunk.dtype.kind == "c" else chunk[:, None]
+    if parts.dtype.kind in "iu":
+        return parts
+    if jnp.issubdtype(parts.dtype, jnp.integer):
+        return parts.astype(np.int32)
+    return parts if parts.dtype.itemsize >= 4 else parts.astype(np.float32)
+
+
+def _print_largest(low: Any, high: Any) -> str:
+    low, high = low.item(), high.item()
+    largest = low if abs(low) > abs(high) else high
+    return f"{largest:,}" if isinstance(largest, int) else f"{largest:.4g}"
+
+
+@partial(jax.jit, static_argnums=1)
+def _overflowing_on_device(array: jax.Array, dtype: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The count, and the smallest and the largest element that overflows."""
+    complex_ = jnp.issubdtype(array.dtype, jnp.complexfloating)
+    parts = jnp.stack([array.real, array.imag], -1) if complex_ else array[..., None]
+    to = real_part(np.dtype(dtype))
+    if jnp.issubdtype(to, jnp.integer):
+        (low, high), (least, most) = safe_range(to), safe_range(parts.dtype)
+        wrong = (parts < jnp.asarray(max(low, least), parts.dtype)) | (
+            parts > jnp.asarray(min(high, most), parts.dtype)
+        )
+    else:
+        if parts.dtype.itemsize < 4 or jnp.issubdtype(parts.dtype, jnp.integer):
+            parts = parts.astype(jnp.float32)
+        # Not by a cast and a look at it: XLA may leave out a cast to fewer bits and back.
+        low, edge = safe_range(to)[0], overflow_edge(to)
+        below = parts < low if low > 0 else parts <= -edge
+        wrong = ((parts >= edge) | below) & jnp.isfinite(parts)
+    kept = jnp.where(wrong, parts, jnp.zeros((), parts.dtype))
+    return jnp.count_nonzero(wrong.any(-1)), kept.min(), kept.max()
 
 
 def _on_host(array: Any) -> np.ndarray[Any, Any] | None:

@@ -4,5 +4,6 @@ load      the order that makes it all or nothing
 checks    of values
 gather    source leaves read
 deliver   into their places
+overflow  casts that a value does not survive
 progress  a bar
 """

@@ -9,11 +9,13 @@ from typing import Any
 import jax
 import numpy as np
 
+from treeload._findings.finding import Finding
 from treeload._leaves.placement import (
     cast,
     is_weak,
     on_device,
     sharding_of,
+    stays,
     to_default_device,
     to_device,
     to_host,
@@ -21,6 +23,7 @@ from treeload._leaves.placement import (
 )
 from treeload._leaves.spec import without_sharding
 from treeload._loading.gather import Job, gather, not_as_said
+from treeload._loading.overflow import Overflows
 from treeload._naming.name import Name, print_name
 from treeload._ops.expression import Derived, Expression, Leaf, evaluate
 from treeload._plans.decisions import Decisions
@@ -29,9 +32,15 @@ from treeload._sources.source import Source, as_source_error
 from treeload._trees.tree import Tree
 
 
-def load_leaves(decisions: Decisions, tree: Tree, values: list[Any], advance: Callable[[Any], None]) -> None:
-    """Reads what the plan loads, and puts each leaf into its place in ``values``."""
-    placer = _Placer(tree, values)
+def load_leaves(
+    decisions: Decisions, tree: Tree, values: list[Any], advance: Callable[[Any], None]
+) -> list[Finding]:
+    """Reads what the plan loads, and puts each leaf into its place in ``values``.
+
+    A leaf with values that its cast overflows stays as it was; the findings say so, once all is read.
+    """
+    overflows = Overflows(decisions, tree)
+    placer = _Placer(tree, values, overflows)
     memory = next((source for source in decisions.sources[:1] if source.in_memory), None)
     if memory is not None:
         _load_from_memory(memory, decisions, tree, placer, advance)
@@ -60,17 +69,13 @@ def load_leaves(decisions: Decisions, tree: Tree, values: list[Any], advance: Ca
         row = decisions.rows[index]
         with as_source_error(f"{print_name(tree.names[index])!r} could not be made"):
             if isinstance(row, Entry) and row.value is not None and not isinstance(row.value, Leaf):
-                placer.put(index, _made_of(row.value, arrays, values[index]), own=False)
+                placer.make(index, row.value, arrays)
             else:
                 ((leaf, array),) = arrays.items()
                 placer.put(index, array, own=uses[leaf] == 1)
         arrays.clear()
     placer.flush()
-
-
-def _made_of(value: Derived, arrays: dict[Leaf, Any], held: Any) -> Any:
-    """The array of an expression; ``held`` is the destination's own, for ops that fill up with it."""
-    return evaluate(value, arrays, destination=held)
+    return overflows.findings
 
 
 def _load_from_memory(
@@ -80,6 +85,7 @@ def _load_from_memory(
 
     There is nothing to ask for, to wait for and to let go, which otherwise takes most of the time.
     """
+    first: dict[int, int] = {}  # id of a jax array, which the source keeps alive → the slot that it went to
     for index, row in enumerate(decisions.rows):
         if row is SAME_NAME:
             like, name = tree.values[index], tree.names[index]
@@ -87,10 +93,11 @@ def _load_from_memory(
                 array = source.take(name)
                 if array.shape != like.shape or array.dtype != like.dtype:
                     raise not_as_said(source, name, like, array)
-                placer.put(index, array, own=True)
+                before = first.setdefault(id(array), index) if isinstance(array, jax.Array) else index
+                placer.put(index, array, own=True, before=before)
             except (
                 Exception
-            ):  # raised again at once: to enter a context for each leaf costs more than the leaf
+            ):  # raised again at once: a context entered for each leaf would cost more
                 with as_source_error(f"{print_name(name)!r} could not be made"):
                     raise
             advance(array)
@@ -102,19 +109,35 @@ class _Placer:
     _BYTES = 32 << 20
     _COUNT = 512
 
-    def __init__(self, tree: Tree, values: list[Any]) -> None:
+    def __init__(self, tree: Tree, values: list[Any], overflows: Overflows) -> None:
         self.likes = tree.values
         self.values = values
+        self.overflows = overflows
         self.batch: list[tuple[int, np.ndarray[Any, Any]]] = []
         self.size = 0
         # Rare, and asked for at each leaf of a batch: looked for once.
         self.weak = {index for index, like in enumerate(self.likes) if is_weak(like)}
 
-    def put(self, index: int, array: Any, *, own: bool) -> None:
-        """Makes ``array`` the value of a slot. ``own``: nobody else holds it, so it need not be copied."""
+    def make(self, index: int, value: Derived, arrays: dict[Leaf, Any]) -> None:
+        """Makes what an expression gives the value of a slot; what the slot holds may fill it up."""
+        held = self.values[index] if value.op.onto_destination else None
+        if held is not None:
+            (part,) = value.inputs
+            if part.spec.dtype != held.dtype and self.overflows.found(index, evaluate(part, arrays)):
+                return
+        self.put(index, evaluate(value, arrays, destination=held), own=False)
+
+    def put(self, index: int, array: Any, *, own: bool, before: int | None = None) -> None:
+        """Makes ``array`` the value of a slot.
+
+        ``own``: nobody else holds it, so it need not be copied. ``before``: a slot that it went to already,
+        so that what is one array in memory, moved twice, is one array again.
+        """
         like = self.likes[index]
         dtype = getattr(like, "dtype", None)  # a Python number has none
         if dtype is not None and array.dtype != dtype:
+            if self.overflows.found(index, array):
+                return
             array, own = cast(array, dtype), True
         if not on_device(like):
             self.values[index] = to_host(array, like, own=own)
@@ -123,8 +146,10 @@ class _Placer:
             self.size += array.nbytes
             if self.size >= self._BYTES or len(self.batch) >= self._COUNT:
                 self.flush()
-        else:
+        elif before is None or before == index or not stays(self.values[before], like):
             self.values[index] = to_device(array, like)
+        else:
+            self.values[index] = self.values[before]
 
     def flush(self) -> None:
         for (index, _), placed in zip(

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from treeload._errors import TreeloadError
+from treeload._findings.finding import Finding
 from treeload._leaves.placement import sharding_of, zeros
 from treeload._leaves.spec import SlotKind, is_abstract, is_key, print_spec
 from treeload._loading.deliver import load_leaves
@@ -29,10 +30,14 @@ from treeload._trees.walk import walk
 
 Init = Callable[[], PyTree] | None
 
+Refuse = Callable[[Sequence[Finding]], None]
+"""Told what only the values showed, before anything is made of them; raises where that is an error."""
+
 
 def load(
-    decisions: Decisions, tree: Tree, *, init: Init = None, donate: bool = False, progress: bool | None = None
-) -> PyTree:
+    decisions: Decisions, tree: Tree, refuse: Refuse, *,
+    init: Init = None, donate: bool = False, progress: bool | None = None,
+) -> PyTree:  # fmt: skip
     """A new tree with the values that were decided on; every check has passed.
 
     ``tree`` is the destination as it is now.
@@ -40,7 +45,9 @@ def load(
     Raises:
         SourceError: a source could not be read.
     """
-    values = _values(decisions, tree, init, progress, fresh=True)
+    values, found = _values(decisions, tree, init, progress, fresh=True)
+    refuse(found)
+    _nothing_abstract(decisions, tree, values)
     result = rebuild(tree, values)
     if donate:
         _free_replaced(decisions, tree, values)
@@ -48,8 +55,9 @@ def load(
 
 
 def update(
-    decisions: Decisions, *, init: Init = None, donate: bool = False, progress: bool | None = None
-) -> None:
+    decisions: Decisions, refuse: Refuse, *,
+    init: Init = None, donate: bool = False, progress: bool | None = None,
+) -> None:  # fmt: skip
     """Puts the values into the destination itself, after every read; every check has passed.
 
     The decisions were made just now: the destination is what it was walked as.
@@ -58,7 +66,9 @@ def update(
         SourceError: as ``load``; the destination is as before.
         TreeloadError: the destination refused a value; it is as before.
     """
-    values = _values(decisions, decisions.tree, init, progress, fresh=False)
+    values, found = _values(decisions, decisions.tree, init, progress, fresh=False)
+    refuse(found)
+    _nothing_abstract(decisions, decisions.tree, values)
     assign(decisions.tree, values)
     if donate:
         _free_replaced(decisions, decisions.tree, values)
@@ -85,8 +95,10 @@ def destination_now(decisions: Decisions) -> Tree:
 # Values for every slot.
 
 
-def _values(decisions: Decisions, tree: Tree, init: Init, progress: bool | None, *, fresh: bool) -> list[Any]:
-    """A value for every slot of the destination, which is not changed.
+def _values(
+    decisions: Decisions, tree: Tree, init: Init, progress: bool | None, *, fresh: bool
+) -> tuple[list[Any], list[Finding]]:
+    """A value for every slot of the destination, which is not changed; and what is wrong with any of them.
 
     ``fresh``: they go into a new tree, so kept NumPy arrays are copied.
     """
@@ -103,11 +115,14 @@ def _values(decisions: Decisions, tree: Tree, init: Init, progress: bool | None,
         elif index in made:
             values[index] = made[index]
     with Bar(decisions, progress) as bar:
-        load_leaves(decisions, tree, values, bar.advance)
+        found = load_leaves(decisions, tree, values, bar.advance)
+    return values, found
+
+
+def _nothing_abstract(decisions: Decisions, tree: Tree, values: Sequence[Any]) -> None:
     for index, value in enumerate(values):
         if is_abstract(value) and decisions.rows[index] is not None:
             raise AssertionError(f"{print_name(tree.names[index])!r} was left abstract")
-    return values
 
 
 # What the source does not give.

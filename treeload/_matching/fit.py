@@ -16,11 +16,11 @@ from treeload._findings import remedy
 from treeload._findings.kinds import Kind
 from treeload._findings.remedy import Remedy, UseOp
 from treeload._leaves.casts import can_cast, cast_loses_kind, overflows
-from treeload._leaves.spec import Spec, is_abstract, is_key
+from treeload._leaves.spec import Spec, is_abstract, is_key, spec_of
 from treeload._naming.name import Keys
 from treeload._ops.layout import Transpose
 
-_BOOLEAN = np.dtype(np.bool_)
+_BOOLEAN, _INTEGER, _FLOAT = map(np.dtype, ("bool", "int64", "float64"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +99,10 @@ def _cast_fault(given: Any, wanted: Any, casting: str, held: Any, number: Any) -
     """
     if casting == "unsafe":
         return ""
+    if number is not None:
+        given = spec_of(number).dtype  # an integer is one of any size
     if is_python_number(held):
-        if cast_loses_kind(given, wanted, exact=True):
+        if cast_loses_kind(given, wanted, exact=True) and not _int_to_float(given, held, casting):
             return f"{given} is no Python {type(held).__name__}"
     elif number is not None:
         if cast_loses_kind(given, wanted):
@@ -110,6 +112,12 @@ def _cast_fault(given: Any, wanted: Any, casting: str, held: Any, number: Any) -
     if is_python_number(held) or can_cast(given, wanted, casting):
         return ""
     return f"{given} does not become {wanted} under casting={casting!r}"
+
+
+def _int_to_float(given: Any, held: Any, casting: str) -> bool:
+    """Whether a whole number meets a Python float, and ``casting`` makes floats of integers at all."""
+    whole = jax.dtypes.issubdtype(given, np.integer)
+    return whole and type(held) is float and can_cast(_INTEGER, _FLOAT, casting)
 
 
 def narrows(held: Any, wanted: Any) -> str:

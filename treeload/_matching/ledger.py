@@ -18,7 +18,7 @@ from treeload._matching.sides import Sides
 from treeload._naming.name import Keys, Name, print_name
 from treeload._ops.expression import Expression, ops_of
 from treeload._plans.check import Check
-from treeload._plans.entry import SAME_NAME, Action, Entry, Row, Unused
+from treeload._plans.entry import SAME_NAME, Action, Entry, OnOverflow, Row, Unused
 from treeload._rules.rule import Rule
 from treeload._rules.tie import Tie
 
@@ -68,8 +68,16 @@ class Ledger:
             cast=feed.value.spec.dtype != wanted.dtype,
             rule=feed.rule,
             value=feed.value,
+            on_overflow=self._on_overflow(index),
             **how,
         )
+
+    def _on_overflow(self, index: int) -> OnOverflow:
+        policy, printed = self._sides.policy, list(map(print_name, self._sides.names_of(index)))
+        if any(policy.verdict("casting", name) == "unsafe" for name in printed):
+            return OnOverflow.CAST
+        keeps = any(policy.verdict(Kind.DTYPE, name) == "keep" for name in printed)
+        return OnOverflow.KEEP if keeps else OnOverflow.ERROR
 
     def load_false(self, index: int, name: Keys, wanted: Spec) -> None:
         """The leaf, a flag or a boolean of no axes, takes the Python False that is at ``name``."""

@@ -18,6 +18,7 @@ from treeload._rules.rule import Rule
 from treeload._sources import given
 from treeload._sources.memory import MemorySource
 from treeload._sources.part import From
+from treeload._sources.separated import SeparatedSource
 from treeload._sources.source import Source
 
 
@@ -105,9 +106,5 @@ def opened_source(src: Any, verb: str, *, item: str | None = None, separator: st
     if item is not None:
         raise RuleError(f"From(item={item!r}) is for the path of an Orbax checkpoint")
     if isinstance(src, Source):
-        if separator is not None:
-            raise RuleError(
-                f"From(separator={separator!r}) is for a flat dict, or the path of a file of joined names"
-            )
-        return src
+        return src if separator is None else SeparatedSource(src, separator)
     return MemorySource(src, separator=separator)

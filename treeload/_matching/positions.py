@@ -36,18 +36,14 @@ class Miscount:
 def by_position(tree: Tree, part: OpenedPart) -> OpenedPart:
     """The part with each of its leaves called as the destination leaf at the same position is.
 
-    A number that is the destination's configuration has a position too, where the source counts such;
-    it never loads. Where the counts differ no leaf has a place.
+    A number that is the destination's configuration has a position too, where the source counts such; what
+    is there meets a static. Where the counts differ no leaf has a place.
     """
     slots, own = _counted(tree, part), list(part.source.specs())
     if len(own) != len(slots):
         return replace(part, called={})
     depth = len(part.into)
-    called = {
-        tuple(name): tree.names[slot][depth:]
-        for name, slot in zip(own, slots, strict=True)
-        if tree.kinds[slot] <= SlotKind.SCALAR
-    }
+    called = {tuple(name): tree.names[slot][depth:] for name, slot in zip(own, slots, strict=True)}
     return replace(part, called=called, numbered=called.keys())
 
 

@@ -15,7 +15,7 @@ from treeload._leaves.selection import Within
 from treeload._leaves.spec import SlotKind
 from treeload._matching.offers import Offers
 from treeload._naming.name import Keys, prefixes_of
-from treeload._ops.expression import Expression
+from treeload._ops.expression import Expression, Leaf
 from treeload._sources.source import SourceLeaf
 from treeload._trees.tree import Tree
 
@@ -63,6 +63,10 @@ class Sides:
     def in_scope(self, name: Keys, spec: Any) -> bool:
         """Whether the leaf is among those that the load is restricted to."""
         return self.scope is None or self.scope.holds(name, spec)
+
+    def was_number(self, value: Expression) -> bool:
+        """Whether it is a source leaf that was a Python number when it was saved."""
+        return isinstance(value, Leaf) and value.name in self.offers.parts[value.index].source.numbers()
 
     def source_leaves(self, value: Expression) -> tuple[SourceLeaf, ...]:
         """Every source leaf of a value, under its own name."""

@@ -45,12 +45,13 @@ def _static(sides: Sides, ledger: Ledger, name: Keys) -> None:
         ledger.leave_all(name, "outside the scope")
         return
     ledger.leave_all(name, "the destination has a static here, which never loads")
-    if number_of(offered) is None:
+    feed = Feed(name, *next(sides.offers.values_at(name)))
+    if number_of(offered) is None and not sides.was_number(feed.value):
         ledger.find(
             Kind.STRUCTURE,
             name,
             ("a static", without_sharding(offered)),
-            feed=Feed(name, *next(sides.offers.values_at(name))),
+            feed=feed,
             message="the destination has something here that is no array, the source an array",
             remedies=[remedy.keep_own(Kind.STRUCTURE, name)],
         )

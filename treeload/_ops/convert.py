@@ -21,6 +21,8 @@ from treeload._ops.op import Array, Op
 class Cast(Op):
     """Another dtype, asked for by name: the policy's ``casting`` is not consulted for it.
 
+    So it casts as ``casting="unsafe"`` does, also values that overflow the dtype.
+
     Examples:
         >>> import jax, numpy as np
         >>> Cast("bfloat16").infer(jax.ShapeDtypeStruct((2,), np.float32)).dtype
@@ -55,7 +57,8 @@ class Cast(Op):
             array = np.asarray(array)  # JAX would make 32 bits of 64 without a word
         if not isinstance(array, jax.Array) and not np.can_cast(array.dtype, self.dtype, "unsafe"):
             array = array.astype(np.float32)  # NumPy has no direct way between some of the smallest dtypes
-        return array.astype(self.dtype)
+        with np.errstate(over="ignore", invalid="ignore"):  # asked for by name
+            return array.astype(self.dtype)
 
     def inverse(self, spec: Spec | None = None) -> Op | None:
         # Only what was made wider comes back bit for bit. NumPy alone calls float8 -> float4 safe as well.

@@ -28,6 +28,14 @@ class Action(enum.StrEnum):
     TIE = "tie"  # the same source as another destination leaf, by a rule
 
 
+class OnOverflow(enum.StrEnum):
+    """What is done where a leaf's cast overflows a value, which is known once it is read."""
+
+    ERROR = "error"  # nothing is loaded
+    KEEP = "keep"  # the destination keeps its own
+    CAST = "cast"  # it is cast all the same, under casting="unsafe"
+
+
 @dataclass(frozen=True, slots=True)
 class Unused(SourceLeaf):
     """A source leaf that feeds nothing.
@@ -73,6 +81,7 @@ class Entry:
     needs_values: bool = False
     by_position: bool = False
     value: Expression | None = field(default=None, repr=False, compare=False)
+    on_overflow: OnOverflow = field(default=OnOverflow.ERROR, repr=False, compare=False)
 
     @property
     def keeps_something(self) -> bool:

@@ -1,8 +1,9 @@
 """Where values come from.
 
-source  the seam that every format and every user fills
-format  what a format says of itself
-memory  a tree in memory
-part    From, a part of a source grafted somewhere
-given   what is no tree and no source, said before anything else
+source     the seam that every format and every user fills
+format     what a format says of itself
+separated  joined names split
+memory     a tree in memory
+part       From, a part of a source grafted somewhere
+given      what is no tree and no source, said before anything else
 """

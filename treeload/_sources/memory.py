@@ -18,6 +18,7 @@ from treeload._leaves.number import Number
 from treeload._leaves.spec import SlotKind, Spec, is_abstract, without_sharding
 from treeload._naming.name import Keys, Name, print_name
 from treeload._sources.given import source_tree
+from treeload._sources.separated import split_names
 from treeload._sources.source import Absent, Source
 from treeload._trees.walk import walk
 
@@ -27,12 +28,12 @@ class MemorySource(Source):
 
     Args:
         tree: any tree. One that holds specs instead of arrays can be planned from, not loaded from.
-        separator: at which to split the keys of a flat dict, as ``"a.b.c"`` at ``"."``.
+        separator: at which to split joined keys, as ``"a.b.c"`` at ``"."``.
 
     Raises:
         NameCollision: two leaves have one name.
         TypeError: it holds arrays where they never load, or tracers.
-        SourceError: ``separator`` was given and the tree is no flat dict, or two keys split alike.
+        SourceError: ``separator`` was given, and two leaves would then have one name.
     """
 
     label = "a tree in memory"
@@ -40,10 +41,20 @@ class MemorySource(Source):
     in_memory = True
 
     def __init__(self, tree: Any, *, separator: str | None = None) -> None:
-        self._tree = walk(
-            tree if separator is None else _split_flat(tree, separator), arrays_tie=False, mappings=True
-        )
+        self._tree = walk(tree, arrays_tie=False, mappings=True)
         source_tree(self._tree)
+        if separator is not None:
+            self._split(separator)
+
+    def _split(self, separator: str) -> None:
+        found = self._tree
+        aliases = [alias for several in found.aliases.values() for alias in several]
+        new = split_names([*found.names, *aliases], separator, self.label)
+        found.names = [new[name] for name in found.names]
+        found.aliases = {
+            new[name]: [new[alias] for alias in several] for name, several in found.aliases.items()
+        }
+        found.shared = {new[name] for name in found.shared}
 
     def columns(self) -> tuple[list[Keys], list[Any]] | None:
         """Names and arrays side by side, where the tree holds nothing but arrays, none of them shared."""
@@ -128,26 +139,3 @@ class MemorySource(Source):
             for name, kind in zip(self._tree.names, self._tree.kinds, strict=True)
             if kind == SlotKind.STATIC
         )
-
-
-def _split_flat(tree: Any, separator: str) -> Any:
-    if not isinstance(tree, Mapping) or any(
-        isinstance(value, (Mapping, list, tuple)) for value in tree.values()
-    ):
-        raise SourceError(f"From(separator={separator!r}) is for a flat dict of joined names")
-    result: dict[str, Any] = {}
-    seen: dict[Keys, str] = {}
-    for joined, value in tree.items():
-        keys = tuple(str(joined).split(separator))
-        if keys in seen:
-            raise SourceError(f"{joined!r} and {seen[keys]!r} have one name, {print_name(keys)!r}")
-        seen[keys] = joined
-        node = result
-        for key in keys[:-1]:
-            node = node.setdefault(key, {})
-            if not isinstance(node, dict):
-                raise SourceError(f"{joined!r} lies below another leaf of the dict")
-        if isinstance(node.get(keys[-1]), dict):
-            raise SourceError(f"other leaves of the dict lie below {joined!r}")
-        node[keys[-1]] = value
-    return result

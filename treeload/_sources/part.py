@@ -24,8 +24,9 @@ class From:
         into: the name of the destination's subtree that it feeds. No pattern.
         rules: rules on the names within the subtree.
         item: which item of an Orbax checkpoint that holds several.
-        separator: at which to split joined names, such as ``"."`` for a flat dict of
-            ``"encoder.layer.0.weight"``.
+        separator: at which to split joined keys, wherever in the tree they are, such as ``"."`` for
+            ``"encoder.layer.0.weight"``. Files of safetensors, whose names are joined with ``"."``, are
+            split there if nothing else is said.
         by_position: the source's arrays are the destination's leaves (below ``into``) in their order:
             for flat lists of weights, and formats without names. Their count must agree, and every
             shape is checked.

@@ -78,6 +78,10 @@ class Source(abc.ABC):
         """Slots that hold something which is no array and no number. None is in ``specs``."""
         return frozenset()
 
+    def numbers(self) -> frozenset[tuple[str, ...]]:
+        """Leaves that were Python numbers when they were saved, where that can be told. All in ``specs``."""
+        return frozenset()
+
     def shaped(self) -> Mapping[Any, Any]:
         """``specs``, where anything with a ``shape`` and a ``dtype`` will do: what the matcher looks at."""
         return self.specs()

@@ -176,10 +176,11 @@ def _incomplete_beside(path: Path) -> Path | None:
 
 @dataclass(frozen=True)
 class StoredLeaf:
-    """One array on disk: its name in the tree, and the name that Orbax joined from it."""
+    """One array on disk: its name in the tree, the name that Orbax joined from it, and if it was a number."""
 
     name: Name
     stored: str
+    number: bool
 
 
 @dataclass(frozen=True)
@@ -224,7 +225,7 @@ def read_tree_metadata(layout: Layout) -> TreeMetadata:
                     f"are both stored as {stored!r}, so that one has overwritten the other"
                 )
             by_stored[stored] = name
-            leaves[name] = StoredLeaf(name, stored)
+            leaves[name] = StoredLeaf(name, stored, value_type == "scalar")
     custom = data.get("custom_metadata")
     return TreeMetadata(
         leaves=tuple(leaves.values()),

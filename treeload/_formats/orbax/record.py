@@ -45,13 +45,14 @@ class Record:
     absent: dict[Name, Absent]
     empty: dict[Name, Empty]
     encoded: dict[str, str]
+    scalars: frozenset[Name]
     digests: dict[str, str]
     history: Any
 
     @classmethod
     def read(cls, record: Any, label: str) -> Record:
         if record is None:
-            return cls(False, {}, {}, {}, {}, {}, None)
+            return cls(False, {}, {}, {}, {}, frozenset(), {}, None)
         version = record.get("format") if isinstance(record, dict) else None
         if not isinstance(version, int):
             raise SourceError(f"{label}: its record of treeload is malformed")
@@ -66,6 +67,7 @@ class Record:
                 absent={Name.parse(n): _read_absent(v) for n, v in record.get("absent", {}).items()},
                 empty={Name.parse(n): _read_empty(spec) for n, spec in record.get("empty", {}).items()},
                 encoded=_strings(record.get("encoded", {})),
+                scalars=frozenset(map(Name.parse, _strings(record.get("scalars", {})))),
                 digests=_strings(record.get("digests", {})),
                 history=record.get("history"),
             )

@@ -103,6 +103,10 @@ class OrbaxSource(Source):
             return self._record.absent
         return dict.fromkeys(self._tree.nones)
 
+    def numbers(self) -> frozenset[tuple[str, ...]]:
+        stored = (leaf.name for leaf in self._tree.leaves if leaf.number)
+        return frozenset((*stored, *self._record.scalars))
+
     def read(self, requests: Mapping[Name, Spec]) -> Iterator[tuple[Name, Any]]:
         check_requests(requests, self.specs(), self.label)
         pending: deque[tuple[_Reading, int]] = deque()
