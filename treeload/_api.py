@@ -183,7 +183,7 @@ def save(
     aliases = {Name(alias): Name(name) for name, others in walked.aliases.items() for alias in others}
     leaves = {Name(name): value for name, value in walked.leaves()}
     _save.write(
-        Path(os.fspath(path)), leaves, aliases=aliases, absent=absent, metadata=metadata, history=history,
+        Path(os.fspath(path)), leaves, beside=_save.Beside(aliases, absent, history), metadata=metadata,
         overwrite=overwrite, compression=compression,
     )  # fmt: skip
 

@@ -320,7 +320,7 @@ def test_a_flipped_bit_is_found_where_every_device_gets_the_whole(saved: Path) -
 def test_a_flipped_bit_is_found_under_each_name_of_a_tied_leaf(tmp_path: Path) -> None:
     values = np.random.default_rng(0).normal(size=(100, 100)).astype(np.float32)
     alias = Name(("decoder", "kernel"))
-    _save.write(tmp_path / "ckpt", {LEAF: values}, aliases={alias: LEAF})
+    _save.write(tmp_path / "ckpt", {LEAF: values}, beside=_save.Beside(aliases={alias: LEAF}))
     file = _data_files(tmp_path / "ckpt")[-1]
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1

@@ -24,7 +24,7 @@ from treeload._errors import SaveError, SourceError
 from treeload._files import replace as _exchange
 from treeload._formats.orbax import write as _save
 from treeload._formats.orbax.source import OrbaxSource, recognises
-from treeload._formats.orbax.write import write
+from treeload._formats.orbax.write import Beside, write
 from treeload._naming.name import Name
 
 OLD = {Name(("w",)): np.zeros(3, np.float32)}
@@ -125,8 +125,10 @@ def test_empty_arrays_ties_and_absences_come_back(tmp_path: Path) -> None:
     write(
         tmp_path / "x",
         {_name("embed"): np.ones(2), _name("z"): np.zeros((0, 3), np.int8)},
-        aliases={_name("head/kernel"): _name("embed")},
-        absent={_name("head/bias"): None, _name("other/bias"): False},
+        beside=Beside(
+            aliases={_name("head/kernel"): _name("embed")},
+            absent={_name("head/bias"): None, _name("other/bias"): False},
+        ),
     )
     source = OrbaxSource(tmp_path / "x")
     assert source.ties() == {_name("head/kernel"): _name("embed")}
@@ -139,7 +141,7 @@ def test_empty_arrays_ties_and_absences_come_back(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("absent", [{}, {_name("a/b"): None}, {_name("a"): False}])
 def test_a_tree_without_arrays_is_saved_too(tmp_path: Path, absent: dict[Name, Any]) -> None:
-    write(tmp_path / "x", {}, absent=absent, metadata={"epoch": 1})
+    write(tmp_path / "x", {}, beside=Beside(absent=absent), metadata={"epoch": 1})
     source = OrbaxSource(tmp_path / "x")
     assert dict(source.specs()) == {}
     assert dict(source.absent()) == absent
@@ -172,7 +174,7 @@ def test_any_text_may_be_a_key(tmp_path: Path) -> None:
 
 
 def test_metadata_and_history_come_back(tmp_path: Path) -> None:
-    write(tmp_path / "x", NEW, metadata={"epoch": 3, "tags": ["a"]}, history=[{"version": 2}])
+    write(tmp_path / "x", NEW, metadata={"epoch": 3, "tags": ["a"]}, beside=Beside(history=[{"version": 2}]))
     source = OrbaxSource(tmp_path / "x")
     assert dict(source.metadata) == {"epoch": 3, "tags": ["a"]}
     assert source.history == [{"version": 2}]
@@ -186,7 +188,7 @@ def _written(path: Path, leaves: dict[Name, Any]) -> Path:
 
 def test_plain_orbax_reads_what_we_wrote(tmp_path: Path) -> None:
     leaves = {_name("a/b"): jnp.arange(3), _name("a/c"): np.ones(2), _name("step"): 7, _name("lr"): 0.5}
-    write(tmp_path / "x", leaves, absent={_name("a/d"): None}, metadata={"epoch": 3})
+    write(tmp_path / "x", leaves, beside=Beside(absent={_name("a/d"): None}), metadata={"epoch": 3})
     tree = _plain_load(tmp_path / "x")
     assert (tree["step"], tree["lr"], tree["a"]["d"]) == (7, 0.5, None)
     np.testing.assert_array_equal(tree["a"]["b"], jnp.arange(3))
@@ -250,9 +252,9 @@ def test_metadata_that_json_would_lose(tmp_path: Path, metadata: dict[Any, Any])
 
 def test_aliases_and_absences_that_contradict_the_leaves(tmp_path: Path) -> None:
     with pytest.raises(SaveError, match="alias"):
-        write(tmp_path / "x", NEW, aliases={_name("v"): _name("no")})
+        write(tmp_path / "x", NEW, beside=Beside(aliases={_name("v"): _name("no")}))
     with pytest.raises(SaveError, match="both a leaf and absent"):
-        write(tmp_path / "x", NEW, absent={_name("w"): None})
+        write(tmp_path / "x", NEW, beside=Beside(absent={_name("w"): None}))
 
 
 def test_an_existing_checkpoint_stays_unless_overwritten(tmp_path: Path) -> None:

@@ -211,4 +211,4 @@ def test_leaves_of_no_elements_are_counted_as_leaves() -> None:
     none, other = np.zeros((0, 2), np.float32), np.zeros((0, 2), np.float32)
     assert treeload.plan({"w": none}, {"w": none}).coverage == 1
     kept = treeload.plan({"w": none, "b": other}, {"w": none}, policy=treeload.Policy(missing="keep"))
-    assert kept.coverage == 0.5
+    assert kept.coverage == 1 and "1 of 2 leaves load" in kept.summary()

@@ -61,7 +61,7 @@ def export(path: Path, tree: PyTree, *, like: Plan | None, rules: Sequence[Rule]
     else:
         leaves = {Name(leaf.name): leaf.array() for leaf in leaving}
         aliases, absent = _besides(leaves, like)
-        _save.write(path, leaves, aliases=aliases, absent=absent, metadata=metadata)
+        _save.write(path, leaves, beside=_save.Beside(aliases, absent), metadata=metadata)
 
 
 def _besides(leaves: Mapping[Name, Array], plan: Plan | None) -> tuple[dict[Name, Name], dict[Name, Absent]]:

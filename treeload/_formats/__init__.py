@@ -2,6 +2,11 @@
 
 Each module in ``FORMATS`` ends in one ``FORMAT = Format(...)``, which is all that is known of it here: what
 it recognises, how it opens, which options it has. A new format is a file and a line in ``FORMATS``.
+
+safetensors  a file, or a directory of shards with its index; read and written
+flax         Flax's msgpack files
+equinox      the arrays of tree_serialise_leaves, by position
+orbax        checkpoints in every layout that has metadata; read and written
 """
 
 from __future__ import annotations

@@ -95,9 +95,7 @@ def _load_from_memory(
                     raise not_as_said(source, name, like, array)
                 before = first.setdefault(id(array), index) if isinstance(array, jax.Array) else index
                 placer.put(index, array, own=True, before=before)
-            except (
-                Exception
-            ):  # raised again at once: a context entered for each leaf would cost more
+            except Exception:  # raised again at once: a context entered for each leaf would cost more
                 with as_source_error(f"{print_name(name)!r} could not be made"):
                     raise
             advance(array)

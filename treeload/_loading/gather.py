@@ -48,7 +48,6 @@ def gather(
             leaf = wanted[name]
             read(leaf.spec)
             yield from desk.take(leaf, array)
-            del array  # before the next one is read
 
 
 class _Desk:
@@ -66,7 +65,6 @@ class _Desk:
     def take(self, leaf: Leaf, array: Any) -> Iterator[tuple[int, dict[Leaf, Any]]]:
         """The jobs that had lacked nothing but this leaf, each with its arrays."""
         self._held[leaf] = array
-        del array
         for number in self.waiting[leaf]:
             job = self.jobs[number]
             job.lacking.discard(leaf)

@@ -1,11 +1,14 @@
 """Both sides, by name, under rules and a policy: what happens to each leaf. Pure: no array is read.
 
 match        the order in which a load is decided
-agree        the fast pass
+parts        what users give as sources, opened
+boxes        segments that a box made are no part of a name
+positions    sources without names, and nodes without keys
 offers       what the sources give, under the destination's names
-positions    sources without names
+agree        the fast pass: what simply agrees
+sides        both sides, and the questions asked of them
 follow_ties  leaves that a Tie feeds
-ledger       the tables being filled
+ledger       the lines, written once
 slots        the destination's side
 fit          whether one value can go into one leaf
 rivals       several values for one leaf

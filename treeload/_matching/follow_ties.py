@@ -57,7 +57,7 @@ class Followed:
                 (f"the value of {of}", own.spec),
                 feed=Feed(name, own, None),
                 message=f"it is tied to {of}, and the source holds it too, with another value",
-                remedies=[remedy.take_first(Kind.TIE, name, f"the value of {of}")],
+                remedies=(remedy.take_first(Kind.TIE, name, f"the value of {of}"),),
             )
             ledger.check(EqualCheck(name, ((targets[0], other), (name, own)), finding))
             ledger.leave(name, own, f"tied to {of}, whose value it must have")

@@ -124,7 +124,7 @@ class Ledger:
         message: str = "", remedies: Iterable[Remedy] = (),
     ) -> Finding:  # fmt: skip
         """Notes a finding, with the policy's verdict."""
-        finding = found(self._sides, kind, name, sided, feed=feed, message=message, remedies=remedies)
+        finding = found(self._sides, kind, name, sided, feed, message=message, remedies=tuple(remedies))
         self.findings.append(finding)
         return finding
 
@@ -146,12 +146,9 @@ class Ledger:
         return name in self._checked
 
 
-def found(
-    sides: Sides, kind: Kind, name: Keys, sided: Sided, *, feed: Feed | None, message: str,
-    remedies: Iterable[Remedy],
-) -> Finding:  # fmt: skip
-    """A finding with the policy's verdict; it is not noted."""
+def found(sides: Sides, kind: Kind, name: Keys, sided: Sided, feed: Feed | None, **said: Any) -> Finding:
+    """A finding with the policy's verdict, not noted; ``said`` are its ``message`` and its ``remedies``."""
     verdict = sides.policy.verdict(kind, print_name(name))
     leaf = None if feed is None else sides.source_leaf(feed.value)
     rule = None if feed is None else feed.rule
-    return Finding(kind, Name(name), verdict, *sided, leaf, rule, message, tuple(remedies))
+    return Finding(kind, Name(name), verdict, *sided, leaf, rule, **said)

@@ -81,8 +81,7 @@ def _unexpected(sides: Sides, ledger: Ledger, feed: Feed) -> None:
             name,
             ("absent or all zero", spec),
             feed=feed,
-            message="",
-            remedies=[remedy.leave_out_nonzero(name)],
+            remedies=(remedy.leave_out_nonzero(name),),
         )
         ledger.check(ZeroCheck(name, feed.value, finding))
         ledger.leave(name, feed.value, "absent in the destination; must be all zero")

@@ -60,7 +60,7 @@ def tie_checks(sides: Sides, names: Sequence[Keys], feeds: Sequence[Feed]) -> It
             ("one value", f"{len(distinct)} values"),
             feed=Feed(names[0], feeds[0].value, None),
             message=f"one array in the destination, different values in the source: {shown}",
-            remedies=[remedy.take_first(Kind.TIE, names[0])],
+            remedies=(remedy.take_first(Kind.TIE, names[0]),),
         )
         yield EqualCheck(names[0], tuple((feed.name, feed.value) for feed in distinct), finding)
     yield from _absent_aliases(sides, names, distinct)
@@ -81,7 +81,7 @@ def _absent_aliases(sides: Sides, names: Sequence[Keys], feeds: Sequence[Feed]) 
             feed=Feed(names[0], feed.value, None),
             message=f"one array in the destination; in the source {print_name(absent[0])} is absent, "
             f"which means zero, and {print_name(feed.name)} is not zero",
-            remedies=[remedy.take_first(Kind.TIE, names[0], "the array")],
+            remedies=(remedy.take_first(Kind.TIE, names[0], "the array"),),
         )
         yield ZeroCheck(names[0], feed.value, finding)
 

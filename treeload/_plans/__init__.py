@@ -1,6 +1,7 @@
 """What will happen, as data.
 
-entry    a line for each leaf
-check    what only values can tell
-as_dict  all of it as JSON-like data
+entry      a line for each leaf
+check      what only values can tell
+decisions  all lines, and the questions that they answer
+as_dict    all of it as JSON-like data
 """

@@ -1,1 +1,11 @@
-"""What treeload says: plans, inventories and differences, as text and HTML."""
+"""What treeload says: plans, inventories and differences, as text and HTML. Decides nothing.
+
+page       lines: what may stand in one, where it breaks
+groups     names that say the same thing, as one
+problems   findings as a reader wants them
+leaves     what happens to each leaf, in rows
+text       a plan, and an error, for a terminal
+html       a plan for a notebook
+inventory  what a source holds
+diff       what two checkpoints differ in
+"""

@@ -8,7 +8,7 @@ and whose verdict counts. The match, the report and the load are those of every 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, TypeAlias
 
@@ -22,7 +22,8 @@ from treeload._findings.kinds import KINDS, Kind
 from treeload._findings.policy import Policy, default_verdict
 from treeload._leaves.placement import sharding_of
 from treeload._leaves.spec import without_sharding
-from treeload._matching.parts import opened_source
+from treeload._matching.boxes import open_boxes
+from treeload._matching.parts import OpenedPart, opened_source
 from treeload._naming.name import Keys, Name, NameLike, as_name, print_name
 from treeload._naming.pattern import Pattern, compile_pattern
 from treeload._ops.expression import Leaf
@@ -127,8 +128,7 @@ def plan_optimizer(
     if () in parameters:
         raise RuleError("a single array has no name for its moments to follow; make params a dict")
     opened, where = _located(source, subtree, with_step=("step",) in wanted)
-    stored = _stored(opened, where)
-    own = {name: tuple(leaf.name[len(where) :]) for name, leaf in stored.items()}
+    stored = _stored(opened, where, wanted)
     found = correspond(wanted, parameters, stored, _of_parameters(rules))
     reset = {name for name in found.numbers if (hyperparams if is_hyperparameter(name) else count) == "reset"}
     made = _api.plan_under(
@@ -136,7 +136,7 @@ def plan_optimizer(
         destination,
         From(opened, subtree=where) if wanted else [],
         "plan_optimizer",
-        rules=[_ByParameter(found, own)] if wanted else [],
+        rules=[_ByParameter(found)] if wanted else [],
         scope=(lambda name, spec: name not in reset) if reset else None,
     )
     return made if init is None else _with_init(made, init)
@@ -211,18 +211,16 @@ def _located(src: Any, subtree: NameLike | None, *, with_step: bool) -> tuple[So
     return opened, within
 
 
-def _stored(source: Source, where: Name) -> dict[Keys, Leaf]:
-    """The leaves of the stored state, under the names they have in it."""
-    depth = len(where)
+def _stored(source: Source, where: Name, wanted: Iterable[Keys]) -> dict[Keys, Leaf]:
+    """The leaves of the stored state, under the names that rules will see of them."""
+    part = open_boxes(OpenedPart(source, subtree=where), wanted)
     leaves = {
-        tuple(name[depth:]): Leaf(0, Name(name), without_sharding(spec))
-        for name, spec in source.shaped().items()
-        if name[:depth] == where
-    }
+        within: Leaf(0, Name(name), without_sharding(spec))
+        for name, spec in source.shaped().items() if (within := part.name_within(tuple(name))) is not None
+    }  # fmt: skip
     if any(name[:1] == ("opt_state",) for name in leaves):
         leaves = {name: leaf for name, leaf in leaves.items() if name[0] == "opt_state" or name == ("step",)}
-    boxed = leaves and all(name[-1:] == ("value",) for name in leaves)
-    return {name[:-1]: leaf for name, leaf in leaves.items()} if boxed else leaves
+    return leaves
 
 
 def _of_parameters(rules: Rule | Iterable[Rule]) -> Sequence[Rule]:
@@ -235,18 +233,16 @@ def _of_parameters(rules: Rule | Iterable[Rule]) -> Sequence[Rule]:
 
 @dataclass(frozen=True, eq=False)
 class _ByParameter(Rule):
-    """A rule that says what was decided; ``own`` are the source's names of the leaves it was decided on."""
+    """A rule that says what was decided."""
 
     found: Correspondence
-    own: Mapping[Keys, Keys]
 
     @property
     def patterns(self) -> tuple[Pattern, ...]:
         return (compile_pattern("**"),)
 
     def give(self, taken: Sequence[Matched]) -> Iterator[Made]:
-        for given in self.found.given:
-            yield replace(given, taken=tuple(self.own[name] for name in given.taken))
+        yield from self.found.given
 
     def __repr__(self) -> str:
         return "by parameter name"

@@ -12,7 +12,9 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -38,14 +40,27 @@ _STORED = frozenset(
 )
 
 
+@dataclass(frozen=True)
+class Beside:
+    """What is recorded beside the arrays of a tree.
+
+    Attributes:
+        aliases: further names of leaves → the name that their array is written under.
+        absent: slots that hold None or False.
+        history: the version of the code's parameters.
+    """
+
+    aliases: Mapping[Name, Name] = MappingProxyType({})
+    absent: Mapping[Name, Absent] = MappingProxyType({})
+    history: Any = None
+
+
 def write(
     path: str | Path,
     leaves: Mapping[Name, Any],
     *,
-    aliases: Mapping[Name, Name] | None = None,
-    absent: Mapping[Name, Absent] | None = None,
+    beside: Beside = Beside(),  # it never changes
     metadata: Mapping[str, Any] | None = None,
-    history: Any = None,
     overwrite: bool = False,
     compression: bool = False,
 ) -> None:
@@ -58,10 +73,10 @@ def write(
             ``overwrite``, is not a checkpoint and nothing else), or a file system that refuses.
     """
     target = Path(os.path.realpath(os.path.expanduser(path)))
-    _check_names(leaves, aliases or {}, absent or {})
-    tree, record = _encode(leaves, aliases or {}, absent or {})
-    if history is not None:
-        record["history"] = history
+    _check_names(leaves, beside.aliases, beside.absent)
+    tree, record = _encode(leaves, beside.aliases, beside.absent)
+    if beside.history is not None:
+        record["history"] = beside.history
     custom = _check_metadata(metadata, record)
     first = jax.process_index() == 0
     with _failures_as_save_error(target):
