@@ -12,9 +12,8 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -50,8 +49,8 @@ class Beside:
         history: the version of the code's parameters.
     """
 
-    aliases: Mapping[Name, Name] = MappingProxyType({})
-    absent: Mapping[Name, Absent] = MappingProxyType({})
+    aliases: Mapping[Name, Name] = field(default_factory=dict)
+    absent: Mapping[Name, Absent] = field(default_factory=dict)
     history: Any = None
 
 
