@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
+from treeload._inference.changes import Change, changes
+from treeload._inference.layouts import File, read
 from treeload._inference.pairing import pair
-from treeload._inference.relayouts import Change, Fit, changes
+from treeload._inference.relayouts import Fit, shapes
 from treeload._inference.templates import HOLE, Leaves, Module, Shape, modules
 from treeload._inference.tokens import HARD, concepts, conflict
 from treeload._leaves.spec import Spec
@@ -43,11 +45,13 @@ def diagnose(destination: Mapping[Keys, Spec], source: Mapping[Keys, Spec]) -> t
     ours = modules({name: spec for name, spec in source.items() if name not in agreeing})
     pairing = pair(theirs, ours)
     turned: Counter[str] = Counter()
+    file = File()
     for decision in pairing.decisions:
         for kind, fit in decision.pair.fits.items():
             here, there = decision.pair.source.leaves[kind], decision.pair.destination.leaves[kind]
             found += _indices(here, there, fit)
-            if (words := near_layout(fit.changes)) is not None:
+            reading = read(here.template, there.template, fit.changes, shapes(here, there, fit), file)
+            if reading.change is not None and (words := near_layout((reading.change,))) is not None:
                 turned[words] += len(there.shapes)
     done = {id(module) for one in pairing.decisions for module in (one.pair.source, one.pair.destination)}
     left = [[module for module in side if id(module) not in done] for side in (theirs, ours)]
@@ -69,10 +73,7 @@ def near_layout(options: Sequence[Change]) -> str | None:
     """
     if not options or not options[0].ops:
         return None
-    ops = {type(op).__name__ for op in options[0].ops}
-    return {frozenset({"Transpose"}): "if transposed", frozenset({"Reshape"}): "if reshaped"}.get(
-        frozenset(ops), "if transposed and reshaped"
-    )
+    return f"if {options[0].words}"
 
 
 def _fits(found: Spec | None, wanted: Spec) -> bool:

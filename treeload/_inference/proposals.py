@@ -38,6 +38,7 @@ class Proposal:
         certain: see ``pairing``.
         reasons: why, in words; each once.
         core: what is left of the two templates when a common part is taken out; None where they have none.
+        instead: rules that may be meant in its place, likeliest first.
     """
 
     rule: Rule
@@ -46,6 +47,7 @@ class Proposal:
     certain: bool
     reasons: tuple[str, ...]
     core: Core | None = None
+    instead: tuple[Rule, ...] = ()
 
     @property
     def reason(self) -> str:
@@ -70,14 +72,24 @@ def examples(leaves: Leaves, *, every: bool = False) -> tuple[Example, ...]:
     return tuple(print_name(name) for name in itertools.islice(leaves.names(), None if every else 1))
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """What is to be done to the leaves of one pair of templates, and how sure that is."""
+
+    ops: tuple[Op, ...]
+    certain: bool
+    reasons: tuple[str, ...]
+    instead: tuple[tuple[Op, ...], ...] = ()
+
+
 def proposals(
-    source: Leaves, destination: Leaves, fit: Fit, ops: tuple[Op, ...], *, certain: bool,
-    reasons: Sequence[str], every: bool = False,
-) -> Iterator[Proposal]:  # fmt: skip
+    source: Leaves, destination: Leaves, fit: Fit, verdict: Verdict, *, every: bool = False
+) -> Iterator[Proposal]:
     """The rule for one pair of templates; several where indices have other numbers.
 
     ``every``: each leaf stands for itself, as it must where rules name single indices.
     """
+    ops, certain, reasons = verdict.ops, verdict.certain, verdict.reasons
     if fit.moved:
         for index in source.shapes:
             numbers = [map(str, index), map(str, moved_index(source, destination, index))]
@@ -86,17 +98,23 @@ def proposals(
                 for leaves, run in zip((source, destination), numbers, strict=True)
             )
             core = _core(here, there, fit, ops, certain)
-            yield Proposal(Rename(here, there, *ops), (print_name(here),), 1, certain, tuple(reasons), core)
+            instead: tuple[Rule, ...] = tuple(Rename(here, there, *other) for other in verdict.instead)
+            takes: tuple[Example, ...] = (print_name(here),)
+            rule: Rule = Rename(here, there, *ops)
+            yield Proposal(rule, takes, 1, certain, reasons, None if instead else core, instead)
         return
     captures = CAPTURES[: max(len(source.ranges), len(destination.ranges))]
     kept = "".join(captures[at] for at in fit.holes)
     sides = (kept, captures) if fit.how == "unstack" else (captures, kept)
     pattern, template = source.text(sides[0]), destination.text(sides[1])
     rule = _rule(fit.how, pattern, template, ops, fit.axis, fit.first)
-    plain = fit.how != "rename" or list(fit.holes) == sorted(fit.holes)
+    instead = tuple(
+        _rule(fit.how, pattern, template, other, fit.axis, fit.first) for other in verdict.instead
+    )
+    plain = not instead and (fit.how != "rename" or list(fit.holes) == sorted(fit.holes))
     core = _core(source.template, destination.template, fit, ops, certain) if plain else None
     takes = examples(source, every=every)
-    yield Proposal(rule, takes, len(destination.shapes), certain, tuple(reasons), core)
+    yield Proposal(rule, takes, len(destination.shapes), certain, reasons, core, instead)
 
 
 def _rule(how: str, here: str, there: str, ops: Sequence[Op], axis: int, first: int) -> Rule:

@@ -11,14 +11,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from treeload._inference.changes import changes
 from treeload._inference.evidence import Pair
 from treeload._inference.fused import Fusion, fusions
+from treeload._inference.layouts import File, read
 from treeload._inference.pairing import Decision, Pairing, pair
-from treeload._inference.proposals import Proposal, examples, gathered, proposals
-from treeload._inference.relayouts import Fit, changes
+from treeload._inference.proposals import Proposal, Verdict, examples, gathered, proposals
+from treeload._inference.relayouts import Fit, shapes
 from treeload._inference.suggestions import Ambiguity, Suggestions
 from treeload._inference.templates import Leaves, Module, modules
-from treeload._inference.turns import Turns
 from treeload._leaves.spec import Spec
 from treeload._naming.name import Keys, print_name
 from treeload._rules.rename import Rename
@@ -67,7 +68,9 @@ class _Inference:
         self.destination = {name: spec for name, spec in destination.items() if name not in self.agreeing}
         self.source = {name: spec for name, spec in source.items() if name not in self.agreeing}
         self.held = {name: source[name] for name in self.agreeing}
-        self.turns = Turns()
+        self.file = File()
+        self.file.look_at(destination)
+        self.file.look_at(source)
         self.singles: list[Proposal] = []
         self.ambiguous: list[Ambiguity] = []
         self.every = False
@@ -85,7 +88,7 @@ class _Inference:
         for decision in decisions:
             for kind, fit in decision.pair.fits.items():
                 here, there = decision.pair.source.leaves[kind], decision.pair.destination.leaves[kind]
-                self.turns.learn(here, there, fit.changes, embed=_embeds(decision.pair))
+                self.file.learn(here, there, fit.changes)
         # Where rules name single indices, one leaf no longer stands for its template.
         self.every = bool(again.decisions) or any(
             fit.moved for decision in decisions for fit in decision.pair.fits.values()
@@ -93,7 +96,7 @@ class _Inference:
         held = self.turn_held()
         trusted = 2 * sum(map(_gives, decisions)) >= min(len(self.destination), len(self.source))
         for one in fused:
-            self.singles.append(one.proposal(self.turns, every=self.every))
+            self.singles.append(one.proposal(self.file, every=self.every))
         for decision in decisions:
             self.proposal(decision, trusted)
         for group in (*pairing.open, *again.open):
@@ -110,6 +113,7 @@ class _Inference:
             certain=(proposal.rule for proposal in found if proposal.certain),
             reasons=(proposal.reason for proposal in found),
             ambiguous=self.ambiguous,
+            instead=(proposal.instead for proposal in found),
         )
 
     def shields(self, rules: Sequence[Proposal]) -> list[Proposal]:
@@ -161,25 +165,19 @@ class _Inference:
         one = decision.pair
         for kind, fit in one.fits.items():
             here, there = one.source.leaves[kind], one.destination.leaves[kind]
-            turned = self.turns.choose(here, there, fit.changes, embed=_embeds(one))
-            if turned is None:
-                why = "square, and other kernels of this file are transposed in part"
-                self.ambiguous.append(Ambiguity((there.text(),), (here.text(),), why))
+            reading = read(here.template, there.template, fit.changes, shapes(here, there, fit), self.file)
+            change = reading.change
+            if change is None:
+                self.ambiguous.append(Ambiguity((there.text(),), (here.text(),), reading.why))
                 continue
-            if (
-                not fit.moved
-                and here.text() == there.text()
-                and not turned.change.ops
-                and fit.how == "rename"
-            ):
+            if not fit.moved and here.text() == there.text() and not change.ops and fit.how == "rename":
                 continue  # the same name already
-            certain = decision.certain and turned.certain and trusted
-            reasons = list(_reasons(decision, fit, here, there))
-            reasons += [turned.why] if turned.why else []
+            reasons = [*_reasons(decision, fit, here, there), *([reading.why] if reading.why else [])]
             reasons += [] if trusted else ["most of the two sides do not correspond"]
-            self.singles += proposals(
-                here, there, fit, turned.change.ops, certain=certain, reasons=reasons, every=self.every
-            )
+            certain = decision.certain and reading.certain and trusted
+            instead = () if reading.certain else tuple(other.ops for other in reading.others[:1])
+            verdict = Verdict(change.ops, certain, tuple(reasons), instead)
+            self.singles += proposals(here, there, fit, verdict, every=self.every)
 
     def turn_held(self) -> list[Proposal]:
         """Square kernels that match by name, in a file whose other kernels must be transposed."""
@@ -194,15 +192,14 @@ class _Inference:
                     for change in options.popitem()[1]
                     if all(change in each for each in options.values())
                 )
-                turned = (
-                    self.turns.choose(leaves, leaves, shared, embed="embed" in module.context)
-                    if len(shared) > 1
-                    else None
-                )
-                if turned is not None and turned.certain and turned.change.ops:
-                    reasons = ("of the same name", turned.why)
+                if len(shared) < 2:
+                    continue
+                pairs = [(shape, shape) for shape in sorted(leaves.distinct)]
+                reading = read(leaves.template, leaves.template, shared, pairs, self.file)
+                if reading.change is not None and reading.certain and reading.change.ops:
+                    reasons = ("of the same name", reading.why)
                     for name in leaves.names():
-                        rule = Rename(name, name, *turned.change.ops)
+                        rule = Rename(name, name, *reading.change.ops)
                         found.append(Proposal(rule, (print_name(name),), 1, True, reasons))
                         self.turned.add(name)
         return found
@@ -238,10 +235,6 @@ def _without(
     return [module for module in theirs if id(module) not in used], [
         module for module in ours if id(module) not in used
     ]
-
-
-def _embeds(one: Pair) -> bool:
-    return "embed" in one.source.context & one.destination.context
 
 
 def _gives(decision: Decision) -> int:

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from treeload._findings import remedy
+from treeload._inference.layouts import judge
 from treeload._leaves.casts import can_cast, cast_loses_kind, overflows
 from treeload._leaves.spec import Spec, is_abstract, is_key
 from treeload._naming.name import Keys
@@ -49,10 +50,12 @@ def misfit(name: Keys, held: Any, wanted: Spec, given: Spec, number: Any, castin
         return Misfit("structure", expected, found, why, remedy.keep_own("structure", name), why)
     if given.shape != wanted.shape:
         said = f"shapes differ: {list(wanted.shape)} in the destination, {list(given.shape)} in the source"
-        op = transposition(given.shape, wanted.shape)
-        if op:
-            said += "; they match if transposed"
-        way = (f"{op} in a Rename; " if op else "") + remedy.keep_own("shape", name)
+        reading = judge(name, given, name, wanted)
+        change = reading.change
+        if change is not None:
+            doubt = f" ({reading.why})" if reading.why and not reading.certain else ""
+            said += f"; they match if {change.words}{doubt}"
+        way = (f"{change} in a Rename; " if change is not None else "") + remedy.keep_own("shape", name)
         return Misfit("shape", wanted, given, said, way, "shapes differ")
     narrowed = narrows(held, wanted.dtype)
     why = narrowed or _cast_fault(given.dtype, wanted.dtype, casting, held, number)
@@ -118,21 +121,3 @@ def wide_dtypes() -> frozenset[Any]:
     """The dtypes that JAX, as it is set up now, makes narrower without a word."""
     wide = map(np.dtype, ("int64", "uint64", "float64", "complex128"))
     return frozenset(dtype for dtype in wide if jax.dtypes.canonicalize_dtype(dtype) != dtype)
-
-
-def transposition(given: tuple[int, ...], wanted: tuple[int, ...]) -> str:
-    """The usual transposition that makes one shape of the other, as code; empty where there is none.
-
-    Examples:
-        >>> transposition((16, 3, 5, 7), (5, 7, 3, 16))
-        'Transpose(2, 3, 1, 0)'
-    """
-    if len(given) < 2 or given == wanted:
-        return ""
-    if given[::-1] == wanted:
-        return "Transpose()"
-    # PyTorch's convolutions: out, in, *space -> *space, in, out.
-    conv = (*range(2, len(given)), 1, 0)
-    if len(given) > 2 and tuple(given[axis] for axis in conv) == wanted:
-        return f"Transpose({', '.join(map(str, conv))})"
-    return ""
