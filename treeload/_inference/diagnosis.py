@@ -12,17 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from treeload._inference.changes import Change, changes
 from treeload._inference.layouts import File, read
 from treeload._inference.pairing import pair
+from treeload._inference.parts import best, parts
 from treeload._inference.relayouts import Fit, shapes
 from treeload._inference.templates import HOLE, Leaves, Module, Shape, modules
 from treeload._inference.tokens import HARD, concepts, conflict
 from treeload._leaves.spec import Spec
 from treeload._naming.name import Keys, print_name
-
-_WRAPPERS = 3  # how many keys deep a wrapper is looked for
-
-
-_WORTH = 4  # one in so many leaves must match under it
-
 
 def diagnose(destination: Mapping[Keys, Spec], source: Mapping[Keys, Spec]) -> tuple[str, ...]:
     """Sentences about how two sides differ as a whole; none where nothing is systematic.
@@ -40,7 +35,7 @@ def diagnose(destination: Mapping[Keys, Spec], source: Mapping[Keys, Spec]) -> t
     agreeing = {name for name, spec in destination.items() if _fits(source.get(name), spec)}
     if not destination or not source or len(agreeing) == len(destination) == len(source):
         return ()
-    found = [*_wrappers(destination, source, len(agreeing)), *_counts(destination, source)]
+    found = [*_wrappers(destination, source), *_counts(destination, source)]
     theirs = modules({name: spec for name, spec in destination.items() if name not in agreeing})
     ours = modules({name: spec for name, spec in source.items() if name not in agreeing})
     pairing = pair(theirs, ours)
@@ -80,20 +75,19 @@ def _fits(found: Spec | None, wanted: Spec) -> bool:
     return found is not None and found.shape == wanted.shape
 
 
-def _wrappers(destination: Mapping[Keys, Spec], source: Mapping[Keys, Spec], agreeing: int) -> Iterator[str]:
-    """A subtree of one side under which the other's names are found."""
-    for inner, outer, where in ((destination, source, ""), (source, destination, " of the destination")):
-        below: Counter[Keys] = Counter()
-        for name, spec in outer.items():
-            for depth in range(1, min(_WRAPPERS, len(name) - 1) + 1):
-                if _fits(inner.get(name[depth:]), spec):
-                    below[name[:depth]] += 1
-        if below:
-            prefix, count = below.most_common(1)[0]
-            if count > agreeing and _WORTH * count >= len(inner):
-                verb = "matches" if count == 1 else "match"
-                yield f"{count:,} of {len(inner):,} {verb} under `{print_name(prefix)}/`{where}"
-                return
+def _wrappers(destination: Mapping[Keys, Spec], source: Mapping[Keys, Spec]) -> Iterator[str]:
+    """A subtree of one side under which the other's names are found; all that are equally good."""
+    found = parts(destination, source)
+    if not found:
+        return
+    first, *others = best(found)
+    verb = "matches" if first.count == 1 else "match"
+    said = f"{first.count:,} of {first.of:,} {verb} under `{first.text}`"
+    if first.source and first.destination:
+        said += f" for `{print_name(first.destination)}/`"
+    elif first.destination:
+        said += " of the destination"
+    yield said + "".join(f", and {other.count:,} under `{other.text}`" for other in others)
 
 
 def _counts(destination: Mapping[Keys, Spec], source: Mapping[Keys, Spec]) -> Iterator[str]:

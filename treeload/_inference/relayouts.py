@@ -64,7 +64,7 @@ def _renamed(source: Leaves, destination: Leaves) -> Fit | None:
         whole = len(both) == len(shapes) == len(destination.shapes)
         if not whole and (order != holes or 2 * len(both) < min(len(shapes), len(destination.shapes))):
             continue
-        options = in_common({(shapes[index], destination.shapes[index]) for index in both})
+        options = in_common(sorted({(shapes[index], destination.shapes[index]) for index in both}))
         if options:
             return Fit("rename", order, options, whole=whole)
     return None
@@ -80,7 +80,7 @@ def _moved(source: Leaves, destination: Leaves) -> Fit | None:
     shapes = {moved_index(source, destination, index): shape for index, shape in source.shapes.items()}
     if shapes.keys() != destination.shapes.keys():
         return None
-    options = in_common({(shape, destination.shapes[index]) for index, shape in shapes.items()})
+    options = in_common(sorted({(shape, destination.shapes[index]) for index, shape in shapes.items()}))
     return (
         Fit("rename", tuple(range(len(source.ranges))), options, whole=False, moved=True) if options else None
     )
@@ -125,7 +125,7 @@ def _stacked(many: Leaves, few: Leaves, how: Literal["stack", "unstack"]) -> Fit
             for axis, rest in fitting.items():
                 pairs.setdefault(axis, set()).add((each, rest) if how == "stack" else (rest, each))
         else:
-            fits = [(axis, options) for axis in sorted(axes or ()) if (options := in_common(pairs[axis]))]
+            fits = [(axis, options) for axis in sorted(axes or ()) if (options := in_common(sorted(pairs[axis])))]
             if fits:
                 axis, options = fits[0]
                 return Fit(how, kept, options, axis=axis, first=first or 0, open=len(fits) > 1)

@@ -55,6 +55,8 @@ def suggest(
         certain=(*given, *found.certain),
         reasons=(*("as given" for _ in given), *found.reasons),
         ambiguous=found.ambiguous,
+        instead=(*(() for _ in given), *found.instead),
+        left=found.left,
     )
 
 
@@ -158,7 +160,7 @@ class _Inference:
             sides.append({name: specs[name] for name in names})
         if not all(sides) or max(map(len, sides)) > _LITERAL:
             return Pairing((), ())
-        again = pair(modules(sides[0], literal=True), modules(sides[1], literal=True))
+        again = pair(modules(sides[0], digits="none"), modules(sides[1], digits="none"))
         return Pairing(tuple(replace(decision, certain=False) for decision in again.decisions), again.open)
 
     def proposal(self, decision: Decision, trusted: bool) -> None:
