@@ -7,6 +7,7 @@ fits (``relayouts``) and what words mean (``tokens``).
 from __future__ import annotations
 
 import difflib
+import itertools
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,7 +15,11 @@ from dataclasses import dataclass
 
 from treeload._inference.relayouts import Fit, fit
 from treeload._inference.templates import Module
-from treeload._inference.tokens import HARD, WEIGHT, concepts, conflict
+from treeload._inference.tokens import HARD, WEIGHT, concepts, conflict, heads_apart
+from treeload._naming.name import Keys
+
+_BESIDE = 4.0  # what equal names behind two prefixes count: more than any word
+_RIVALS = 8  # prefixes with one rest that are looked at
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +36,8 @@ class Pair:
         excluded: they do, whatever numbers are taken to mean.
         custom: they agree by a custom of numbering, not by words.
         miscounted: one is numbered among several, and the other is not, or otherwise.
+        apart: they are heads for different ends, or only one is a head.
+        beside: under two prefixes with equal rests, of which all that could be is equal.
     """
 
     source: Module
@@ -43,6 +50,8 @@ class Pair:
     excluded: bool = False
     custom: bool = False
     miscounted: bool = False
+    apart: bool = False
+    beside: bool = False
 
 
 def candidates(destination: Sequence[Module], source: Sequence[Module]) -> Iterator[Pair]:
@@ -107,6 +116,7 @@ class _Words:
         }
         self.several = [_several(side) for side in sides]
         self.soft = {"first", "second"} | self.numbers
+        self.prefixes = equal_rests(destination, source)
         self._cache: dict[Module, frozenset[str]] = {}
 
     def of(self, module: Module) -> frozenset[str]:
@@ -132,26 +142,78 @@ class _Words:
         # w1 for gate is a custom, not a word: where one side only counts, that is no certainty.
         counted = ("by_number" in ours) != ("by_number" in theirs)
         soft = self.soft | here.guessed | there.guessed | ({"gate", "up"} if counted else set())
-        words = form + self._agreement(ours - self.numbers, theirs - self.numbers)
+        beside = not against and self._beside(here, there)
+        words = form + (_BESIDE if beside else 0.0) + self._agreement(ours - self.numbers, theirs - self.numbers)
         return Pair(
             here,
             there,
             fits,
             words=words - (3.0 if against else 0.0),
-            sure=form + sum(map(self.weight, (ours & theirs) - soft)),
+            sure=form + (_BESIDE if beside else 0.0) + math.fsum(map(self.weight, (ours & theirs) - soft)),
             shared=tuple(word for word in shared if word not in self.soft),
             against=against,
             excluded=conflict(ours - soft, theirs - soft),
             custom=counted and bool(ours & theirs & {"gate", "up"}),
-            miscounted=_numbers(theirs & self.several[0]) != _numbers(ours & self.several[1]),
+            miscounted=not beside
+            and _numbers(theirs & self.several[0]) != _numbers(ours & self.several[1]),
+            apart=not beside and heads_apart(here.path, there.path),
+            beside=beside,
         )
 
+    def _beside(self, here: Module, there: Module) -> bool:
+        """Whether the two have equal names behind two prefixes that go together."""
+        rest = _common_end(here.path, there.path)
+        ours, theirs = here.path[: len(here.path) - rest], there.path[: len(there.path) - rest]
+        return rest > 0 and self.prefixes.get(theirs) == ours
+
     def _agreement(self, ours: frozenset[str], theirs: frozenset[str]) -> float:
-        score = sum(self.weight(word) for word in ours & theirs)
+        score = math.fsum(self.weight(word) for word in ours & theirs)
         for words, known in ((ours - theirs, self.known[0]), (theirs - ours, self.known[1])):
             # A word that the other side uses elsewhere speaks against; one that it never uses says little.
-            score -= sum((0.5 if word in known else 0.1) * self.weight(word) for word in words)
+            score -= math.fsum((0.5 if word in known else 0.1) * self.weight(word) for word in words)
         return score
+
+
+def equal_rests(destination: Sequence[Module], source: Sequence[Module]) -> dict[Keys, Keys]:
+    """Prefixes of the destination whose modules lie under one of the source by the same names.
+
+    A pair counts where all modules of the smaller side have a partner of the same kinds of leaves, two at
+    least, and where no other prefix does as well: of ``student/`` and ``teacher/`` neither is told.
+    """
+    below: list[Counter[Keys]] = [Counter(), Counter()]
+    for number, side in enumerate((destination, source)):
+        for module in side:
+            below[number].update(module.path[:at] for at in range(len(module.path)))
+    by_rest: dict[Keys, list[Keys]] = defaultdict(list)
+    for module in source:
+        for at in range(len(module.path)):
+            by_rest[module.path[at:]].append(module.path[:at])
+    votes: Counter[tuple[Keys, Keys]] = Counter()
+    for module in destination:
+        for at in range(len(module.path)):
+            found = by_rest.get(module.path[at:], ())
+            if len(found) <= _RIVALS:
+                votes.update((module.path[:at], prefix) for prefix in found)
+    best: list[dict[Keys, list[tuple[int, Keys]]]] = [defaultdict(list), defaultdict(list)]
+    for (theirs, ours), count in votes.items():
+        if count > 1 and count == min(below[0][theirs], below[1][ours]):
+            best[0][theirs].append((count, ours))
+            best[1][ours].append((count, theirs))
+    only = [{key: _single(found) for key, found in side.items()} for side in best]
+    return {
+        theirs: ours for theirs, ours in only[0].items() if ours is not None and only[1].get(ours) == theirs
+    }
+
+
+def _single(found: list[tuple[int, Keys]]) -> Keys | None:
+    most = max(count for count, _ in found)
+    keys = [each for count, each in found if count == most]
+    return keys[0] if len(keys) == 1 else None
+
+
+def _common_end(one: Keys, other: Keys) -> int:
+    pairs = zip(reversed(one), reversed(other), strict=False)
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _spellings(theirs: Iterable[str], ours: Iterable[str]) -> dict[str, str]:
