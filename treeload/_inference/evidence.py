@@ -19,6 +19,9 @@ from treeload._inference.tokens import HARD, WEIGHT, concepts, conflict, heads_a
 from treeload._naming.name import Keys
 
 _BESIDE = 4.0  # what equal names behind two prefixes count: more than any word
+_PAIRS = 40_000  # pairs that are weighed, about: each takes some 50 µs
+_FELLOWS = 8  # modules of one size that are looked at for each, however many there are
+_COMMON = 20  # a word that so many times more modules have tells nothing
 _RIVALS = 8  # prefixes with one rest that are looked at
 
 
@@ -59,22 +62,53 @@ def candidates(destination: Sequence[Module], source: Sequence[Module]) -> Itera
     words = _Words(destination, source)
     by_volume: dict[tuple[str, int], dict[int, Module]] = defaultdict(dict)
     for module in source:
-        for volume in _volumes(module):
+        for volume in sorted(_volumes(module)):
             by_volume[volume][module.order] = module
+    index = _ByWord(words, source)
+    most = max(_FELLOWS, _PAIRS // max(1, len(destination)))
     for there in destination:
         fellows: dict[int, Module] = {}
-        for volume in _volumes(there):
-            fellows.update(by_volume.get(volume, {}))
+        for volume in sorted(_volumes(there)):
+            found = by_volume.get(volume, {})
+            fellows.update(found if len(found) <= most else index.alike(there, found, most))
         for order in sorted(fellows):
             here = fellows[order]
+            common = here.leaves.keys() & there.leaves.keys()
+            if not common or conflict(words.of(here), words.of(there), HARD):
+                continue
             fits = {
                 kind: how
                 for kind in there.leaves
-                if kind in here.leaves and (how := fit(here.leaves[kind], there.leaves[kind])) is not None
+                if kind in common and (how := fit(here.leaves[kind], there.leaves[kind])) is not None
             }
-            common = here.leaves.keys() & there.leaves.keys()
-            if fits and fits.keys() == common and not conflict(words.of(here), words.of(there), HARD):
+            if fits.keys() == common:
                 yield words.weigh(here, there, fits)
+
+
+class _ByWord:
+    """Modules by their words: where many have one size, only those that share a word are looked at."""
+
+    def __init__(self, words: _Words, side: Sequence[Module]) -> None:
+        self.words = words
+        self.having: dict[str, list[Module]] = defaultdict(list)
+        for module in side:
+            for word in words.of(module):
+                self.having[word].append(module)
+
+    def alike(self, there: Module, among: Mapping[int, Module], most: int) -> dict[int, Module]:
+        """Those of ``among`` with a word of ``there``, the rarest word first; ``most`` at most."""
+        found: dict[int, Module] = {}
+        theirs = self.words.of(there)
+        for word in sorted(theirs, key=lambda word: (len(self.having.get(word, ())), word)):
+            having = self.having.get(word, ())
+            if len(having) > _COMMON * most:
+                break
+            for module in having:
+                if module.order in among:
+                    found[module.order] = module
+                    if len(found) >= most:
+                        return found
+        return found
 
 
 def _volumes(module: Module) -> set[tuple[str, int]]:
@@ -143,7 +177,9 @@ class _Words:
         counted = ("by_number" in ours) != ("by_number" in theirs)
         soft = self.soft | here.guessed | there.guessed | ({"gate", "up"} if counted else set())
         beside = not against and self._beside(here, there)
-        words = form + (_BESIDE if beside else 0.0) + self._agreement(ours - self.numbers, theirs - self.numbers)
+        words = (
+            form + (_BESIDE if beside else 0.0) + self._agreement(ours - self.numbers, theirs - self.numbers)
+        )
         return Pair(
             here,
             there,
@@ -154,8 +190,7 @@ class _Words:
             against=against,
             excluded=conflict(ours - soft, theirs - soft),
             custom=counted and bool(ours & theirs & {"gate", "up"}),
-            miscounted=not beside
-            and _numbers(theirs & self.several[0]) != _numbers(ours & self.several[1]),
+            miscounted=not beside and _numbers(theirs & self.several[0]) != _numbers(ours & self.several[1]),
             apart=not beside and heads_apart(here.path, there.path),
             beside=beside,
         )
@@ -199,16 +234,17 @@ def equal_rests(destination: Sequence[Module], source: Sequence[Module]) -> dict
         if count > 1 and count == min(below[0][theirs], below[1][ours]):
             best[0][theirs].append((count, ours))
             best[1][ours].append((count, theirs))
-    only = [{key: _single(found) for key, found in side.items()} for side in best]
+    only = [{key: _single(key, found) for key, found in side.items()} for side in best]
     return {
         theirs: ours for theirs, ours in only[0].items() if ours is not None and only[1].get(ours) == theirs
     }
 
 
-def _single(found: list[tuple[int, Keys]]) -> Keys | None:
-    most = max(count for count, _ in found)
-    keys = [each for count, each in found if count == most]
-    return keys[0] if len(keys) == 1 else None
+def _single(prefix: Keys, found: list[tuple[int, Keys]]) -> Keys | None:
+    """The one that holds most, or of several the one with most keys in common."""
+    ranked = sorted(((count, len({*prefix} & {*other})), other) for count, other in found)
+    (top, key), *others = ranked[::-1]
+    return key if not others or others[0][0] < top else None
 
 
 def _common_end(one: Keys, other: Keys) -> int:

@@ -286,6 +286,9 @@ def _square(asked: _Asked, options: Sequence[Change]) -> Reading:
         )
         # Parameters with a name of their own follow no layer's habit.
         certain = OWN not in asked.keys
+    elif asked.here[-1:] == asked.there[-1:] and asked.keys[0] not in _TORCH and "as it is" in fitting:
+        chosen, certain = fitting["as it is"], True
+        why = f"square, and {asked.here[-1]} is {asked.here[-1]} on both sides"
     else:
         # PyTorch's weight is [out, in]; what JAX calls otherwise is [in, out].
         here, there = asked.keys

@@ -38,11 +38,13 @@ class Decision:
         pair: the pair.
         certain: nothing in names or shapes speaks for another.
         alone: no other module has shapes that fit.
+        why: what else speaks for it, in words.
     """
 
     pair: Pair
     certain: bool
     alone: bool
+    why: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """The part of one side that the other is: a wrapper, a model in a training state, one of two models.
 
-Owns which subtrees hold the other side's names, and which of several is meant: parameters come before averages
-of them, and both before what an optimizer keeps. Refuses to own names that differ inside (``pairing``).
+Owns which subtrees hold the other side's names, and which of several is meant: parameters come before
+averages of them, and both before what an optimizer keeps. Refuses to own names that differ inside
+(``pairing``).
 """
 
 from __future__ import annotations

@@ -65,6 +65,7 @@ class Core:
     fit: tuple[str, int, int]
     ops: tuple[Op, ...]
     certain: bool
+    instead: tuple[tuple[Op, ...], ...] = ()
 
 
 def examples(leaves: Leaves, *, every: bool = False) -> tuple[Example, ...]:
@@ -97,11 +98,11 @@ def proposals(
                 _numbered(leaves.template, run)
                 for leaves, run in zip((source, destination), numbers, strict=True)
             )
-            core = _core(here, there, fit, ops, certain)
+            core = _core(here, there, fit, verdict)
             instead: tuple[Rule, ...] = tuple(Rename(here, there, *other) for other in verdict.instead)
             takes: tuple[Example, ...] = (print_name(here),)
             rule: Rule = Rename(here, there, *ops)
-            yield Proposal(rule, takes, 1, certain, reasons, None if instead else core, instead)
+            yield Proposal(rule, takes, 1, certain, reasons, core, instead)
         return
     captures = CAPTURES[: max(len(source.ranges), len(destination.ranges))]
     kept = "".join(captures[at] for at in fit.holes)
@@ -111,8 +112,8 @@ def proposals(
     instead = tuple(
         _rule(fit.how, pattern, template, other, fit.axis, fit.first) for other in verdict.instead
     )
-    plain = not instead and (fit.how != "rename" or list(fit.holes) == sorted(fit.holes))
-    core = _core(source.template, destination.template, fit, ops, certain) if plain else None
+    plain = fit.how != "rename" or list(fit.holes) == sorted(fit.holes)
+    core = _core(source.template, destination.template, fit, verdict) if plain else None
     takes = examples(source, every=every)
     yield Proposal(rule, takes, len(destination.shapes), certain, reasons, core, instead)
 
@@ -128,7 +129,7 @@ def _numbered(template: Keys, numbers: Iterable[str]) -> Keys:
     return tuple(key.replace(HOLE, next(run)) if HOLE in key else key for key in template)
 
 
-def _core(here: Keys, there: Keys, fit: Fit, ops: tuple[Op, ...], certain: bool) -> Core | None:
+def _core(here: Keys, there: Keys, fit: Fit, verdict: Verdict) -> Core | None:
     match = difflib.SequenceMatcher(None, here, there, autojunk=False).find_longest_match()
     if match.size == 0:
         return None
@@ -141,7 +142,8 @@ def _core(here: Keys, there: Keys, fit: Fit, ops: tuple[Op, ...], certain: bool)
     # Only holes that come first may be the stacked ones: else it is not plain which capture is which.
     if fit.how != "rename" and min(_holes(heads[0]), _holes(heads[1])) > 0:
         return None
-    return Core(heads, tails, (fit.how, fit.axis, fit.first), ops, certain)
+    how = (fit.how, fit.axis, fit.first)
+    return Core(heads, tails, how, verdict.ops, verdict.certain, verdict.instead)
 
 
 def _holes(keys: Keys) -> int:
@@ -186,11 +188,14 @@ def gathered(singles: Sequence[Proposal], others: Sequence[Example]) -> list[Pro
             general.append(proposal)
             taken |= own
     left = [proposal for proposal in singles if not set(proposal.takes) <= taken]
-    # A name without captures before a pattern that would take it too.
-    return (
-        sorted(left, key=lambda proposal: sum(len(each.captures) for each in proposal.rule.patterns))
-        + general
-    )
+    return sorted(left, key=_generality) + general
+
+
+def _generality(proposal: Proposal) -> tuple[int, int]:
+    """A name without captures before a pattern that would take it too; ``conv{i}_BN`` before ``conv{i}``."""
+    patterns = proposal.rule.patterns
+    captures = sum(len(each.captures) for each in patterns)
+    return captures, -sum(len(each.text) for each in patterns) if captures else 0
 
 
 def _length(core: Core) -> int:
@@ -208,11 +213,11 @@ def _general(core: Core, members: Sequence[Proposal]) -> Proposal:
         parts = [fill(start, front), f"{{*{rest}}}", fill(end, back)]
         texts.append("/".join(part for part in parts if part))
     rule = _rule(how, texts[0], texts[1], core.ops, axis, first)
+    instead = tuple(_rule(how, texts[0], texts[1], ops, axis, first) for ops in core.instead)
     merged = tuple(_summary(members))
     takes = tuple(name for member in members for name in member.takes)
-    return replace(
-        members[0], rule=rule, takes=takes, count=sum(member.count for member in members), reasons=merged
-    )
+    count = sum(member.count for member in members)
+    return replace(members[0], rule=rule, takes=takes, count=count, reasons=merged, instead=instead)
 
 
 def _summary(members: Sequence[Proposal]) -> Iterator[str]:

@@ -125,7 +125,9 @@ def _stacked(many: Leaves, few: Leaves, how: Literal["stack", "unstack"]) -> Fit
             for axis, rest in fitting.items():
                 pairs.setdefault(axis, set()).add((each, rest) if how == "stack" else (rest, each))
         else:
-            fits = [(axis, options) for axis in sorted(axes or ()) if (options := in_common(sorted(pairs[axis])))]
+            fits = [
+                (axis, options) for axis in sorted(axes or ()) if (options := in_common(sorted(pairs[axis])))
+            ]
             if fits:
                 axis, options = fits[0]
                 return Fit(how, kept, options, axis=axis, first=first or 0, open=len(fits) > 1)

@@ -168,7 +168,7 @@ def modules(specs: Mapping[Keys, Spec], *, digits: Digits = "index") -> list[Mod
 Cut: TypeAlias = Callable[[str], tuple[str, str | None]]
 
 
-def _never(prefix: Keys, stem: str) -> bool:
+def _never(*_: object) -> bool:
     return False
 
 

@@ -127,8 +127,8 @@ def heads(path: Sequence[str]) -> frozenset[str]:
     """What heads a path names: ``words``, ``classes`` …, ``any`` for one that could be each.
 
     Examples:
-        >>> sorted(heads(("cls", "predictions"))), sorted(heads(("pooler", "dense"))), sorted(heads(("encoder",)))
-        (['words'], ['pooling'], [])
+        >>> [sorted(heads(path)) for path in (("cls", "predictions"), ("pooler", "dense"), ("encoder",))]
+        [['words'], ['pooling'], []]
     """
     words = {word.lower() for key in path for word in _WORDS.findall(key)}
     known = {_HEADS[word] for word in words if word in _HEADS}
