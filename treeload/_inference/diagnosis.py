@@ -6,18 +6,22 @@ Owns the sentences that reports put over a long list of findings. Refuses to own
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from treeload._inference.changes import Change
 from treeload._inference.layouts import File, read
+from treeload._inference.limits import sides
 from treeload._inference.pairing import pair
 from treeload._inference.parts import best, parts
 from treeload._inference.relayouts import Fit, shapes
 from treeload._inference.sizes import noun, sizes
-from treeload._inference.templates import Leaves, modules
+from treeload._inference.templates import Leaves, templates
 from treeload._leaves.spec import Spec
 from treeload._naming.name import Keys, print_name
+
+_DIGITS = re.compile("[0-9]+")
 
 
 def diagnose(destination: Mapping[Keys, Spec], source: Mapping[Keys, Spec]) -> tuple[str, ...]:
@@ -37,8 +41,10 @@ def diagnose(destination: Mapping[Keys, Spec], source: Mapping[Keys, Spec]) -> t
     if not destination or not source or len(agreeing) == len(destination) == len(source):
         return ()
     found = [*_wrappers(destination, source), *_counts(destination, source)]
-    theirs = modules({name: spec for name, spec in destination.items() if name not in agreeing})
-    ours = modules({name: spec for name, spec in source.items() if name not in agreeing})
+    theirs, ours = sides(
+        {name: spec for name, spec in destination.items() if name not in agreeing},
+        {name: spec for name, spec in source.items() if name not in agreeing},
+    )
     pairing = pair(theirs, ours)
     file = File()
     file.look_at(destination)
@@ -99,12 +105,15 @@ def _wrappers(destination: Mapping[Keys, Spec], source: Mapping[Keys, Spec]) -> 
 
 def _counts(destination: Mapping[Keys, Spec], source: Mapping[Keys, Spec]) -> Iterator[str]:
     """Indices of which one side has more, under the same names."""
-    ours = {leaves.template: leaves for module in modules(source) for leaves in module.leaves.values()}
-    for module in modules(destination):
-        for there in module.leaves.values():
-            here = ours.get(there.template)
-            if here is not None and here.ranges != there.ranges:
-                yield from _indices(here, there, None)
+    if not {_DIGITS.sub("0", name[0]) for name in source if name} & {
+        _DIGITS.sub("0", name[0]) for name in destination if name
+    }:
+        return
+    ours = templates(source)
+    for template, there in templates(destination).items():
+        here = ours.get(template)
+        if here is not None and here.ranges != there.ranges:
+            yield from _indices(here, there, None)
 
 
 def _indices(here: Leaves, there: Leaves, fit: Fit | None) -> Iterator[str]:

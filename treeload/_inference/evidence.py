@@ -22,6 +22,8 @@ _BESIDE = 4.0  # what equal names behind two prefixes count: more than any word
 _PAIRS = 40_000  # pairs that are weighed, about: each takes some 50 µs
 _FELLOWS = 8  # modules of one size that are looked at for each, however many there are
 _COMMON = 20  # a word that so many times more modules have tells nothing
+_SPELLED = 500  # words of a side that are looked at for another spelling
+_COMPARED = 20  # words that each of them is compared with
 _RIVALS = 8  # prefixes with one rest that are looked at
 
 
@@ -255,9 +257,13 @@ def _common_end(one: Keys, other: Keys) -> int:
 def _spellings(theirs: Iterable[str], ours: Iterable[str]) -> dict[str, str]:
     """Words of one side that are nearly a word of the other: source's spelling -> destination's."""
     found: dict[str, str] = {}
-    candidates = sorted(word for word in theirs if len(word) >= 5 and "#" not in word)[:500]
-    for word in sorted(word for word in ours if len(word) >= 5 and "#" not in word)[:500]:
-        for other in candidates:
+    # A word that is nearly another begins or ends as it does: few are compared letter by letter.
+    alike: dict[str, list[str]] = defaultdict(list)
+    for other in sorted(word for word in theirs if len(word) >= 5 and "#" not in word)[:_SPELLED]:
+        for end in {f"{other[:2]}*", f"*{other[-2:]}"}:
+            alike[end].append(other)
+    for word in sorted(word for word in ours if len(word) >= 5 and "#" not in word)[:_SPELLED]:
+        for other in sorted({*alike[f"{word[:2]}*"], *alike[f"*{word[-2:]}"]})[:_COMPARED]:
             if (
                 word.startswith(other)
                 or other.startswith(word)

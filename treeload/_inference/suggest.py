@@ -16,6 +16,7 @@ from treeload._inference.changes import changes
 from treeload._inference.evidence import Pair
 from treeload._inference.fused import Fusion, fusions
 from treeload._inference.layouts import File, judge, read
+from treeload._inference.limits import sides
 from treeload._inference.pairing import Decision, pair
 from treeload._inference.parts import Part, best, parts
 from treeload._inference.proposals import Proposal, Verdict, examples, gathered, proposals
@@ -31,7 +32,7 @@ from treeload._rules.rename import Rename
 from treeload._rules.rule import Rule
 from treeload._rules.tie import Tie
 
-_NUMBERED = 20_000  # how many leaves are looked at once more, every digit taken for an index
+_NUMBERED = 5_000  # how many leaves are looked at once more, every digit taken for an index
 _LITERAL = 1500  # how many leaves are looked at one by one, after templates have failed
 
 
@@ -90,7 +91,7 @@ class _Inference:
             return self.result([], [])
         if (whole := self.whole()) is not None:
             return whole
-        theirs, ours = modules(self.destination), modules(self.source)
+        theirs, ours = sides(self.destination, self.source)
         fused = list(fusions(theirs, ours))
         theirs, ours = _without(theirs, ours, fused)
         decisions = self.decide(theirs, ours)
@@ -148,7 +149,7 @@ class _Inference:
             self.every = True
         left = self.left_over(theirs, ours, found, open_)
         if all(left) and max(map(len, left)) <= _LITERAL:
-            again = pair(*(modules(side, digits="none") for side in left))
+            again = pair(*sides(*left, digits="none"))
             found += [replace(decision, certain=False) for decision in again.decisions]
             open_ += again.open
             self.every |= bool(again.decisions)
@@ -164,7 +165,7 @@ class _Inference:
             return []
         return [
             replace(one, certain=False, why="numbered alike on both sides")
-            for one in pair(*(modules(side, digits="any") for side in left)).decisions
+            for one in pair(*sides(*left, digits="any")).decisions
             if all(fit.how == "rename" and fit.whole and not fit.moved for fit in one.pair.fits.values())
             and all(leaves.ranges for leaves in one.pair.destination.leaves.values())
         ]

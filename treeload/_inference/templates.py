@@ -132,8 +132,8 @@ def usable(specs: Mapping[Keys, Spec]) -> dict[Keys, Spec]:
 Digits: TypeAlias = Literal["index", "any", "none"]
 
 
-def modules(specs: Mapping[Keys, Spec], *, digits: Digits = "index") -> list[Module]:
-    """The modules of one side, in its order.
+def templates(specs: Mapping[Keys, Spec], *, digits: Digits = "index") -> dict[Keys, Leaves]:
+    """The leaves of one side by their templates, in its order.
 
     Args:
         specs: every leaf; names that hold ``HOLE`` are left out.
@@ -147,9 +147,19 @@ def modules(specs: Mapping[Keys, Spec], *, digits: Digits = "index") -> list[Mod
     for name, spec in specs.items():
         template, index = _abstract(name, is_index, cut)
         shapes.setdefault(template, {})[index] = tuple(spec.shape)
+    return {template: Leaves(template, at) for template, at in shapes.items()}
+
+
+def modules(specs: Mapping[Keys, Spec], *, digits: Digits = "index") -> list[Module]:
+    """The modules of one side, in its order; see ``templates``."""
+    return gather(templates(specs, digits=digits).values())
+
+
+def gather(each: Iterable[Leaves]) -> list[Module]:
+    """Templates as modules."""
     gathered: dict[tuple[Keys, str], dict[str, Leaves]] = {}
-    for template, at in shapes.items():
-        leaves = Leaves(template, at)
+    for leaves in each:
+        template = leaves.template
         what, stem = kind(leaves.key)
         path = (*template[:-1], stem) if stem else template[:-1]
         if path[-2:] == ("parametrizations", "weight"):

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from treeload._inference.evidence import Pair
+from treeload._inference.limits import LEAVES
 from treeload._inference.suggestions import Ambiguity
 from treeload._inference.templates import modules
 from treeload._leaves.spec import Spec
@@ -60,6 +61,8 @@ def unfed(
     open_ = {text for one in ambiguous for text in one.destination}
     if any(text.endswith("**") for text in open_):
         return ()
+    if len(left) > LEAVES:
+        return (f"no rule for {len(left):,} leaves",)
     return tuple(_sentences(left, _sizes(source), open_))
 
 
