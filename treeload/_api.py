@@ -1,8 +1,4 @@
-"""The verbs of treeload: wiring, no decisions.
-
-Owns the public functions. Each opens sources, walks trees, and hands both to the room that decides or
-does; nothing is decided here.
-"""
+"""The verbs of treeload: wiring. Each opens sources, walks trees, and hands both to the room that decides or does."""
 
 from __future__ import annotations
 

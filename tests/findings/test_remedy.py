@@ -17,7 +17,7 @@ from treeload._findings.remedy import (
     CastAnyway,
     Forgive,
     Remedy,
-    UseOp,
+    UseOps,
     Widening,
     Zeros,
     cast_anyway,
@@ -67,9 +67,9 @@ SAID: list[tuple[Remedy, str, Any]] = [
      Policy(absent_is_zero=("enc/w",))),
     (cast_anyway(NAME), 'to cast anyway: Policy(casting={"enc/w": "unsafe"})',
      Policy(casting={"enc/w": "unsafe"})),
-    (UseOp(Transpose(), why="turned:"), "turned: Transpose() in a Rename", Transpose()),
+    (UseOps((Transpose(),), why="turned:"), "turned: Transpose() in a Rename", Transpose()),
     (
-        UseOp(Transpose(1, 0), ("enc/w",)),
+        UseOps((Transpose(1, 0),), ("enc/w",)),
         'to go on: Rename("enc/w", "enc/w", Transpose(1, 0))',
         Rename("enc/w", "enc/w", Transpose(1, 0)),
     ),
@@ -79,7 +79,7 @@ FOR_NAMES = [
     Forgive(Kind.MISSING, "keep", ("a",), "to keep it:", ", or not"),
     CastAnyway(("a",)),
     Zeros(("a",), "for zeros:"),
-    UseOp(Cast("float16"), ("a",), "smaller:"),
+    UseOps((Cast("float16"),), ("a",), "smaller:"),
 ]
 
 
@@ -131,7 +131,7 @@ def test_what_many_names_are_for_means_each_of_them() -> None:
 
 
 def test_an_op_for_many_names_is_a_rename_for_each_pattern_that_gives_every_name_back() -> None:
-    rules = evaluated(UseOp(Transpose()).merged(["a", "x/*/**/b_*", r"st\*r/k"]).code)
+    rules = evaluated(UseOps((Transpose(),)).merged(["a", "x/*/**/b_*", r"st\*r/k"]).code)
     names = [("a",), ("x", "1", "y", "z", "b_2"), ("x", "1", "b_2"), ("st*r", "k")]
     assert [[rule.rename(name) for rule in rules if rule.rename(name)] for name in names] == [
         [name] for name in names
@@ -142,7 +142,7 @@ def test_an_op_for_many_names_is_a_rename_for_each_pattern_that_gives_every_name
 def test_a_way_without_names_stays_what_it_is() -> None:
     advice = Advice("correct the scope")
     assert advice.merged(["a", "b"]) == advice.plainly() == advice and advice.patterns == ()
-    assert UseOp(Transpose()).code == UseOp(Transpose()).outline == "Transpose()"
+    assert UseOps((Transpose(),)).code == UseOps((Transpose(),)).outline == "Transpose()"
 
 
 @pytest.mark.parametrize("way", FOR_NAMES)
@@ -164,7 +164,9 @@ def test_a_bias_is_known_by_its_last_key() -> None:
 
 
 def test_a_finding_prints_its_ways_one_after_another() -> None:
-    finding = Finding(Kind.SHAPE, NAME, "error", remedies=(UseOp(Transpose(), why="turned:"), Advice("wait")))
+    finding = Finding(
+        Kind.SHAPE, NAME, "error", remedies=(UseOps((Transpose(),), why="turned:"), Advice("wait"))
+    )
     assert finding.remedy == "turned: Transpose() in a Rename; wait"
     assert Finding(Kind.SHAPE, NAME, "error").remedy == ""
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from treeload._inference.changes import changes
 from treeload._inference.diagnosis import diagnose, near_layout
 from treeload._inference.evidence import candidates
-from treeload._inference.relayouts import changes
 from treeload._inference.suggest import suggest
 from treeload._inference.suggestions import Suggestions
 from treeload._inference.templates import modules

@@ -177,10 +177,10 @@ class Zeros(Remedy):
 
 
 @dataclass(frozen=True)
-class UseOp(Remedy):
-    """An op on the way of leaves that no rule names yet; without patterns, an op for the rule they have."""
+class UseOps(Remedy):
+    """Ops on the way of leaves that no rule names yet; without patterns, ops for the rule they have."""
 
-    op: Op
+    ops: tuple[Op, ...]
     patterns: tuple[str, ...] = ()
     why: str = PLAINLY
 
@@ -192,23 +192,27 @@ class UseOp(Remedy):
     def after(self) -> str:
         return "" if self.patterns else " in a Rename"
 
+    @property
+    def _code(self) -> str:
+        return ", ".join(map(repr, self.ops))
+
     def _parts(self) -> tuple[str, list[str], str]:
         if not self.patterns:
-            return repr(self.op), [], ""
+            return self._code, [], ""
         renames = [
-            f"Rename({_literal(name)}, {_literal(name)}, {self.op!r})"
+            f"Rename({_literal(name)}, {_literal(name)}, {self._code})"
             for name in map(_captured, self.patterns)
         ]
         return ("[", renames, "]") if len(renames) > 1 else (renames[0], [], "")
 
     @property
     def outline(self) -> str:
-        return f"Rename(..., ..., {self.op!r})" if self.patterns else repr(self.op)
+        return f"Rename(..., ..., {self._code})" if self.patterns else self._code
 
-    def merged(self, patterns: Sequence[str]) -> UseOp:
+    def merged(self, patterns: Sequence[str]) -> UseOps:
         return replace(self, patterns=tuple(patterns))
 
-    def plainly(self) -> UseOp:
+    def plainly(self) -> UseOps:
         return replace(self, why=PLAINLY)
 
 

@@ -6,20 +6,22 @@ Owns the sentences that reports put over a long list of findings. Refuses to own
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
+from treeload._inference.changes import Change
+from treeload._inference.layouts import File, read
+from treeload._inference.limits import sides
 from treeload._inference.pairing import pair
-from treeload._inference.relayouts import Change, Fit, changes
-from treeload._inference.templates import HOLE, Leaves, Module, Shape, modules
-from treeload._inference.tokens import HARD, concepts, conflict
+from treeload._inference.parts import best, parts
+from treeload._inference.relayouts import Fit, shapes
+from treeload._inference.sizes import noun, sizes
+from treeload._inference.templates import Leaves, templates
 from treeload._leaves.spec import Spec
 from treeload._naming.name import Keys, print_name
 
-_WRAPPERS = 3  # how many keys deep a wrapper is looked for
-
-
-_WORTH = 4  # one in so many leaves must match under it
+_DIGITS = re.compile("[0-9]+")
 
 
 def diagnose(destination: Mapping[Keys, Spec], source: Mapping[Keys, Spec]) -> tuple[str, ...]:
@@ -38,20 +40,30 @@ def diagnose(destination: Mapping[Keys, Spec], source: Mapping[Keys, Spec]) -> t
     agreeing = {name for name, spec in destination.items() if _fits(source.get(name), spec)}
     if not destination or not source or len(agreeing) == len(destination) == len(source):
         return ()
-    found = [*_wrappers(destination, source, len(agreeing)), *_counts(destination, source)]
-    theirs = modules({name: spec for name, spec in destination.items() if name not in agreeing})
-    ours = modules({name: spec for name, spec in source.items() if name not in agreeing})
+    found = [*_wrappers(destination, source), *_counts(destination, source)]
+    theirs, ours = sides(
+        {name: spec for name, spec in destination.items() if name not in agreeing},
+        {name: spec for name, spec in source.items() if name not in agreeing},
+    )
     pairing = pair(theirs, ours)
+    file = File()
+    file.look_at(destination)
+    file.look_at(source)
+    matched = [
+        (decision.pair.source.leaves[kind], decision.pair.destination.leaves[kind], fit)
+        for decision in pairing.decisions for kind, fit in decision.pair.fits.items()
+    ]  # fmt: skip
+    for here, there, fit in matched:
+        file.learn(here, there, fit.changes)
     turned: Counter[str] = Counter()
-    for decision in pairing.decisions:
-        for kind, fit in decision.pair.fits.items():
-            here, there = decision.pair.source.leaves[kind], decision.pair.destination.leaves[kind]
-            found += _indices(here, there, fit)
-            if (words := near_layout(fit.changes)) is not None:
-                turned[words] += len(there.shapes)
+    for here, there, fit in matched:
+        found += _indices(here, there, fit)
+        reading = read(here.template, there.template, fit.changes, shapes(here, there, fit), file)
+        if reading.change is not None and (words := near_layout((reading.change,))) is not None:
+            turned[words] += len(there.shapes)
     done = {id(module) for one in pairing.decisions for module in (one.pair.source, one.pair.destination)}
     left = [[module for module in side if id(module) not in done] for side in (theirs, ours)]
-    found += _sizes(*left)
+    found += sizes(*left)
     total = len(destination)
     found += [
         f"{count:,} of {total:,} {'matches' if count == 1 else 'match'} {words}"
@@ -69,40 +81,39 @@ def near_layout(options: Sequence[Change]) -> str | None:
     """
     if not options or not options[0].ops:
         return None
-    ops = {type(op).__name__ for op in options[0].ops}
-    return {frozenset({"Transpose"}): "if transposed", frozenset({"Reshape"}): "if reshaped"}.get(
-        frozenset(ops), "if transposed and reshaped"
-    )
+    return f"if {options[0].words}"
 
 
 def _fits(found: Spec | None, wanted: Spec) -> bool:
     return found is not None and found.shape == wanted.shape
 
 
-def _wrappers(destination: Mapping[Keys, Spec], source: Mapping[Keys, Spec], agreeing: int) -> Iterator[str]:
-    """A subtree of one side under which the other's names are found."""
-    for inner, outer, where in ((destination, source, ""), (source, destination, " of the destination")):
-        below: Counter[Keys] = Counter()
-        for name, spec in outer.items():
-            for depth in range(1, min(_WRAPPERS, len(name) - 1) + 1):
-                if _fits(inner.get(name[depth:]), spec):
-                    below[name[:depth]] += 1
-        if below:
-            prefix, count = below.most_common(1)[0]
-            if count > agreeing and _WORTH * count >= len(inner):
-                verb = "matches" if count == 1 else "match"
-                yield f"{count:,} of {len(inner):,} {verb} under `{print_name(prefix)}/`{where}"
-                return
+def _wrappers(destination: Mapping[Keys, Spec], source: Mapping[Keys, Spec]) -> Iterator[str]:
+    """A subtree of one side under which the other's names are found; all that are equally good."""
+    found = parts(destination, source)
+    if not found:
+        return
+    first, *others = best(found)
+    verb = "matches" if first.count == 1 else "match"
+    said = f"{first.count:,} of {first.of:,} {verb} under `{first.text}`"
+    if first.source and first.destination:
+        said += f" for `{print_name(first.destination)}/`"
+    elif first.destination:
+        said += " of the destination"
+    yield said + "".join(f", and {other.count:,} under `{other.text}`" for other in others)
 
 
 def _counts(destination: Mapping[Keys, Spec], source: Mapping[Keys, Spec]) -> Iterator[str]:
     """Indices of which one side has more, under the same names."""
-    ours = {leaves.template: leaves for module in modules(source) for leaves in module.leaves.values()}
-    for module in modules(destination):
-        for there in module.leaves.values():
-            here = ours.get(there.template)
-            if here is not None and here.ranges != there.ranges:
-                yield from _indices(here, there, None)
+    if not {_DIGITS.sub("0", name[0]) for name in source if name} & {
+        _DIGITS.sub("0", name[0]) for name in destination if name
+    }:
+        return
+    ours = templates(source)
+    for template, there in templates(destination).items():
+        here = ours.get(template)
+        if here is not None and here.ranges != there.ranges:
+            yield from _indices(here, there, None)
 
 
 def _indices(here: Leaves, there: Leaves, fit: Fit | None) -> Iterator[str]:
@@ -110,85 +121,11 @@ def _indices(here: Leaves, there: Leaves, fit: Fit | None) -> Iterator[str]:
     if fit is None or fit.how == "rename":
         for at, (ours, theirs) in enumerate(zip(here.ranges, there.ranges, strict=True)):
             if len(ours) != len(theirs):
-                noun = _noun(here, at)
-                yield f"the source has {len(ours)} {noun}, the destination {len(theirs)}"
+                counted = noun(here, at)
+                yield f"the source has {len(ours)} {counted}, the destination {len(theirs)}"
         return
     many, side = (here, "destination") if fit.how == "stack" else (there, "source")
     over = [at for at in range(len(many.ranges)) if at not in fit.holes]
-    counts = " × ".join(f"{len(many.ranges[at])} {_noun(many, at)}" for at in over)
+    counts = " × ".join(f"{len(many.ranges[at])} {noun(many, at)}" for at in over)
     axes = f"axis {fit.axis}" if len(over) == 1 else f"axes {fit.axis} to {fit.axis + len(over) - 1}"
     yield f"the {side} is scanned over {counts} on {axes}"
-
-
-def _noun(leaves: Leaves, at: int) -> str:
-    """What an index counts, in the plural: the key before it, or the rest of its own."""
-    holes = [(number, key) for number, key in enumerate(leaves.template) if HOLE in key]
-    number, key = holes[at]
-    word = key.replace(HOLE, "").rstrip("_") or (leaves.template[number - 1] if number else "")
-    if not word or word == "h":
-        return "layers"
-    return word if word.endswith("s") else f"{word}s"
-
-
-def _sizes(theirs: Sequence[Module], ours: Sequence[Module]) -> Iterator[str]:
-    """Modules that fit but for one size: layers, words, positions."""
-    for there in theirs:
-        best: tuple[int, int, str] | None = None
-        for here in ours:
-            shared = here.context & there.context
-            same = here.path == there.path
-            if not (same or shared) or conflict(here.context, there.context, HARD):
-                continue
-            for kind in here.leaves.keys() & there.leaves.keys():
-                sentence = _size(here.leaves[kind], there.leaves[kind], shared)
-                score = (int(same), len(shared))
-                if sentence and (best is None or score > best[:2]):
-                    best = (*score, sentence)
-        if best is not None:
-            yield best[2]
-
-
-def _size(here: Leaves, there: Leaves, shared: frozenset[str]) -> str | None:
-    ours, theirs = _only(here), _only(there)
-    if ours is None or theirs is None:
-        return None
-    if len(here.ranges) != len(there.ranges):  # one side is scanned, over another number of layers
-        many, few, shape, each = (here, there, theirs, ours) if here.ranges else (there, here, ours, theirs)
-        if len(many.ranges) != 1 or few.ranges or not shape:
-            return None
-        options = changes(each, shape[1:]) if many is here else changes(shape[1:], each)
-        counts = (len(many.ranges[0]), shape[0])
-        source, destination = counts if many is here else counts[::-1]
-        return f"the source has {source} {_noun(many, 0)}, the destination {destination}" if options else None
-    for turned in (False, True):
-        one = ours[::-1] if turned and len(ours) == 2 else ours
-        if len(one) != len(theirs) or (turned and len(ours) != 2):
-            continue
-        differing = [axis for axis in range(len(one)) if one[axis] != theirs[axis]]
-        if len(differing) == 1:
-            axis = differing[0]
-            what = _what(here, there, shared, axis, len(one), turned)
-            return f"{what} {one[axis]} -> {theirs[axis]}" if what else None
-    return None
-
-
-def _what(
-    here: Leaves, there: Leaves, shared: frozenset[str], axis: int, rank: int, turned: bool
-) -> str | None:
-    if "pos" in shared:
-        return "positions"
-    if rank == 2 and ("word" in shared or {"embed"} == shared & {"embed", "pos", "type"} or "head" in shared):
-        if axis == 0 or "head" in shared:
-            return "vocabulary" if "classifier" not in {*here.template, *there.template} else "classes"
-    if axis == 0 and rank > 1 and not turned and any("layer" in concepts(key) for key in there.template):
-        return "layers on axis 0:"
-    return (
-        f"{print_name(there.template)}: axis {axis}"
-        if here.template == there.template and not there.ranges
-        else None
-    )
-
-
-def _only(leaves: Leaves) -> Shape | None:
-    """Its shape, where it has only one."""
-    return next(iter(leaves.distinct)) if len(leaves.distinct) == 1 else None

@@ -7,6 +7,7 @@ fits (``relayouts``) and what words mean (``tokens``).
 from __future__ import annotations
 
 import difflib
+import itertools
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,7 +15,16 @@ from dataclasses import dataclass
 
 from treeload._inference.relayouts import Fit, fit
 from treeload._inference.templates import Module
-from treeload._inference.tokens import HARD, WEIGHT, concepts, conflict
+from treeload._inference.tokens import HARD, WEIGHT, concepts, conflict, heads_apart
+from treeload._naming.name import Keys
+
+_BESIDE = 4.0  # what equal names behind two prefixes count: more than any word
+_PAIRS = 40_000  # pairs that are weighed, about: each takes some 50 µs
+_FELLOWS = 8  # modules of one size that are looked at for each, however many there are
+_COMMON = 20  # a word that so many times more modules have tells nothing
+_SPELLED = 500  # words of a side that are looked at for another spelling
+_COMPARED = 20  # words that each of them is compared with
+_RIVALS = 8  # prefixes with one rest that are looked at
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +41,8 @@ class Pair:
         excluded: they do, whatever numbers are taken to mean.
         custom: they agree by a custom of numbering, not by words.
         miscounted: one is numbered among several, and the other is not, or otherwise.
+        apart: they are heads for different ends, or only one is a head.
+        beside: under two prefixes with equal rests, of which all that could be is equal.
     """
 
     source: Module
@@ -43,6 +55,8 @@ class Pair:
     excluded: bool = False
     custom: bool = False
     miscounted: bool = False
+    apart: bool = False
+    beside: bool = False
 
 
 def candidates(destination: Sequence[Module], source: Sequence[Module]) -> Iterator[Pair]:
@@ -50,22 +64,53 @@ def candidates(destination: Sequence[Module], source: Sequence[Module]) -> Itera
     words = _Words(destination, source)
     by_volume: dict[tuple[str, int], dict[int, Module]] = defaultdict(dict)
     for module in source:
-        for volume in _volumes(module):
+        for volume in sorted(_volumes(module)):
             by_volume[volume][module.order] = module
+    index = _ByWord(words, source)
+    most = max(_FELLOWS, _PAIRS // max(1, len(destination)))
     for there in destination:
         fellows: dict[int, Module] = {}
-        for volume in _volumes(there):
-            fellows.update(by_volume.get(volume, {}))
+        for volume in sorted(_volumes(there)):
+            found = by_volume.get(volume, {})
+            fellows.update(found if len(found) <= most else index.alike(there, found, most))
         for order in sorted(fellows):
             here = fellows[order]
+            common = here.leaves.keys() & there.leaves.keys()
+            if not common or conflict(words.of(here), words.of(there), HARD):
+                continue
             fits = {
                 kind: how
                 for kind in there.leaves
-                if kind in here.leaves and (how := fit(here.leaves[kind], there.leaves[kind])) is not None
+                if kind in common and (how := fit(here.leaves[kind], there.leaves[kind])) is not None
             }
-            common = here.leaves.keys() & there.leaves.keys()
-            if fits and fits.keys() == common and not conflict(words.of(here), words.of(there), HARD):
+            if fits.keys() == common:
                 yield words.weigh(here, there, fits)
+
+
+class _ByWord:
+    """Modules by their words: where many have one size, only those that share a word are looked at."""
+
+    def __init__(self, words: _Words, side: Sequence[Module]) -> None:
+        self.words = words
+        self.having: dict[str, list[Module]] = defaultdict(list)
+        for module in side:
+            for word in words.of(module):
+                self.having[word].append(module)
+
+    def alike(self, there: Module, among: Mapping[int, Module], most: int) -> dict[int, Module]:
+        """Those of ``among`` with a word of ``there``, the rarest word first; ``most`` at most."""
+        found: dict[int, Module] = {}
+        theirs = self.words.of(there)
+        for word in sorted(theirs, key=lambda word: (len(self.having.get(word, ())), word)):
+            having = self.having.get(word, ())
+            if len(having) > _COMMON * most:
+                break
+            for module in having:
+                if module.order in among:
+                    found[module.order] = module
+                    if len(found) >= most:
+                        return found
+        return found
 
 
 def _volumes(module: Module) -> set[tuple[str, int]]:
@@ -107,6 +152,7 @@ class _Words:
         }
         self.several = [_several(side) for side in sides]
         self.soft = {"first", "second"} | self.numbers
+        self.prefixes = equal_rests(destination, source)
         self._cache: dict[Module, frozenset[str]] = {}
 
     def of(self, module: Module) -> frozenset[str]:
@@ -132,34 +178,92 @@ class _Words:
         # w1 for gate is a custom, not a word: where one side only counts, that is no certainty.
         counted = ("by_number" in ours) != ("by_number" in theirs)
         soft = self.soft | here.guessed | there.guessed | ({"gate", "up"} if counted else set())
-        words = form + self._agreement(ours - self.numbers, theirs - self.numbers)
+        beside = not against and self._beside(here, there)
+        words = (
+            form + (_BESIDE if beside else 0.0) + self._agreement(ours - self.numbers, theirs - self.numbers)
+        )
         return Pair(
             here,
             there,
             fits,
             words=words - (3.0 if against else 0.0),
-            sure=form + sum(map(self.weight, (ours & theirs) - soft)),
+            sure=form + (_BESIDE if beside else 0.0) + math.fsum(map(self.weight, (ours & theirs) - soft)),
             shared=tuple(word for word in shared if word not in self.soft),
             against=against,
             excluded=conflict(ours - soft, theirs - soft),
             custom=counted and bool(ours & theirs & {"gate", "up"}),
-            miscounted=_numbers(theirs & self.several[0]) != _numbers(ours & self.several[1]),
+            miscounted=not beside and _numbers(theirs & self.several[0]) != _numbers(ours & self.several[1]),
+            apart=not beside and heads_apart(here.path, there.path),
+            beside=beside,
         )
 
+    def _beside(self, here: Module, there: Module) -> bool:
+        """Whether the two have equal names behind two prefixes that go together."""
+        rest = _common_end(here.path, there.path)
+        ours, theirs = here.path[: len(here.path) - rest], there.path[: len(there.path) - rest]
+        return rest > 0 and self.prefixes.get(theirs) == ours
+
     def _agreement(self, ours: frozenset[str], theirs: frozenset[str]) -> float:
-        score = sum(self.weight(word) for word in ours & theirs)
+        score = math.fsum(self.weight(word) for word in ours & theirs)
         for words, known in ((ours - theirs, self.known[0]), (theirs - ours, self.known[1])):
             # A word that the other side uses elsewhere speaks against; one that it never uses says little.
-            score -= sum((0.5 if word in known else 0.1) * self.weight(word) for word in words)
+            score -= math.fsum((0.5 if word in known else 0.1) * self.weight(word) for word in words)
         return score
+
+
+def equal_rests(destination: Sequence[Module], source: Sequence[Module]) -> dict[Keys, Keys]:
+    """Prefixes of the destination whose modules lie under one of the source by the same names.
+
+    A pair counts where all modules of the smaller side have a partner of the same kinds of leaves, two at
+    least, and where no other prefix does as well: of ``student/`` and ``teacher/`` neither is told.
+    """
+    below: list[Counter[Keys]] = [Counter(), Counter()]
+    for number, side in enumerate((destination, source)):
+        for module in side:
+            below[number].update(module.path[:at] for at in range(len(module.path)))
+    by_rest: dict[Keys, list[Keys]] = defaultdict(list)
+    for module in source:
+        for at in range(len(module.path)):
+            by_rest[module.path[at:]].append(module.path[:at])
+    votes: Counter[tuple[Keys, Keys]] = Counter()
+    for module in destination:
+        for at in range(len(module.path)):
+            found = by_rest.get(module.path[at:], ())
+            if len(found) <= _RIVALS:
+                votes.update((module.path[:at], prefix) for prefix in found)
+    best: list[dict[Keys, list[tuple[int, Keys]]]] = [defaultdict(list), defaultdict(list)]
+    for (theirs, ours), count in votes.items():
+        if count > 1 and count == min(below[0][theirs], below[1][ours]):
+            best[0][theirs].append((count, ours))
+            best[1][ours].append((count, theirs))
+    only = [{key: _single(key, found) for key, found in side.items()} for side in best]
+    return {
+        theirs: ours for theirs, ours in only[0].items() if ours is not None and only[1].get(ours) == theirs
+    }
+
+
+def _single(prefix: Keys, found: list[tuple[int, Keys]]) -> Keys | None:
+    """The one that holds most, or of several the one with most keys in common."""
+    ranked = sorted(((count, len({*prefix} & {*other})), other) for count, other in found)
+    (top, key), *others = ranked[::-1]
+    return key if not others or others[0][0] < top else None
+
+
+def _common_end(one: Keys, other: Keys) -> int:
+    pairs = zip(reversed(one), reversed(other), strict=False)
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _spellings(theirs: Iterable[str], ours: Iterable[str]) -> dict[str, str]:
     """Words of one side that are nearly a word of the other: source's spelling -> destination's."""
     found: dict[str, str] = {}
-    candidates = sorted(word for word in theirs if len(word) >= 5 and "#" not in word)[:500]
-    for word in sorted(word for word in ours if len(word) >= 5 and "#" not in word)[:500]:
-        for other in candidates:
+    # A word that is nearly another begins or ends as it does: few are compared letter by letter.
+    alike: dict[str, list[str]] = defaultdict(list)
+    for other in sorted(word for word in theirs if len(word) >= 5 and "#" not in word)[:_SPELLED]:
+        for end in {f"{other[:2]}*", f"*{other[-2:]}"}:
+            alike[end].append(other)
+    for word in sorted(word for word in ours if len(word) >= 5 and "#" not in word)[:_SPELLED]:
+        for other in sorted({*alike[f"{word[:2]}*"], *alike[f"*{word[-2:]}"]})[:_COMPARED]:
             if (
                 word.startswith(other)
                 or other.startswith(word)

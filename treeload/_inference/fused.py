@@ -9,13 +9,13 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from treeload._inference.changes import Change, changes
+from treeload._inference.layouts import File, Reading, read
 from treeload._inference.proposals import Proposal, examples
-from treeload._inference.relayouts import Change, changes
 from treeload._inference.templates import Leaves, Module, Shape
-from treeload._inference.turns import Turned, Turns
 from treeload._naming.name import Keys
 from treeload._ops.layout import Reshape
 from treeload._ops.op import Op
@@ -59,10 +59,11 @@ class Fusion:
     sizes: tuple[int, ...]
     options: tuple[Change, ...]
 
-    def proposal(self, turns: Turns, *, every: bool) -> Proposal:
+    def proposal(self, file: File, *, every: bool) -> Proposal:
         """The rule, and how sure it is."""
         whole, parts = self.whole.leaves[self.kind], [part.leaves[self.kind] for part in self.parts]
-        turned = self._turned(whole, parts[0], turns)
+        turned = self._turned(whole, parts[0], file)
+        assert turned.change is not None  # some option fits
         ordered = bool(set(self.whole.path[-1:]) & set(_ORDERED))
         names = ", ".join(part.path[-1] if part.path else "" for part in self.parts)
         reasons = [f"{whole.text()} holds {names}, {' + '.join(map(str, self.sizes))} on axis {self.axis}"]
@@ -81,20 +82,26 @@ class Fusion:
             count = len(whole.shapes)
         return Proposal(rule, takes, count, ordered and turned.certain, tuple(reasons))
 
-    def _turned(self, whole: Leaves, part: Leaves, turns: Turns) -> Turned:
+    def _turned(self, whole: Leaves, part: Leaves, file: File) -> Reading:
         here, there = (whole, part) if self.how == "split" else (part, whole)
         if len({change.turn for change in self.options}) > 1:
             # The axis tells: what is fused is the output, so a leaf fused on its first axis is [out, in].
             rank = max(map(len, whole.distinct))
             turn = "transposed" if (self.axis == 0) == (self.how == "split") and rank > 1 else "as it is"
             usual = {"kernel"} & {here.key, there.key}
-            return Turned(
+            return Reading(
                 next(change for change in self.options if change.turn == turn), bool(usual),
                 f"{turn}: the parts lie on axis {self.axis}, which is that of the outputs",
             )  # fmt: skip
-        chosen = turns.choose(here, there, self.options, embed=False)
-        assert chosen is not None  # one turn only
-        return chosen
+        return read(here.template, there.template, self.options, self.shapes(), file)
+
+    def shapes(self) -> list[tuple[Shape, Shape]]:
+        """Those of a part as it is cut, and as it lies on the other side."""
+        part = self.parts[0].leaves[self.kind]
+        (index, shape), *_ = part.shapes.items()
+        whole = self.whole.leaves[self.kind].shapes[index]
+        cut = (*whole[: self.axis], self.sizes[0], *whole[self.axis + 1 :])
+        return [(cut, shape) if self.how == "split" else (shape, cut)]
 
 
 def fusions(destination: Sequence[Module], source: Sequence[Module]) -> Iterator[Fusion]:
@@ -184,4 +191,4 @@ def _loose(change: Change, pieces: list[Shape]) -> Change:
             else op
         )
 
-    return Change(change.turn, tuple(map(open_, change.ops)), change.plain)
+    return replace(change, ops=tuple(map(open_, change.ops)))

@@ -21,6 +21,9 @@ from treeload._inference.templates import Module
 _GENERIC = frozenset({"norm", "layer", "dense", "conv", "proj", "first", "second"})
 
 
+_VAGUE = _GENERIC | {"head"}  # heads are exchanged from file to file
+
+
 _MARGINS = (1.0, 0.6, 0.3, 0.15)
 
 
@@ -35,11 +38,13 @@ class Decision:
         pair: the pair.
         certain: nothing in names or shapes speaks for another.
         alone: no other module has shapes that fit.
+        why: what else speaks for it, in words.
     """
 
     pair: Pair
     certain: bool
     alone: bool
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,8 @@ class _Chooser:
     def field(self) -> list[Pair]:
         return [
             one for one in self.candidates
-            if one.destination.order not in self.taken and one.source.order not in self.given
+            if not one.apart
+            and one.destination.order not in self.taken and one.source.order not in self.given
         ]  # fmt: skip
 
     def take(self, margin: float) -> bool:
@@ -155,7 +161,7 @@ class _Chooser:
             if id(self.taken.get(other.destination.order)) not in certain
             and id(self.given.get(other.source.order)) not in certain
         ]
-        words = set(one.shared) - _GENERIC
+        words = set(one.shared) - (_GENERIC if one.source.path[-1:] == one.destination.path[-1:] else _VAGUE)
         ending = one.source.path[-2:] == one.destination.path[-2:] and len(one.destination.path) > 1
         same = ending or one.source.path == one.destination.path
         return (
@@ -163,7 +169,7 @@ class _Chooser:
             and not (one.miscounted or (one.custom and rivals))
             and all(fit.whole and not fit.open for fit in one.fits.values())
             and all(other.excluded or one.sure - other.sure >= _CERTAIN for other in standing)
-            and (bool(words) or same or (not rivals and bool(one.shared)))
+            and (bool(words) or same or one.beside or (not rivals and bool(one.shared)))
             and one.sure > 0.3
         )
 
@@ -181,7 +187,11 @@ class _Chooser:
 
     def left(self) -> Iterator[tuple[Pair, ...]]:
         """The pairs that are as good as one another, by what hangs together."""
-        open_ = [one for one in self.field() if not one.against and one.words >= min(-0.1, self.floor(one))]
+        open_ = [
+            one for one in self.candidates
+            if one.destination.order not in self.taken and one.source.order not in self.given
+            and not one.against and one.words >= min(-0.1, self.floor(one))
+        ]  # fmt: skip
         top: dict[int, float] = defaultdict(lambda: -math.inf)
         for one in open_:
             top[one.destination.order] = max(top[one.destination.order], one.words)
@@ -196,5 +206,5 @@ class _Chooser:
             for each in members[number]:
                 group["d", each.destination.order] = group["s", each.source.order] = number
         for gathered in members.values():
-            if len(gathered) > 1:
+            if len(gathered) > 1 or gathered[0].apart:
                 yield tuple(gathered)

@@ -38,6 +38,7 @@ class Proposal:
         certain: see ``pairing``.
         reasons: why, in words; each once.
         core: what is left of the two templates when a common part is taken out; None where they have none.
+        instead: rules that may be meant in its place, likeliest first.
     """
 
     rule: Rule
@@ -46,6 +47,7 @@ class Proposal:
     certain: bool
     reasons: tuple[str, ...]
     core: Core | None = None
+    instead: tuple[Rule, ...] = ()
 
     @property
     def reason(self) -> str:
@@ -63,6 +65,7 @@ class Core:
     fit: tuple[str, int, int]
     ops: tuple[Op, ...]
     certain: bool
+    instead: tuple[tuple[Op, ...], ...] = ()
 
 
 def examples(leaves: Leaves, *, every: bool = False) -> tuple[Example, ...]:
@@ -70,14 +73,24 @@ def examples(leaves: Leaves, *, every: bool = False) -> tuple[Example, ...]:
     return tuple(print_name(name) for name in itertools.islice(leaves.names(), None if every else 1))
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """What is to be done to the leaves of one pair of templates, and how sure that is."""
+
+    ops: tuple[Op, ...]
+    certain: bool
+    reasons: tuple[str, ...]
+    instead: tuple[tuple[Op, ...], ...] = ()
+
+
 def proposals(
-    source: Leaves, destination: Leaves, fit: Fit, ops: tuple[Op, ...], *, certain: bool,
-    reasons: Sequence[str], every: bool = False,
-) -> Iterator[Proposal]:  # fmt: skip
+    source: Leaves, destination: Leaves, fit: Fit, verdict: Verdict, *, every: bool = False
+) -> Iterator[Proposal]:
     """The rule for one pair of templates; several where indices have other numbers.
 
     ``every``: each leaf stands for itself, as it must where rules name single indices.
     """
+    ops, certain, reasons = verdict.ops, verdict.certain, verdict.reasons
     if fit.moved:
         for index in source.shapes:
             numbers = [map(str, index), map(str, moved_index(source, destination, index))]
@@ -85,18 +98,24 @@ def proposals(
                 _numbered(leaves.template, run)
                 for leaves, run in zip((source, destination), numbers, strict=True)
             )
-            core = _core(here, there, fit, ops, certain)
-            yield Proposal(Rename(here, there, *ops), (print_name(here),), 1, certain, tuple(reasons), core)
+            core = _core(here, there, fit, verdict)
+            instead: tuple[Rule, ...] = tuple(Rename(here, there, *other) for other in verdict.instead)
+            takes: tuple[Example, ...] = (print_name(here),)
+            rule: Rule = Rename(here, there, *ops)
+            yield Proposal(rule, takes, 1, certain, reasons, core, instead)
         return
     captures = CAPTURES[: max(len(source.ranges), len(destination.ranges))]
     kept = "".join(captures[at] for at in fit.holes)
     sides = (kept, captures) if fit.how == "unstack" else (captures, kept)
     pattern, template = source.text(sides[0]), destination.text(sides[1])
     rule = _rule(fit.how, pattern, template, ops, fit.axis, fit.first)
+    instead = tuple(
+        _rule(fit.how, pattern, template, other, fit.axis, fit.first) for other in verdict.instead
+    )
     plain = fit.how != "rename" or list(fit.holes) == sorted(fit.holes)
-    core = _core(source.template, destination.template, fit, ops, certain) if plain else None
+    core = _core(source.template, destination.template, fit, verdict) if plain else None
     takes = examples(source, every=every)
-    yield Proposal(rule, takes, len(destination.shapes), certain, tuple(reasons), core)
+    yield Proposal(rule, takes, len(destination.shapes), certain, reasons, core, instead)
 
 
 def _rule(how: str, here: str, there: str, ops: Sequence[Op], axis: int, first: int) -> Rule:
@@ -110,7 +129,7 @@ def _numbered(template: Keys, numbers: Iterable[str]) -> Keys:
     return tuple(key.replace(HOLE, next(run)) if HOLE in key else key for key in template)
 
 
-def _core(here: Keys, there: Keys, fit: Fit, ops: tuple[Op, ...], certain: bool) -> Core | None:
+def _core(here: Keys, there: Keys, fit: Fit, verdict: Verdict) -> Core | None:
     match = difflib.SequenceMatcher(None, here, there, autojunk=False).find_longest_match()
     if match.size == 0:
         return None
@@ -123,7 +142,8 @@ def _core(here: Keys, there: Keys, fit: Fit, ops: tuple[Op, ...], certain: bool)
     # Only holes that come first may be the stacked ones: else it is not plain which capture is which.
     if fit.how != "rename" and min(_holes(heads[0]), _holes(heads[1])) > 0:
         return None
-    return Core(heads, tails, (fit.how, fit.axis, fit.first), ops, certain)
+    how = (fit.how, fit.axis, fit.first)
+    return Core(heads, tails, how, verdict.ops, verdict.certain, verdict.instead)
 
 
 def _holes(keys: Keys) -> int:
@@ -168,11 +188,14 @@ def gathered(singles: Sequence[Proposal], others: Sequence[Example]) -> list[Pro
             general.append(proposal)
             taken |= own
     left = [proposal for proposal in singles if not set(proposal.takes) <= taken]
-    # A name without captures before a pattern that would take it too.
-    return (
-        sorted(left, key=lambda proposal: sum(len(each.captures) for each in proposal.rule.patterns))
-        + general
-    )
+    return sorted(left, key=_generality) + general
+
+
+def _generality(proposal: Proposal) -> tuple[int, int]:
+    """A name without captures before a pattern that would take it too; ``conv{i}_BN`` before ``conv{i}``."""
+    patterns = proposal.rule.patterns
+    captures = sum(len(each.captures) for each in patterns)
+    return captures, -sum(len(each.text) for each in patterns) if captures else 0
 
 
 def _length(core: Core) -> int:
@@ -190,11 +213,11 @@ def _general(core: Core, members: Sequence[Proposal]) -> Proposal:
         parts = [fill(start, front), f"{{*{rest}}}", fill(end, back)]
         texts.append("/".join(part for part in parts if part))
     rule = _rule(how, texts[0], texts[1], core.ops, axis, first)
+    instead = tuple(_rule(how, texts[0], texts[1], ops, axis, first) for ops in core.instead)
     merged = tuple(_summary(members))
     takes = tuple(name for member in members for name in member.takes)
-    return replace(
-        members[0], rule=rule, takes=takes, count=sum(member.count for member in members), reasons=merged
-    )
+    count = sum(member.count for member in members)
+    return replace(members[0], rule=rule, takes=takes, count=count, reasons=merged, instead=instead)
 
 
 def _summary(members: Sequence[Proposal]) -> Iterator[str]:

@@ -1,39 +1,19 @@
-"""Which changes of layout turn leaves of one shape into leaves of another.
+"""How the leaves of one template become those of another: index for index, or indices that became axes.
 
-Owns the shapes: transposed kernels, convolutions, heads split and merged, axes of one, indices that became
-axes and back. Refuses to own names (``tokens``) and the choice among several that fit (``pairing``): where
-shapes leave it open whether to transpose, it gives both.
+Owns the indices. Refuses to own what is done to each leaf (``changes``), which of several changes is meant
+(``layouts``) and which templates belong together (``pairing``).
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Literal, TypeAlias
+from typing import Literal
 
+from treeload._inference.changes import Change, in_common
 from treeload._inference.templates import Index, Leaves, Shape
-from treeload._ops.layout import Reshape, Transpose
-from treeload._ops.op import Op
-
-Turn: TypeAlias = Literal["as it is", "transposed"]
-
-
-@dataclass(frozen=True)
-class Change:
-    """Ops that make one shape of another.
-
-    Attributes:
-        turn: whether the axes of a kernel are turned round; what a square one does not show.
-        ops: what to do.
-        plain: it is what other loaders do too: no flattening, no axes moved in an unusual way.
-    """
-
-    turn: Turn
-    ops: tuple[Op, ...]
-    plain: bool = True
 
 
 @dataclass(frozen=True)
@@ -62,86 +42,6 @@ class Fit:
     moved: bool = False
 
 
-@lru_cache(maxsize=65536)
-def changes(source: Shape, destination: Shape) -> tuple[Change, ...]:
-    """Every change that makes ``destination`` of ``source``, likeliest first; none where nothing does.
-
-    Examples:
-        >>> changes((6, 4), (4, 6))
-        (Change(turn='transposed', ops=(Transpose(),), plain=True),)
-        >>> changes((6, 4), (4, 2, 3))[0].ops
-        (Transpose(), Reshape(4, 2, 3, source=(4, 6)))
-    """
-    if math.prod(source) != math.prod(destination):
-        return ()
-    return tuple(_changes(source, destination))
-
-
-def _changes(source: Shape, destination: Shape) -> Iterator[Change]:
-    rank = len(source)
-    if source == destination:
-        yield Change("as it is", ())
-    if rank == 2 and source[::-1] == destination:
-        yield Change("transposed", (Transpose(),))
-    if rank > 2 and len(destination) == rank:
-        for axes in dict.fromkeys((_to_channels_last(rank), _to_channels_first(rank))):
-            if _permuted(source, axes) == destination:
-                yield Change("transposed", (_transpose(axes),))
-    if rank == len(destination):
-        return
-    if _aligned(source, destination):
-        yield Change("as it is", (Reshape(destination, source=source),))
-    if rank == 2:
-        turned = source[::-1]
-        if _aligned(turned, destination) and 1 not in source:  # a row has nothing to turn
-            yield Change("transposed", (Transpose(), Reshape(destination, source=turned)))
-        if len(destination) == 3:  # [heads * size, in] -> [heads, in, size]
-            heads, inner, size = destination
-            if source == (heads * size, inner) and heads > 1:
-                reshape = Reshape((heads, size, inner), source=source)
-                yield Change("transposed", (reshape, Transpose(0, 2, 1)), plain=False)
-    if len(destination) == 2 and rank == 3 and _aligned(source, destination[::-1]):
-        yield Change("transposed", (Reshape(destination[::-1], source=source), Transpose()))
-    if rank > 3:
-        axes = _to_channels_last(rank)
-        turned = _permuted(source, axes)
-        if _aligned(turned, destination) and not _aligned(source, destination):
-            pointwise = set(source[2:]) == {1}
-            yield Change(
-                "transposed", (_transpose(axes), Reshape(destination, source=turned)), plain=pointwise
-            )
-
-
-def _to_channels_last(rank: int) -> tuple[int, ...]:
-    return (*range(2, rank), 1, 0)
-
-
-def _to_channels_first(rank: int) -> tuple[int, ...]:
-    return (rank - 1, rank - 2, *range(rank - 2))
-
-
-def _permuted(shape: Shape, axes: tuple[int, ...]) -> Shape:
-    return tuple(shape[axis] for axis in axes)
-
-
-def _transpose(axes: tuple[int, ...]) -> Transpose:
-    return Transpose() if axes == tuple(range(len(axes)))[::-1] else Transpose(axes)
-
-
-def _aligned(one: Shape, other: Shape) -> bool:
-    """Whether one of two shapes only splits the axes of the other (axes of one come and go)."""
-    few, many = sorted(([size for size in shape if size != 1] for shape in (one, other)), key=len)
-    at = 0
-    for size in few:
-        product = 1
-        while product < size and at < len(many):
-            product *= many[at]
-            at += 1
-        if product != size:
-            return False
-    return at == len(many)
-
-
 def fit(source: Leaves, destination: Leaves) -> Fit | None:
     """How the leaves of one template become those of the other; None where shapes or indices forbid it."""
     ours, theirs = len(source.ranges), len(destination.ranges)
@@ -164,7 +64,7 @@ def _renamed(source: Leaves, destination: Leaves) -> Fit | None:
         whole = len(both) == len(shapes) == len(destination.shapes)
         if not whole and (order != holes or 2 * len(both) < min(len(shapes), len(destination.shapes))):
             continue
-        options = _common({(shapes[index], destination.shapes[index]) for index in both})
+        options = in_common(sorted({(shapes[index], destination.shapes[index]) for index in both}))
         if options:
             return Fit("rename", order, options, whole=whole)
     return None
@@ -180,7 +80,7 @@ def _moved(source: Leaves, destination: Leaves) -> Fit | None:
     shapes = {moved_index(source, destination, index): shape for index, shape in source.shapes.items()}
     if shapes.keys() != destination.shapes.keys():
         return None
-    options = _common({(shape, destination.shapes[index]) for index, shape in shapes.items()})
+    options = in_common(sorted({(shape, destination.shapes[index]) for index, shape in shapes.items()}))
     return (
         Fit("rename", tuple(range(len(source.ranges))), options, whole=False, moved=True) if options else None
     )
@@ -225,19 +125,26 @@ def _stacked(many: Leaves, few: Leaves, how: Literal["stack", "unstack"]) -> Fit
             for axis, rest in fitting.items():
                 pairs.setdefault(axis, set()).add((each, rest) if how == "stack" else (rest, each))
         else:
-            fits = [(axis, options) for axis in sorted(axes or ()) if (options := _common(pairs[axis]))]
+            fits = [
+                (axis, options) for axis in sorted(axes or ()) if (options := in_common(sorted(pairs[axis])))
+            ]
             if fits:
                 axis, options = fits[0]
                 return Fit(how, kept, options, axis=axis, first=first or 0, open=len(fits) > 1)
     return None
 
 
-def _common(pairs: set[tuple[Shape, Shape]]) -> tuple[Change, ...]:
-    """The changes that are right for every pair of shapes."""
-    options: dict[Change, None] | None = None
-    for source, destination in pairs:
-        here = dict.fromkeys(changes(source, destination))
-        options = here if options is None else {change: None for change in options if change in here}
-        if not options:
-            return ()
-    return tuple(options or ())
+def shapes(source: Leaves, destination: Leaves, fit: Fit) -> list[tuple[Shape, Shape]]:
+    """The shapes that a change turns into each other, each pair once, stacked axes left out."""
+    found: dict[tuple[Shape, Shape], None] = {}
+    many, few = (source, destination) if fit.how != "unstack" else (destination, source)
+    for index, shape in many.shapes.items():
+        if fit.moved:
+            index = moved_index(source, destination, index)
+        other = few.shapes.get(tuple(index[at] for at in fit.holes))
+        if other is None:
+            continue
+        if fit.how != "rename":
+            other = (*other[: fit.axis], *other[fit.axis + len(many.ranges) - len(few.ranges) :])
+        found[(shape, other) if many is source else (other, shape)] = None
+    return sorted(found)

@@ -8,23 +8,31 @@ dtypes; applies nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from treeload._inference.changes import changes
 from treeload._inference.evidence import Pair
 from treeload._inference.fused import Fusion, fusions
-from treeload._inference.pairing import Decision, Pairing, pair
-from treeload._inference.proposals import Proposal, examples, gathered, proposals
-from treeload._inference.relayouts import Fit, changes
+from treeload._inference.layouts import File, judge, read
+from treeload._inference.limits import sides
+from treeload._inference.pairing import Decision, pair
+from treeload._inference.parts import Part, best, parts
+from treeload._inference.proposals import Proposal, Verdict, examples, gathered, proposals
+from treeload._inference.relayouts import Fit, shapes
 from treeload._inference.suggestions import Ambiguity, Suggestions
-from treeload._inference.templates import Leaves, Module, modules
-from treeload._inference.turns import Turns
+from treeload._inference.templates import HOLE, Leaves, Module, modules
+from treeload._inference.tokens import heads_apart
+from treeload._inference.unsettled import ambiguity, unfed
 from treeload._leaves.spec import Spec
 from treeload._naming.name import Keys, print_name
+from treeload._naming.pattern import quote
 from treeload._rules.rename import Rename
 from treeload._rules.rule import Rule
 from treeload._rules.tie import Tie
 
+_NUMBERED = 5_000  # how many leaves are looked at once more, every digit taken for an index
 _LITERAL = 1500  # how many leaves are looked at one by one, after templates have failed
 
 
@@ -54,6 +62,8 @@ def suggest(
         certain=(*given, *found.certain),
         reasons=(*("as given" for _ in given), *found.reasons),
         ambiguous=found.ambiguous,
+        instead=(*(() for _ in given), *found.instead),
+        left=found.left,
     )
 
 
@@ -67,38 +77,155 @@ class _Inference:
         self.destination = {name: spec for name, spec in destination.items() if name not in self.agreeing}
         self.source = {name: spec for name, spec in source.items() if name not in self.agreeing}
         self.held = {name: source[name] for name in self.agreeing}
-        self.turns = Turns()
+        self.file = File()
+        self.file.look_at(destination)
+        self.file.look_at(source)
         self.singles: list[Proposal] = []
         self.ambiguous: list[Ambiguity] = []
         self.every = False
+        self.fed: set[Keys] = set()
         self.turned: set[Keys] = set()  # held, and to be transposed
 
     def run(self) -> Suggestions:
         if not self.destination or not self.source:
             return self.result([], [])
-        theirs, ours = modules(self.destination), modules(self.source)
+        if (whole := self.whole()) is not None:
+            return whole
+        theirs, ours = sides(self.destination, self.source)
         fused = list(fusions(theirs, ours))
         theirs, ours = _without(theirs, ours, fused)
-        pairing = pair(theirs, ours)
-        again = self.one_by_one(theirs, ours, pairing)
-        decisions = [*pairing.decisions, *again.decisions]
+        decisions = self.decide(theirs, ours)
         for decision in decisions:
             for kind, fit in decision.pair.fits.items():
                 here, there = decision.pair.source.leaves[kind], decision.pair.destination.leaves[kind]
-                self.turns.learn(here, there, fit.changes, embed=_embeds(decision.pair))
+                self.file.learn(here, there, fit.changes)
         # Where rules name single indices, one leaf no longer stands for its template.
-        self.every = bool(again.decisions) or any(
-            fit.moved for decision in decisions for fit in decision.pair.fits.values()
-        )
+        self.every |= any(fit.moved for decision in decisions for fit in decision.pair.fits.values())
         held = self.turn_held()
         trusted = 2 * sum(map(_gives, decisions)) >= min(len(self.destination), len(self.source))
         for one in fused:
-            self.singles.append(one.proposal(self.turns, every=self.every))
+            self.singles.append(one.proposal(self.file, every=self.every))
+            self.feeds(*(one.parts if one.how == "split" else [one.whole]), kinds=[one.kind])
         for decision in decisions:
             self.proposal(decision, trusted)
-        for group in (*pairing.open, *again.open):
-            self.ambiguous.append(_ambiguity(group))
-        return self.result(held, list(self.ties(decisions, theirs)))
+        if not decisions and not fused:
+            self.singles += self.only_ones()
+        ties = list(self.ties(decisions, theirs))
+        return self.result(held, ties)
+
+    def whole(self) -> Suggestions | None:
+        """One rule, where a part of the source is the destination in names and shapes; None elsewhere."""
+        found = parts(self.destination, self.source) if not self.held else ()
+        complete = [part for part in found if self.is_whole(part)]
+        if not complete:
+            return None
+        first, *others = best(complete)
+        here, there = (print_pattern(prefix) for prefix in (first.source, first.destination))
+        if others:
+            names = tuple(f"{print_pattern(part.source)}**" for part in (first, *others))
+            self.ambiguous.append(Ambiguity((f"{there}**",), names, "each holds all of it"))
+            return self.result([], [])
+        reasons = [f"all names and shapes are those under {first.text}"]
+        if len(complete) > 1:
+            reasons.append("the others that hold them are an optimizer's")
+        rule, count = Rename(f"{here}{{*rest}}", f"{there}{{*rest}}"), len(self.destination)
+        self.fed.update(self.destination)
+        return self.result([Proposal(rule, (), count, True, tuple(reasons))], [])
+
+    def is_whole(self, part: Part) -> bool:
+        """Whether all of the destination, and nothing else, is there."""
+        below = [name for name in self.source if name[: len(part.source)] == part.source]
+        return part.count == len(self.destination) == len(below)
+
+    def decide(self, theirs: Sequence[Module], ours: Sequence[Module]) -> list[Decision]:
+        """Which modules feed which; what stays open is noted."""
+        pairing = pair(theirs, ours)
+        found, open_ = list(pairing.decisions), list(pairing.open)
+        numbered = [] if not open_ and _all_decided(found, theirs) else self.numbered(theirs, ours, found)
+        if numbered:
+            fed = {name for one in numbered for name in _names(one, "destination")}
+            open_ = [group for group in open_ if not fed >= {name for one in group for name in _wanted(one)}]
+            found += numbered
+            self.every = True
+        left = self.left_over(theirs, ours, found, open_)
+        if all(left) and max(map(len, left)) <= _LITERAL:
+            again = pair(*sides(*left, digits="none"))
+            found += [replace(decision, certain=False) for decision in again.decisions]
+            open_ += again.open
+            self.every |= bool(again.decisions)
+        self.ambiguous += map(ambiguity, open_)
+        return found
+
+    def numbered(
+        self, theirs: Sequence[Module], ours: Sequence[Module], found: Sequence[Decision]
+    ) -> list[Decision]:
+        """Modules that are merely numbered, ``Dense_0`` and ``conv3_BN``, and alike on both sides."""
+        left = self.left_over(theirs, ours, found, ())
+        if not all(left) or max(map(len, left)) > _NUMBERED:
+            return []
+        return [
+            replace(one, certain=False, why="numbered alike on both sides")
+            for one in pair(*sides(*left, digits="any")).decisions
+            if all(fit.how == "rename" and fit.whole and not fit.moved for fit in one.pair.fits.values())
+            and all(leaves.ranges for leaves in one.pair.destination.leaves.values())
+        ]
+
+    def left_over(
+        self,
+        theirs: Sequence[Module],
+        ours: Sequence[Module],
+        found: Sequence[Decision],
+        open_: Sequence[Sequence[Pair]],
+    ) -> tuple[dict[Keys, Spec], dict[Keys, Spec]]:
+        """The leaves of both sides that are neither decided nor open."""
+        sides = []
+        for side, modules_, specs in (
+            ("destination", theirs, self.destination),
+            ("source", ours, self.source),
+        ):
+            done = {name for one in found for name in _names(one, side)}
+            waiting = {
+                id(leaves) for group in open_ for one in group
+                for leaves in getattr(one, side).leaves.values()
+            }  # fmt: skip
+            sides.append(
+                {
+                    name: specs[name] for module in modules_ for leaves in module.leaves.values()
+                    if id(leaves) not in waiting for name in leaves.names() if name not in done
+                }
+            )  # fmt: skip
+        return sides[0], sides[1]
+
+    def only_ones(self) -> list[Proposal]:
+        """The one or two leaves that are all there is on either side, where shapes leave one reading."""
+        if len(self.destination) != len(self.source) or len(self.source) > 2:
+            return []
+        ways = []
+        for names in itertools.permutations(self.source):
+            pairs = list(zip(names, self.destination, strict=True))
+            readings = [
+                judge(here, self.source[here], there, self.destination[there]) for here, there in pairs
+            ]
+            if all(one.change is not None and one.change.plain for one in readings):
+                ways.append(list(zip(pairs, readings, strict=True)))
+        apart = any(heads_apart(here, there) for way in ways for (here, there), _ in way)
+        if len(ways) != 1 or apart:
+            return []
+        found = []
+        for (here, there), reading in ways[0]:
+            assert reading.change is not None  # as asked above
+            reasons = ("the only leaves on either side", *([reading.why] if reading.why else []))
+            instead = tuple(Rename(here, there, *other.ops) for other in reading.others[:1])
+            rule = Rename(here, there, *reading.change.ops)
+            found.append(Proposal(rule, (print_name(here),), 1, False, reasons, instead=instead))
+        self.fed.update(self.destination)
+        return found
+
+    def feeds(self, *fed: Module, kinds: Iterable[str]) -> None:
+        """Notes that a rule feeds these."""
+        for module in fed:
+            for kind in kinds:
+                self.fed.update(module.leaves[kind].names())
 
     def result(self, held: Sequence[Proposal], more: Sequence[Proposal]) -> Suggestions:
         taken = {name for proposal in self.singles for name in proposal.takes}
@@ -110,6 +237,8 @@ class _Inference:
             certain=(proposal.rule for proposal in found if proposal.certain),
             reasons=(proposal.reason for proposal in found),
             ambiguous=self.ambiguous,
+            instead=(proposal.instead for proposal in found),
+            left=unfed(self.destination, self.source, self.fed, self.ambiguous),
         )
 
     def shields(self, rules: Sequence[Proposal]) -> list[Proposal]:
@@ -129,57 +258,28 @@ class _Inference:
         for module in modules({**self.source, **self.held}):
             for leaves in module.leaves.values():
                 found += examples(leaves, every=self.every)
+        odd = [name for side in (self.source, self.held) for name in side if HOLE in "".join(name)]
+        found += map(print_name, odd)
         return [name for name in found if name not in taken]
-
-    def one_by_one(self, theirs: Sequence[Module], ours: Sequence[Module], pairing: Pairing) -> Pairing:
-        """What templates did not settle, each digit taken as part of its name."""
-        sides = []
-        for side, modules_ in (("destination", theirs), ("source", ours)):
-            done = {
-                id(getattr(decision.pair, side).leaves[kind])
-                for decision in pairing.decisions
-                for kind in decision.pair.fits
-            }
-            done |= {
-                id(leaves)
-                for group in pairing.open
-                for one in group
-                for leaves in getattr(one, side).leaves.values()
-            }
-            left = [
-                leaves for module in modules_ for leaves in module.leaves.values() if id(leaves) not in done
-            ]
-            names = [name for leaves in left for name in leaves.names()]
-            specs = self.destination if side == "destination" else self.source
-            sides.append({name: specs[name] for name in names})
-        if not all(sides) or max(map(len, sides)) > _LITERAL:
-            return Pairing((), ())
-        again = pair(modules(sides[0], literal=True), modules(sides[1], literal=True))
-        return Pairing(tuple(replace(decision, certain=False) for decision in again.decisions), again.open)
 
     def proposal(self, decision: Decision, trusted: bool) -> None:
         one = decision.pair
         for kind, fit in one.fits.items():
             here, there = one.source.leaves[kind], one.destination.leaves[kind]
-            turned = self.turns.choose(here, there, fit.changes, embed=_embeds(one))
-            if turned is None:
-                why = "square, and other kernels of this file are transposed in part"
-                self.ambiguous.append(Ambiguity((there.text(),), (here.text(),), why))
+            reading = read(here.template, there.template, fit.changes, shapes(here, there, fit), self.file)
+            change = reading.change
+            if change is None:
+                self.ambiguous.append(Ambiguity((there.text(),), (here.text(),), reading.why))
                 continue
-            if (
-                not fit.moved
-                and here.text() == there.text()
-                and not turned.change.ops
-                and fit.how == "rename"
-            ):
+            if not fit.moved and here.text() == there.text() and not change.ops and fit.how == "rename":
                 continue  # the same name already
-            certain = decision.certain and turned.certain and trusted
-            reasons = list(_reasons(decision, fit, here, there))
-            reasons += [turned.why] if turned.why else []
+            reasons = [*_reasons(decision, fit, here, there), *([reading.why] if reading.why else [])]
+            self.feeds(one.destination, kinds=[kind])
             reasons += [] if trusted else ["most of the two sides do not correspond"]
-            self.singles += proposals(
-                here, there, fit, turned.change.ops, certain=certain, reasons=reasons, every=self.every
-            )
+            certain = decision.certain and reading.certain and trusted
+            instead = () if reading.certain else tuple(other.ops for other in reading.others[:1])
+            verdict = Verdict(change.ops, certain, tuple(reasons), instead)
+            self.singles += proposals(here, there, fit, verdict, every=self.every)
 
     def turn_held(self) -> list[Proposal]:
         """Square kernels that match by name, in a file whose other kernels must be transposed."""
@@ -194,15 +294,14 @@ class _Inference:
                     for change in options.popitem()[1]
                     if all(change in each for each in options.values())
                 )
-                turned = (
-                    self.turns.choose(leaves, leaves, shared, embed="embed" in module.context)
-                    if len(shared) > 1
-                    else None
-                )
-                if turned is not None and turned.certain and turned.change.ops:
-                    reasons = ("of the same name", turned.why)
+                if len(shared) < 2:
+                    continue
+                pairs = [(shape, shape) for shape in sorted(leaves.distinct)]
+                reading = read(leaves.template, leaves.template, shared, pairs, self.file)
+                if reading.change is not None and reading.certain and reading.change.ops:
+                    reasons = ("of the same name", reading.why)
                     for name in leaves.names():
-                        rule = Rename(name, name, *turned.change.ops)
+                        rule = Rename(name, name, *reading.change.ops)
                         found.append(Proposal(rule, (print_name(name),), 1, True, reasons))
                         self.turned.add(name)
         return found
@@ -240,12 +339,28 @@ def _without(
     ]
 
 
-def _embeds(one: Pair) -> bool:
-    return "embed" in one.source.context & one.destination.context
-
-
 def _gives(decision: Decision) -> int:
     return min(decision.pair.source.count, decision.pair.destination.count)
+
+
+def _names(one: Decision, side: str) -> Iterator[Keys]:
+    """The leaves of one side that a decision is about."""
+    module: Module = getattr(one.pair, side)
+    return (name for kind in one.pair.fits for name in module.leaves[kind].names())
+
+
+def _wanted(one: Pair) -> Iterator[Keys]:
+    return (name for leaves in one.destination.leaves.values() for name in leaves.names())
+
+
+def _all_decided(found: Sequence[Decision], theirs: Sequence[Module]) -> bool:
+    done = {one.pair.destination.order for one in found}
+    return all(module.order in done for module in theirs)
+
+
+def print_pattern(prefix: Keys) -> str:
+    """A prefix as the beginning of a pattern: ``params/``; empty for none."""
+    return f"{quote(prefix)}/" if prefix else ""
 
 
 def _reasons(decision: Decision, fit: Fit, here: Leaves, there: Leaves) -> Iterator[str]:
@@ -256,7 +371,9 @@ def _reasons(decision: Decision, fit: Fit, here: Leaves, there: Leaves) -> Itera
         yield f"the names share {', '.join(word.replace('#', ' ') for word in one.shared[:3])}"
     else:
         yield "the names share nothing"
-    if decision.alone:
+    if decision.why:
+        yield decision.why
+    elif decision.alone:
         yield "no other shape fits"
     if fit.how != "rename":
         side, count = ("destination", "stack") if fit.how == "stack" else ("source", "unstack")
@@ -275,22 +392,6 @@ def _reasons(decision: Decision, fit: Fit, here: Leaves, there: Leaves) -> Itera
 
 def _run(leaves: Leaves) -> str:
     return " × ".join(f"{run[0]}..{run[-1]}" for run in leaves.ranges)
-
-
-def _ambiguity(group: Sequence[Pair]) -> Ambiguity:
-    sides = []
-    for modules_ in ([one.destination for one in group], [one.source for one in group]):
-        unique = {id(module): module for module in modules_}
-        kinds = [kind for module in unique.values() for kind in group[0].fits if kind in module.leaves]
-        sides.append(
-            tuple(
-                module.leaves[kind].text()
-                for kind in dict.fromkeys(kinds)
-                for module in unique.values()
-                if kind in module.leaves
-            )
-        )
-    return Ambiguity(sides[0], sides[1], "they fit by shape, and their names do not tell them apart")
 
 
 __all__ = ["Ambiguity", "Suggestions", "suggest"]

@@ -33,26 +33,39 @@ class Suggestions(tuple[Rule, ...]):
         certain: those of the rules that nothing in names and shapes speaks against.
         reasons: for each rule, why, and how sure.
         ambiguous: what several leaves would fit equally well; there is no rule for it.
+        instead: for each rule, those that may be meant in its place, where names and shapes leave that open.
+        left: what else no rule feeds, and why, in sentences.
     """
 
     certain: tuple[Rule, ...]
     reasons: tuple[str, ...]
     ambiguous: tuple[Ambiguity, ...]
+    instead: tuple[tuple[Rule, ...], ...]
+    left: tuple[str, ...]
 
     def __new__(
         cls, rules: Iterable[Rule] = (), *, certain: Iterable[Rule] = (), reasons: Iterable[str] = (),
-        ambiguous: Iterable[Ambiguity] = (),
+        ambiguous: Iterable[Ambiguity] = (), instead: Iterable[tuple[Rule, ...]] = (),
+        left: Iterable[str] = (),
     ) -> Suggestions:  # fmt: skip
         self = super().__new__(cls, rules)
         self.certain, self.reasons, self.ambiguous = tuple(certain), tuple(reasons), tuple(ambiguous)
+        self.instead = tuple(instead) or ((),) * len(self)
+        self.left = tuple(left)
         return self
 
     def __str__(self) -> str:
         lines = ["rules = ["] if self else ["rules = []"]
-        for rule, reason in zip(self, self.reasons, strict=True):
+        for rule, reason, others in zip(self, self.reasons, self.instead, strict=True):
             lines += [f"    # {reason}", f"    {rule!r},"]
+            lines += [f"    # or: {other!r}," for other in others]
         lines += ["]"] if self else []
         lines += [f"# {ambiguity}" for ambiguity in self.ambiguous]
+        lines += [f"# {sentence}" for sentence in self.left]
         return "\n".join(lines)
 
-    __repr__ = __str__
+    def __repr__(self) -> str:
+        rules = f"{len(self):,} {'rule' if len(self) == 1 else 'rules'}"
+        certain = f"{len(self.certain):,} certain" if self else ""
+        counts = ", ".join(filter(None, (rules, certain)))
+        return f"<Suggestions: {counts}{f'; {len(self.ambiguous):,} open' if self.ambiguous else ''}>"

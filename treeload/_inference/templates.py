@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
+from typing import Literal, TypeAlias
 
 from treeload._inference.tokens import concepts, kind
 from treeload._leaves.spec import Spec
@@ -35,7 +36,10 @@ HOLE = "\0"  # stands for an index within a key of a template
 CAPTURES = "ijklmnop"
 
 
-_NUMBERED = re.compile(r"(.*?)(0|[1-9][0-9]*)$", re.DOTALL)
+_NUMBERED = re.compile(r"(.*?)(0|[1-9][0-9]{0,8})()$", re.DOTALL)
+
+
+_NUMBERED_WITHIN = re.compile(r"(.*?)(0|[1-9][0-9]{0,8})([^0-9]*)$", re.DOTALL)  # also ``conv3_BN``
 
 
 @dataclass(frozen=True)
@@ -86,11 +90,11 @@ class Leaves:
 
 def fill(template: Keys, captures: Iterable[str]) -> str:
     """A template as a pattern, its holes filled with captures of these names."""
-    names = iter(captures)
-    text = quote([key.replace(HOLE, "<hole>") for key in template]) if template else ""
-    while "<hole>" in text:
-        text = text.replace("<hole>", f"{{{next(names)}}}", 1)
-    return text
+    mark = "<hole>"
+    while any(mark in key for key in template):
+        mark = f"<{mark}>"
+    first, *others = quote([key.replace(HOLE, mark) for key in template]).split(mark) if template else [""]
+    return first + "".join(f"{{{name}}}{text}" for name, text in zip(captures, others, strict=False))
 
 
 @dataclass(frozen=True)
@@ -120,16 +124,42 @@ class Module:
         return sum(len(leaves.shapes) for leaves in self.leaves.values())
 
 
-def modules(specs: Mapping[Keys, Spec], *, literal: bool = False) -> list[Module]:
-    """The modules of one side, in its order. ``literal``: no digits are taken for indices."""
+def usable(specs: Mapping[Keys, Spec]) -> dict[Keys, Spec]:
+    """The leaves whose names templates can be made of: without the character that stands for an index."""
+    return {name: spec for name, spec in specs.items() if HOLE not in "".join(name)}
+
+
+Digits: TypeAlias = Literal["index", "any", "none"]
+
+
+def templates(specs: Mapping[Keys, Spec], *, digits: Digits = "index") -> dict[Keys, Leaves]:
+    """The leaves of one side by their templates, in its order.
+
+    Args:
+        specs: every leaf; names that hold ``HOLE`` are left out.
+        digits: which are taken for indices. ``index``: those that plainly are; ``any``: also those of
+            modules that are merely numbered, as ``Dense_0`` and ``conv3_BN``; ``none``: no digits.
+    """
     shapes: dict[Keys, dict[Index, Shape]] = {}
-    is_index = (lambda prefix, stem: False) if literal else _indices(specs)
+    cut = _within if digits == "any" else _naive
+    specs = usable(specs)
+    is_index = _indices(specs, cut, loose=digits == "any") if digits != "none" else _never
     for name, spec in specs.items():
-        template, index = _abstract(name, is_index)
+        template, index = _abstract(name, is_index, cut)
         shapes.setdefault(template, {})[index] = tuple(spec.shape)
+    return {template: Leaves(template, at) for template, at in shapes.items()}
+
+
+def modules(specs: Mapping[Keys, Spec], *, digits: Digits = "index") -> list[Module]:
+    """The modules of one side, in its order; see ``templates``."""
+    return gather(templates(specs, digits=digits).values())
+
+
+def gather(each: Iterable[Leaves]) -> list[Module]:
+    """Templates as modules."""
     gathered: dict[tuple[Keys, str], dict[str, Leaves]] = {}
-    for template, at in shapes.items():
-        leaves = Leaves(template, at)
+    for leaves in each:
+        template = leaves.template
         what, stem = kind(leaves.key)
         path = (*template[:-1], stem) if stem else template[:-1]
         if path[-2:] == ("parametrizations", "weight"):
@@ -145,17 +175,25 @@ def modules(specs: Mapping[Keys, Spec], *, literal: bool = False) -> list[Module
     return _with_order_of_norms(_with_neighbours(_with_gates(made)))
 
 
-def _indices(specs: Mapping[Keys, Spec]) -> IsIndex:
+Cut: TypeAlias = Callable[[str], tuple[str, str | None]]
+
+
+def _never(*_: object) -> bool:
+    return False
+
+
+def _indices(specs: Mapping[Keys, Spec], cut: Cut, *, loose: bool) -> IsIndex:
     """Decides for (naive prefix, stem) whether the digits that follow are an index.
 
     They are where the subtrees under different digits look alike: the same leaves, of the same rank. Digits
-    after a word must also count without a gap, and have modules below them, not leaves.
+    after a word must also count without a gap, and have modules below them, not leaves, unless the word is
+    one for layers; ``loose``: they may have leaves, of equal shapes.
     """
     below: dict[tuple[Keys, str], dict[str, set[tuple[Keys, int]]]] = defaultdict(lambda: defaultdict(set))
     for name, spec in specs.items():
-        naive = tuple([_naive(key)[0] for key in name])
+        naive = tuple([cut(key)[0] for key in name])
         for at, key in enumerate(name):
-            stem, digits = _naive(key)
+            stem, digits = cut(key)
             if digits is not None:
                 below[naive[:at], stem][digits].add((naive[at + 1 :], len(spec.shape)))
     found: set[tuple[Keys, str]] = set()
@@ -170,7 +208,8 @@ def _indices(specs: Mapping[Keys, Spec]) -> IsIndex:
             alike = plain
         if not plain and alike:
             counted = numbers[0] <= 1 and numbers == list(range(numbers[0], numbers[0] + len(numbers)))
-            alike = counted and any(len(rest) > 1 for tree in trees for rest, _ in tree)
+            deep = any(len(rest) > 1 for tree in trees for rest, _ in tree)
+            alike = counted and (deep or loose or "layer" in concepts(stem.replace(HOLE, "")))
         if alike:
             found.add((prefix, stem))
     return lambda prefix, stem: (prefix, stem) in found
@@ -179,18 +218,22 @@ def _indices(specs: Mapping[Keys, Spec]) -> IsIndex:
 @lru_cache(maxsize=65536)
 def _naive(key: str) -> tuple[str, str | None]:
     numbered = _NUMBERED.match(key)
-    if numbered is None:
-        return key, None
-    return numbered[1] + HOLE, numbered[2]
+    return (key, None) if numbered is None else (numbered[1] + HOLE, numbered[2])
 
 
-def _abstract(name: Keys, is_index: IsIndex) -> tuple[Keys, Index]:
-    naive = tuple([_naive(key)[0] for key in name])
+@lru_cache(maxsize=65536)
+def _within(key: str) -> tuple[str, str | None]:
+    numbered = _NUMBERED_WITHIN.match(key)
+    return (key, None) if numbered is None else (numbered[1] + HOLE + numbered[3], numbered[2])
+
+
+def _abstract(name: Keys, is_index: IsIndex, cut: Cut) -> tuple[Keys, Index]:
+    naive = tuple([cut(key)[0] for key in name])
     keys: list[str] = []
     index: list[int] = []
     for at, key in enumerate(name):
-        stem, digits = _naive(key)
-        if digits is not None and is_index(naive[:at], stem):
+        stem, digits = cut(key)
+        if digits is not None and len(index) < len(CAPTURES) and is_index(naive[:at], stem):
             keys.append(stem)
             index.append(int(digits))
         else:
@@ -206,7 +249,7 @@ _AFTER = {"proj", "dense", "output", "wo", "c", "linear"}
 def _context(path: Keys, leaves: Mapping[str, Leaves]) -> frozenset[str]:
     found: list[str] = []
     for key in path:
-        if key.isdigit() and found:
+        if key.isdecimal() and len(key) < 10 and found:
             found.append(f"{found[-1].split('#')[0]}#{int(key)}")
         else:
             found += concepts(key.replace(HOLE, ""))

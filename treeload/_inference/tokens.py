@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 
-_WORDS = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+")
+_WORDS = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|[0-9]{1,9}")
 
 
 # Phrase -> concepts. The longest phrase at each place wins; words are lower case and without underscores.
@@ -110,6 +110,37 @@ WEIGHT = {
     **dict.fromkeys(("layer", "dense", "conv", "proj"), 0.4),
 }
 """How much a shared concept counts; a word that is not listed counts 1."""
+
+
+# What a head is for, as far as one word says it; a head of one kind is never that of another.
+_HEADS = {
+    **dict.fromkeys(("lm", "mlm", "prediction", "predictions", "logits", "generator"), "words"),
+    **dict.fromkeys(("classifier", "classification", "score"), "classes"),
+    **dict.fromkeys(("pooler", "pooling"), "pooling"),
+    **dict.fromkeys(("relationship", "nsp", "sop"), "sentences"),
+    **dict.fromkeys(("qa", "span"), "spans"),
+}
+_ANY_HEAD = {"head", "heads", "cls"}
+
+
+def heads(path: Sequence[str]) -> frozenset[str]:
+    """What heads a path names: ``words``, ``classes`` …, ``any`` for one that could be each.
+
+    Examples:
+        >>> [sorted(heads(path)) for path in (("cls", "predictions"), ("pooler", "dense"), ("encoder",))]
+        [['words'], ['pooling'], []]
+    """
+    words = {word.lower() for key in path for word in _WORDS.findall(key)}
+    known = {_HEADS[word] for word in words if word in _HEADS}
+    return frozenset(known or ({"any"} if words & _ANY_HEAD else ()))
+
+
+def heads_apart(these: Sequence[str], those: Sequence[str]) -> bool:
+    """Whether two paths are of heads for different ends, or one of a head and the other of none."""
+    ours, theirs = heads(these), heads(those)
+    if "any" in ours | theirs:
+        return not (ours and theirs)
+    return bool(ours | theirs) and not ours & theirs
 
 
 # What a last key says: the kind of parameter. Leaves of one module are told apart by it.

@@ -14,11 +14,11 @@ import numpy as np
 
 from treeload._findings import remedy
 from treeload._findings.kinds import Kind
-from treeload._findings.remedy import Remedy, UseOp
+from treeload._findings.remedy import Remedy, UseOps
+from treeload._inference.layouts import judge
 from treeload._leaves.casts import can_cast, cast_loses_kind, overflows
 from treeload._leaves.spec import Spec, is_abstract, is_key, spec_of
 from treeload._naming.name import Keys
-from treeload._ops.layout import Transpose
 
 _BOOLEAN, _INTEGER, _FLOAT = map(np.dtype, ("bool", "int64", "float64"))
 
@@ -52,11 +52,12 @@ def misfit(name: Keys, held: Any, wanted: Spec, given: Spec, number: Any, castin
         return Misfit(Kind.STRUCTURE, expected, found, why, (remedy.keep_own(Kind.STRUCTURE, name),), why)
     if given.shape != wanted.shape:
         said = f"shapes differ: {list(wanted.shape)} in the destination, {list(given.shape)} in the source"
-        op = transposition(given.shape, wanted.shape)
         ways: tuple[Remedy, ...] = (remedy.keep_own(Kind.SHAPE, name),)
-        if op is not None:
-            said += "; they match if transposed"
-            ways = (UseOp(op, why="they match if transposed:"), *ways)
+        reading = judge(name, given, name, wanted)
+        if reading.change is not None:
+            doubt = f" ({reading.why})" if reading.why and not reading.certain else ""
+            said += f"; they match if {reading.change.words}{doubt}"
+            ways = (UseOps(reading.change.ops, why=f"they match if {reading.change.words}:"), *ways)
         return Misfit(Kind.SHAPE, wanted, given, said, ways, "shapes differ")
     narrowed = narrows(held, wanted.dtype)
     why = narrowed or _cast_fault(given.dtype, wanted.dtype, casting, held, number)
@@ -131,21 +132,3 @@ def wide_dtypes() -> frozenset[Any]:
     """The dtypes that JAX, as it is set up now, makes narrower without a word."""
     wide = map(np.dtype, ("int64", "uint64", "float64", "complex128"))
     return frozenset(dtype for dtype in wide if jax.dtypes.canonicalize_dtype(dtype) != dtype)
-
-
-def transposition(given: tuple[int, ...], wanted: tuple[int, ...]) -> Transpose | None:
-    """The usual transposition that makes one shape of the other; None where there is none.
-
-    Examples:
-        >>> transposition((16, 3, 5, 7), (5, 7, 3, 16))
-        Transpose(2, 3, 1, 0)
-    """
-    if len(given) < 2 or given == wanted:
-        return None
-    if given[::-1] == wanted:
-        return Transpose()
-    # PyTorch's convolutions: out, in, *space -> *space, in, out.
-    conv = (*range(2, len(given)), 1, 0)
-    if len(given) > 2 and tuple(given[axis] for axis in conv) == wanted:
-        return Transpose(conv)
-    return None

@@ -14,6 +14,7 @@ from typing import TypeAlias
 from treeload._findings.finding import Finding
 from treeload._findings.kinds import KINDS, Kind, Side
 from treeload._findings.remedy import Remedy, Widening
+from treeload._inference.layouts import judge
 from treeload._leaves.spec import Spec, print_spec
 from treeload._naming.name import Name
 from treeload._naming.pattern import quote
@@ -187,18 +188,21 @@ def _near(
     if other is None:
         return ""
     pairs = [
-        (name, _difference(_spec(finding), specs.get((other, name))))
+        (name, _difference(kind, finding, name, specs.get((other, name))))
         for finding in findings
         for name in (finding.near[: most if len(findings) == 1 else 1])
     ]
     return print_names([name for name, _ in pairs], most=_NEAR, facts=[said for _, said in pairs])
 
 
-def _difference(one: Spec | None, other: Spec | None) -> str:
+def _difference(kind: Kind, finding: Finding, near: Name, other: Spec | None) -> str:
+    one = _spec(finding)
     if one is None or other is None:
         return ""
     if one.shape != other.shape:
-        return "matches if transposed" if one.shape == other.shape[::-1] else "shapes differ"
+        here, there = (near, other), (finding.name, one)
+        change = judge(*here, *there).change if kind == Kind.MISSING else judge(*there, *here).change
+        return f"matches if {change.words}" if change is not None else "shapes differ"
     return "dtypes differ" if one.dtype != other.dtype else ""
 
 
