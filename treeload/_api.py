@@ -1,4 +1,4 @@
-"""The verbs of treeload: wiring. Each opens sources, walks trees, and hands both to the room that decides or does."""
+"""The verbs of treeload: wiring, no decisions. Each opens sources, walks trees, and hands both to a room."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from treeload.testing import SourceConformance
 class TestOfLeavesAsTheyAre(SourceConformance):
     def make(self, directory: Path, leaves: Mapping[Name, np.ndarray[Any, Any]]) -> Source:
         _save.write(directory / "saved", leaves)
-        return View.of(opened_parts(OrbaxSource(directory / "saved")))
+        return View.of(opened_parts(OrbaxSource(directory / "saved"), "diff"))
 
 
 class TestOfLeavesUnderRules(SourceConformance):
@@ -32,12 +32,12 @@ class TestOfLeavesUnderRules(SourceConformance):
     def make(self, directory: Path, leaves: Mapping[Name, np.ndarray[Any, Any]]) -> Source:
         _save.write(directory / "saved", {Name(("old", *name)): array.T for name, array in leaves.items()})
         rules = [Rename("old/{*rest}", "{*rest}", Transpose())]
-        return View.of(opened_parts(OrbaxSource(directory / "saved")), rules)
+        return View.of(opened_parts(OrbaxSource(directory / "saved"), "diff"), rules)
 
 
 class TestOfATreeInMemory(SourceConformance):
     def make(self, directory: Path, leaves: Mapping[Name, np.ndarray[Any, Any]]) -> Source:
-        return View.of(opened_parts(nested(leaves)))
+        return View.of(opened_parts(nested(leaves), "diff"))
 
 
 class Asked(Source):
@@ -63,7 +63,7 @@ def test_a_leaf_as_it_is_is_read_into_its_place_and_one_that_changes_is_put_ther
     rules: tuple[Rename, ...], placed_by_source: bool
 ) -> None:
     source = Asked()
-    view = View.of(opened_parts(source), rules)
+    view = View.of(opened_parts(source, "diff"), rules)
     mesh = jax.sharding.Mesh(np.asarray(jax.devices()[:2]), ("x",))
     sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("x"))
     ((name, spec),) = view.specs().items()

@@ -201,7 +201,8 @@ def _difference(kind: Kind, finding: Finding, near: Name, other: Spec | None) ->
         return ""
     if one.shape != other.shape:
         here, there = (near, other), (finding.name, one)
-        change = judge(*here, *there).change if kind == Kind.MISSING else judge(*there, *here).change
+        of_destination = KINDS[kind].inline == "expected"
+        change = judge(*here, *there).change if of_destination else judge(*there, *here).change
         return f"matches if {change.words}" if change is not None else "shapes differ"
     return "dtypes differ" if one.dtype != other.dtype else ""
 
