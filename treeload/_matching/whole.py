@@ -88,9 +88,16 @@ def _idle_scope(sides: Sides, ledger: Ledger) -> None:
 
 
 def _idle_parts(sides: Sides, ledger: Ledger) -> None:
-    """A finding for each ``From`` none of whose leaves came to a place in the destination."""
+    """A finding for each source none of whose leaves came to a place in the destination.
+
+    Of a source that was not written as a ``From``, errors say as much. Where it is forgiven that the one
+    side's leaves are missing and the other's left over, nothing would: a load of nothing, and no problems.
+    """
     parts = sides.offers.parts
-    if not any(part.explicit for part in parts):
+    kinds = {finding.kind for finding in ledger.findings}
+    errors = any(finding.verdict == "error" for finding in ledger.findings)
+    forgiven = not errors and {Kind.MISSING, Kind.UNEXPECTED} <= kinds
+    if not forgiven and not any(part.explicit for part in parts):
         return
     # What has a finding of its own (a shape, a collision, a failed rule) did come to its place.
     busy = {leaf.index for failure in sides.offers.failures for leaf in failure.leaves}
@@ -102,7 +109,7 @@ def _idle_parts(sides: Sides, ledger: Ledger) -> None:
     for name in (*ledger.accounted_for, *(check.name for check in ledger.checks)):
         busy.update(leaf.index for value, _ in sides.offers.values_at(name) for leaf in value.leaves())
     for index, part in enumerate(parts):
-        if part.explicit and index not in busy and not _all_outside(sides, index):
+        if (part.explicit or forgiven) and index not in busy and not _all_outside(sides, index):
             ledger.find(
                 Kind.RULE,
                 part.into,
@@ -128,7 +135,8 @@ def _idle(sides: Sides, index: int, part: OpenedPart) -> str:
         top = sorted({name[0] for name in sides.offers.tables[index] if name})[:8]
         what = f"subtree {print_name(part.subtree)!r} of {what}"
         has = f"; the source has {', '.join(top)}"
-    return f"From({what}) feeds no leaf of the destination{has}"
+    said = f"From({what})" if part.explicit else what
+    return f"{said} feeds no leaf of the destination{has}"
 
 
 def _kept_and_abstract(sides: Sides, ledger: Ledger, slow: Iterable[int]) -> None:
