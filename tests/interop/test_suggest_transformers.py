@@ -1,9 +1,9 @@
 """What transformers' own conversion puts where is what ``suggest`` finds: 19 models, leaf by leaf, by value.
 
 Each file of ``tests/data/transformers`` holds the names and shapes of a PyTorch file and of the Flax model
-that transformers makes of it, and which leaf feeds which by which axes. Some have another head than the model,
-some have all sizes equal. With random arrays of these shapes every leaf must come from the same leaf by the
-same axes; what is fed beyond that is never certain.
+that transformers makes of it, and which leaf feeds which by which axes. Some have another head than the
+model, some have all sizes equal. With random arrays of these shapes every leaf must come from the same leaf
+by the same axes; what is fed beyond that is never certain.
 """
 
 from __future__ import annotations
