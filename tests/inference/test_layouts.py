@@ -151,6 +151,12 @@ def test_a_pooled_feature_and_a_layer_of_a_stack_follow_no_image(name: str) -> N
     assert len(_suggest(there, here).certain) == len(_suggest(there, here))
 
 
+def test_what_has_the_size_of_the_last_convolution_was_pooled() -> None:
+    there = {"a/kernel": (3, 3, 3, 8), "b/kernel": (3, 3, 8, 16), "fc/kernel": (16, 10)}
+    found = _suggest(there, {"a/weight": (8, 3, 3, 3), "b/weight": (16, 8, 3, 3), "fc/weight": (10, 16)})
+    assert any(rule.patterns[0].matches("fc/weight") for rule in found.certain)
+
+
 def test_several_kernels_in_one_leaf_exchange_their_last_axes() -> None:
     reading = _judge("experts/weight", (8, 4, 6), "experts/kernel", (8, 6, 4))
     assert str(reading.change) == "Transpose(0, 2, 1)" and not reading.certain

@@ -102,6 +102,11 @@ def test_the_parameters_of_a_training_state_come_before_its_moments(order: int) 
     assert [part.source for part in best(ranked)] == [("params",)]
 
 
+def test_parameters_come_first_also_where_they_lie_deeper() -> None:
+    source = {**_under("mu", _MODEL), **_under("state/model/params", _MODEL)}
+    assert diagnose(_specs(_MODEL), _specs(source))[0] == "6 of 6 match under `state/model/params/`"
+
+
 def test_moments_are_named_where_there_is_nothing_else() -> None:
     source = {**_under("opt/mu", _MODEL), **_under("opt/nu", _MODEL)}
     assert (
