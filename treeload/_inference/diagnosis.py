@@ -76,6 +76,7 @@ def near_layout(options: Sequence[Change]) -> str | None:
     """What would make a leaf fit, in words: ``if transposed``; None where it fits as it is, or never.
 
     Examples:
+        >>> from treeload._inference.changes import changes
         >>> near_layout(changes((3, 2), (2, 3)))
         'if transposed'
     """

@@ -44,7 +44,7 @@ def sizes(theirs: Sequence[Module], ours: Sequence[Module]) -> Iterator[str]:
         by_path.setdefault(here.path, []).append(here)
     many = len(theirs) * len(ours) > _PAIRS
     for there in theirs:
-        best: tuple[tuple[int, int], str | _Grown] | None = None
+        best: tuple[tuple[int, int, int], str | _Grown] | None = None
         for here in by_path.get(there.path, ()) if many else ours:
             shared = here.context & there.context
             same = here.path == there.path
@@ -54,7 +54,7 @@ def sizes(theirs: Sequence[Module], ours: Sequence[Module]) -> Iterator[str]:
                 found = (
                     _differ(here.leaves[kind], there.leaves[kind], shared) if kind in here.leaves else None
                 )
-                score = (int(same), len(shared))
+                score = (int(same), len(shared), int(isinstance(found, str) or _says(found)))
                 if found is not None and (best is None or score > best[0]):
                     best = (score, found)
             if same and (best is None or isinstance(best[1], _Grown)):
@@ -67,6 +67,10 @@ def sizes(theirs: Sequence[Module], ours: Sequence[Module]) -> Iterator[str]:
 
 
 _PAIRS = 40_000  # more than these are compared by their path alone
+
+
+def _says(one: _Grown | None) -> bool:
+    return one is not None and len(one.axes) == 1 and _what(one, one.axes[0]) is not None
 
 
 def _all_grown(here: Module, there: Module, shared: frozenset[str]) -> Iterator[_Grown]:

@@ -23,7 +23,7 @@ from treeload._inference.proposals import Proposal, Verdict, examples, gathered,
 from treeload._inference.relayouts import Fit, shapes
 from treeload._inference.suggestions import Ambiguity, Suggestions
 from treeload._inference.templates import HOLE, Leaves, Module, modules
-from treeload._inference.tokens import heads_apart
+from treeload._inference.tokens import concepts, conflict, heads_apart
 from treeload._inference.unsettled import ambiguity, unfed
 from treeload._leaves.spec import Spec
 from treeload._naming.name import Keys, print_name
@@ -208,7 +208,7 @@ class _Inference:
             ]
             if all(one.change is not None and one.change.plain for one in readings):
                 ways.append(list(zip(pairs, readings, strict=True)))
-        apart = any(heads_apart(here, there) for way in ways for (here, there), _ in way)
+        apart = any(_exclude(here, there) for way in ways for (here, there), _ in way)
         if len(ways) != 1 or apart:
             return []
         found = []
@@ -341,6 +341,12 @@ def _without(
 
 def _gives(decision: Decision) -> int:
     return min(decision.pair.source.count, decision.pair.destination.count)
+
+
+def _exclude(here: Keys, there: Keys) -> bool:
+    """Whether two names cannot be one leaf's."""
+    ours, theirs = (frozenset(word for key in name for word in concepts(key)) for name in (here, there))
+    return heads_apart(here, there) or conflict(ours, theirs)
 
 
 def _names(one: Decision, side: str) -> Iterator[Keys]:
