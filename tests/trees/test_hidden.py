@@ -205,10 +205,3 @@ def test_a_destination_of_no_leaves_is_never_all_loaded(dst: Any) -> None:
     plan = treeload.plan(dst, {"w": array()})
     assert plan.coverage == 0 and not plan.ok
     assert plan.summary().startswith("the destination has no leaves") and "100 %" not in str(plan)
-
-
-def test_leaves_of_no_elements_are_counted_as_leaves() -> None:
-    none, other = np.zeros((0, 2), np.float32), np.zeros((0, 2), np.float32)
-    assert treeload.plan({"w": none}, {"w": none}).coverage == 1
-    kept = treeload.plan({"w": none, "b": other}, {"w": none}, policy=treeload.Policy(missing="keep"))
-    assert kept.coverage == 0.5

@@ -150,8 +150,8 @@ class Decisions:
     def coverage(self) -> float:
         """Elements loaded / elements in the destination, from 0.0 to 1.0.
 
-        Where the destination has no elements it is the share of its leaves; where it has no leaves, 1.0 if
-        the source has none either, and 0.0 if it has. A leaf with a problem is not loaded, nor is one that
+        Where the destination has no elements it is 1.0; but 0.0 where it has no leaves at all and the source
+        has. A leaf with a problem is not loaded, nor is one that
         is zeroed or kept. Tied leaves count once.
         """
         count = self._count()
@@ -159,10 +159,8 @@ class Decisions:
         loaded = count[Action.LOAD][1] + count[Action.TIE][1]
         if total:
             return loaded / total
-        leaves = sum(leaves for leaves, _ in count.values())
-        if leaves:
-            return (count[Action.LOAD][0] + count[Action.TIE][0]) / leaves
-        return 0.0 if any(source.shaped() for source in self.sources) else 1.0
+        leaves = any(leaves for leaves, _ in count.values())
+        return 0.0 if not leaves and any(source.shaped() for source in self.sources) else 1.0
 
     def summary(self) -> str:
         """One line: ``148 of 150 leaves load (98.7 % of 86.6 M elements); 2 kept; 3 problems``."""

@@ -19,6 +19,7 @@ import numpy as np
 from flax import nnx
 
 from treeload._errors import NameCollision
+from treeload._leaves.placement import is_weak
 from treeload._leaves.spec import Kind, is_numeric, kind_of
 from treeload._naming.name import Keys, print_name
 from treeload._trees.hidden import why_altered, why_hidden
@@ -159,7 +160,7 @@ class _Walker:
                 fixed = fixed or not is_pytree_object(node)
                 for key, child in graph_children(node):
                     if isinstance(child, jax.core.Tracer) and not self.traced:
-                        child = jax.ShapeDtypeStruct(child.shape, child.dtype)
+                        child = jax.ShapeDtypeStruct(child.shape, child.dtype, weak_type=is_weak(child))
                     self.visit(child, (*name, key), fixed)
                 self.ancestors.discard(id(node))
         elif how in (BOX, OTHER):
