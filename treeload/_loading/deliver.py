@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -113,8 +114,11 @@ class _Placer:
         self.overflows = overflows
         self.batch: list[tuple[int, np.ndarray[Any, Any]]] = []
         self.size = 0
-        # Rare, and asked for at each leaf of a batch: looked for once.
-        self.weak = {index for index, like in enumerate(self.likes) if is_weak(like)}
+
+    @cached_property
+    def weak(self) -> set[int]:
+        """The slots whose leaves are of a weak type: rare, so looked for once, where any is batched."""
+        return {index for index, like in enumerate(self.likes) if is_weak(like)}
 
     def make(self, index: int, value: Derived, arrays: dict[Leaf, Any]) -> None:
         """Makes what an expression gives the value of a slot; what the slot holds may fill it up."""
@@ -150,13 +154,9 @@ class _Placer:
             self.values[index] = self.values[before]
 
     def flush(self) -> None:
-        for (index, _), placed in zip(
-            self.batch, to_default_device([array for _, array in self.batch]), strict=True
-        ):
-            self.values[index] = (
-                placed if not self.weak or index not in self.weak else self._weakened(index, placed)
-            )
+        if not self.batch:
+            return
+        placed = to_default_device([array for _, array in self.batch])
+        for (index, _), array in zip(self.batch, placed, strict=True):
+            self.values[index] = with_weak_type(array, self.likes[index]) if index in self.weak else array
         self.batch, self.size = [], 0
-
-    def _weakened(self, index: int, placed: jax.Array) -> jax.Array:
-        return with_weak_type(placed, self.likes[index])

@@ -39,10 +39,9 @@ def is_optional(cls: type) -> bool:
     return issubclass(cls, _OPTIONAL)
 
 
-def variable_value(variable: Any) -> Any:
-    """What a Variable (or a ``jax.Ref`` beside one) holds, without the hooks that reading it may run."""
-    # By type: JAX's own question whether an object is a Ref costs as much as all else that is done for it.
-    raw: Any = variable if _HOW.get(type(variable)) == REF else variable.get_raw_value()
+def variable_value(variable: nnx.Variable[Any]) -> Any:
+    """What a Variable holds, without the hooks that reading it may run."""
+    raw = variable.get_raw_value()
     return raw[...] if is_ref(raw) else raw
 
 

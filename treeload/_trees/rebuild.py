@@ -127,7 +127,7 @@ class _Builder:
             self.made[id(ref)] = (ref, jax.new_ref(value))
         return self.made[id(ref)][1]
 
-    def build_value(self, variable: nnx.Variable[Any] | jax.Ref) -> Any:
+    def build_value(self, variable: nnx.Variable[Any]) -> Any:
         return self.build(variable_value(variable))
 
     def clone(self, node: Any) -> Any:
@@ -146,7 +146,7 @@ class _Builder:
             return self.ref(node)  # nnx.clone copies none
         if how in (VARIABLE, REF):
             made = self.made.get(id(node))
-            value = self.build_value(node)
+            value = self.values[next(self.order)] if how == REF else self.build_value(node)
             if made is None:
                 self.made[id(node)] = (node, node)
                 self.set_variable(node, value)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import operator
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -19,6 +19,7 @@ import numpy as np
 from flax import nnx
 
 from treeload._errors import NameCollision
+from treeload._leaves.placement import is_weak
 from treeload._leaves.spec import SlotKind, is_numeric, kind_of
 from treeload._naming.name import Keys, print_name
 from treeload._trees.hidden import why_altered, why_hidden
@@ -151,17 +152,19 @@ class _Walker:
         elif how == NAMEDTUPLE:
             for field_name, child in zip(node._fields, node, strict=True):
                 self.visit(child, (*name, field_name), fixed)
-        elif how in (VARIABLE, REF):
-            self.variable(node, name)
+        elif how == VARIABLE:
+            self.variable(node, name, variable_value)
         elif how == GRAPH:
             if id(node) not in self.ancestors:
                 self.ancestors.add(id(node))
                 fixed = fixed or not is_pytree_object(node)
                 for key, child in graph_children(node):
                     if isinstance(child, jax.core.Tracer) and not self.traced:
-                        child = jax.ShapeDtypeStruct(child.shape, child.dtype)
+                        child = jax.ShapeDtypeStruct(child.shape, child.dtype, weak_type=is_weak(child))
                     self.visit(child, (*name, key), fixed)
                 self.ancestors.discard(id(node))
+        elif how == REF:
+            self.variable(node, name, _ref_value)
         elif how in (BOX, OTHER):
             self.opened(node, name, fixed or is_equinox(type(node)), transparent=how == BOX)
         elif how == BY_VALUE:
@@ -216,7 +219,7 @@ class _Walker:
     def slot(self, value: Any, name: Keys, kind: SlotKind) -> None:
         if self.careful:
             self.visits.append(len(self.names))
-        if kind == SlotKind.STATIC and (why := why_hidden(value)):
+        if kind is _STATIC and (why := why_hidden(value)):
             self.tree.hidden[name] = why
         self.names.append(name)
         self.values.append(value)
@@ -240,7 +243,10 @@ class _Walker:
         if why := why_altered(value):
             self.tree.hidden[name] = why
 
-    def variable(self, variable: nnx.Variable[Any] | jax.Ref, name: Keys) -> None:
+    def variable(
+        self, variable: nnx.Variable[Any] | jax.Ref, name: Keys, value_of: Callable[[Any], Any]
+    ) -> None:
+        """A Variable, or a Ref beside one: whatever can be shared and written to."""
         identity = id(variable)  # once: an audit hook, where one is set, makes it dear
         known = self.variables.get(identity)
         if known is not None:
@@ -248,13 +254,15 @@ class _Walker:
             self.alias(known[1], known[2], name)
             return
         start = len(self.names)
-        value = variable_value(variable)
+        value = value_of(variable)
         if how_walked(value) == SHARED_ARRAY:
             # Two Variables that hold one array are two leaves: only the Variable is shared.
             self.tree.variables[start] = variable
-            if type(value) not in ARRAY_TYPES and isinstance(value, np.ndarray):
+            if isinstance(value, np.ndarray):
                 self.note_altered(value, name)
-            self.slot(value, name, kind_of(value) if isinstance(value, np.ndarray) else SlotKind.ARRAY)
+                self.slot(value, name, kind_of(value))
+            else:
+                self.slot(value, name, _ARRAY)
         else:
             self.visit(value, name, False)
         self.variables[identity] = (variable, start, len(self.names))
@@ -273,6 +281,14 @@ class _Walker:
             if self.kinds[index] <= SlotKind.SCALAR:
                 self.tree.aliases.setdefault(canonical, []).append((*name, *canonical[depth:]))
                 self.tree.shared.add(canonical)
+
+
+def _ref_value(ref: jax.Ref) -> Any:
+    return ref[...]
+
+
+# Asked for at every slot, where an attribute of an enumeration is slow.
+_ARRAY, _STATIC = SlotKind.ARRAY, SlotKind.STATIC
 
 
 def _common_depth(names: Sequence[Keys]) -> int:
