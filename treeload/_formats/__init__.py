@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from treeload._errors import SourceError
+from treeload._formats import unknown
 from treeload._sources.separated import SeparatedSource
 from treeload._sources.source import Source, as_source_error
 
@@ -40,17 +43,44 @@ def open_source(
             near = _nearest_that_exists(where)
             raise SourceError(f"{str(where)!r} does not exist{near}")
         for module_name, class_name, _ in FORMATS:
-            module: Any = importlib.import_module(f"treeload._formats.{module_name}")
+            module = _module(module_name)
             if module.recognises(where):
                 options = _options(where, class_name, item, separator)
-                source: Source = getattr(module, class_name)(where, **options)
+                with _by_another_name(where, getattr(module, "MAGIC", None)):
+                    source: Source = getattr(module, class_name)(where, **options)
                 if separator is None or "separator" in options:
                     return source
                 return SeparatedSource(source, separator)
-        if where.is_dir() and not any(where.iterdir()):
-            raise SourceError(f"{str(where)!r} is an empty directory")
+        is_whole = _module("orbax.layout").is_checkpoint
+        said = unknown.what_is(where, opens=_opens, is_whole=is_whole)
+        if said:
+            raise SourceError(f"{str(where)!r} {said}")
         known = "\n".join(f"  {words}" for _, _, words in FORMATS)
         raise SourceError(f"{str(where)!r} is no checkpoint that treeload knows. It knows\n{known}")
+
+
+def _module(name: str) -> Any:
+    return importlib.import_module(f"treeload._formats.{name}")
+
+
+def _opens(path: Path) -> bool:
+    return any(_module(name).recognises(path) for name, _, _ in FORMATS)
+
+
+@contextmanager
+def _by_another_name(path: Path, magic: bytes | None) -> Iterator[None]:
+    """What a file is that bears a format's name and is not of it: more use than where its parser stumbled."""
+    try:
+        yield
+    except SourceError as error:
+        if path.is_dir():
+            foreign = unknown.foreign_in(path)
+            said = "" if foreign is None else f"cannot be opened: {foreign[0]!r} in it {foreign[1]}"
+        else:
+            said = unknown.content_of(path, magic=magic)
+        if not said:
+            raise
+        raise SourceError(f"{str(path)!r} {said}") from error
 
 
 def _options(where: Path, class_name: str, item: str | None, separator: str | None) -> dict[str, Any]:
@@ -64,8 +94,7 @@ def _options(where: Path, class_name: str, item: str | None, separator: str | No
 
 def _unfinished(path: Path) -> bool:
     """Whether a save that replaced a checkpoint at ``path`` died halfway, so that it lies beside."""
-    module: Any = importlib.import_module("treeload._formats.orbax.source")
-    return bool(module.recognises(path))
+    return bool(_module("orbax.source").recognises(path))
 
 
 def _nearest_that_exists(path: Path) -> str:
