@@ -13,6 +13,7 @@ from typing import Any
 import jax
 
 from treeload._leaves.number import Number
+from treeload._leaves.placement import unplaceable
 from treeload._leaves.spec import Kind, is_abstract
 from treeload._matching.fit import wide_dtypes
 from treeload._matching.ledger import Draft
@@ -56,6 +57,11 @@ def take_what_agrees(draft: Draft) -> list[int]:
     if jax.ShapeDtypeStruct in set(map(type, values)) and (wide := wide_dtypes()):
         agrees = [
             same and not (is_abstract(one) and one.dtype in wide)
+            for same, one in zip(agrees, values, strict=True)
+        ]
+    if any(getattr(one, "sharding", None) is not None for one in values if is_abstract(one)):
+        agrees = [
+            same and not (is_abstract(one) and unplaceable(one.shape, one.sharding))
             for same, one in zip(agrees, values, strict=True)
         ]
     if tree.aliases:

@@ -14,8 +14,12 @@ import numpy as np
 
 from treeload._findings import remedy
 from treeload._leaves.casts import can_cast, cast_loses_kind, overflows
+from treeload._leaves.placement import unplaceable
 from treeload._leaves.spec import Spec, is_abstract, is_key, spec_of
 from treeload._naming.name import Keys
+
+PLACE_OTHERWISE = "another sharding for it in the destination"
+
 
 _BOOLEAN, _INTEGER, _FLOAT = map(np.dtype, ("bool", "int64", "float64"))
 
@@ -54,6 +58,8 @@ def misfit(name: Keys, held: Any, wanted: Spec, given: Spec, number: Any, castin
             said += "; they match if transposed"
         way = (f"{op} in a Rename; " if op else "") + remedy.keep_own("shape", name)
         return Misfit("shape", wanted, given, said, way, "shapes differ")
+    if is_abstract(held) and (why := unplaceable(held.shape, held.sharding)):
+        return Misfit("shape", wanted, given, why, PLACE_OTHERWISE, "it cannot be placed")
     narrowed = narrows(held, wanted.dtype)
     why = narrowed or _cast_fault(given.dtype, wanted.dtype, casting, held, number)
     if why:

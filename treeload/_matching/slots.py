@@ -10,8 +10,9 @@ from typing import Any
 
 from treeload._findings import remedy
 from treeload._leaves.number import number_of
-from treeload._leaves.spec import Kind, Spec, is_key, spec_of, without_sharding
-from treeload._matching.fit import is_python_number, misfit, narrows
+from treeload._leaves.placement import unplaceable
+from treeload._leaves.spec import Kind, Spec, is_abstract, is_key, spec_of, without_sharding
+from treeload._matching.fit import PLACE_OTHERWISE, is_python_number, misfit, narrows
 from treeload._matching.ledger import Draft, prefixes_of
 from treeload._matching.rivals import check_ties, refuse_collisions
 from treeload._naming.name import Keys, print_name
@@ -175,11 +176,15 @@ def _false(draft: Draft, index: int, name: Keys, held: Any, wanted: Spec) -> Non
 
 def _zero(draft: Draft, index: int, wanted: Spec) -> None:
     """Absence means zero here."""
-    narrowed = narrows(draft.tree.values[index], wanted.dtype)
+    held, name = draft.tree.values[index], draft.tree.names[index]
+    if is_abstract(held) and (why := unplaceable(held.shape, held.sharding)):
+        draft.find("shape", name, expected=wanted, message=why, remedy=PLACE_OTHERWISE)
+        draft.keep(index, "it cannot be placed")
+        return
+    narrowed = narrows(held, wanted.dtype)
     if not narrowed:
         draft.zero(index, wanted, "absent in the source, which means zero here")
         return
-    name = draft.tree.names[index]
     draft.find("dtype", name, expected=wanted, message=narrowed, remedy=remedy.keep_own("dtype", name))
     draft.keep(index, "dtypes differ")
 
