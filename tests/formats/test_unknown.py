@@ -92,6 +92,15 @@ def test_a_clone_without_its_large_files_is_said_to_be_one(tmp_path: Path) -> No
     assert "'config.json' in it is a pointer of Git LFS" in said(tmp_path)
 
 
+def test_a_broken_checkpoint_is_not_explained_by_an_empty_file_in_it(tmp_path: Path) -> None:
+    save(tmp_path / "run")
+    (tmp_path / "run" / "_CHECKPOINT_METADATA").write_text("{")
+    with pytest.raises(SourceError, match="is no JSON"):
+        treeload.open(tmp_path / "run")
+    (tmp_path / "run" / "_CHECKPOINT_METADATA").write_bytes(LFS)
+    assert "'_CHECKPOINT_METADATA' in it is a pointer of Git LFS" in said(tmp_path / "run")
+
+
 # Directories.
 
 

@@ -74,8 +74,8 @@ def _by_another_name(path: Path, magic: bytes | None) -> Iterator[None]:
         yield
     except SourceError as error:
         if path.is_dir():
-            foreign = unknown.foreign_in(path)
-            said = "" if foreign is None else f"cannot be opened: {foreign[0]!r} in it {foreign[1]}"
+            found = unknown.not_downloaded_in(path)
+            said = "" if found is None else f"cannot be opened: {found[0]!r} in it {found[1]}"
         else:
             said = unknown.content_of(path, magic=magic)
         if not said:

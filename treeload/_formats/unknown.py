@@ -58,10 +58,6 @@ def _above(path: Path) -> Iterator[Path]:
 
 
 _MAGIC: tuple[tuple[bytes, str], ...] = (
-    (
-        b"version https://git-lfs.github.com",
-        "is a pointer of Git LFS, and the file itself was not downloaded: run 'git lfs pull' in its folder",
-    ),
     (b"GGUF", "is a GGUF file, of llama.cpp, which treeload does not read: take the model's safetensors"),
     (b"lmgg", "is a GGML file, of llama.cpp, which treeload does not read: take the model's safetensors"),
     (b"tjgg", "is a GGML file, of llama.cpp, which treeload does not read: take the model's safetensors"),
@@ -105,22 +101,39 @@ def content_of(path: Path, *, magic: bytes | None = None) -> str:
         path: the file.
         magic: what begins the files of the format whose name it bears.
     """
-    try:
-        file = look_at(path)
-        with opened(file) as descriptor:
-            first = read_bytes(descriptor, _FIRST, 0)
-    except SourceError:
-        return ""  # who opens it will say why it cannot be
-    if magic is not None and first.startswith(magic):
+    first = _first_bytes(path)
+    if first is None or (magic is not None and first.startswith(magic)):
         return ""
     if not first:
         return "is an empty file"
     if not first.strip(b"\0"):
         return "begins with nothing but zeros: its download or its copy was not finished"
-    for magic, words in _MAGIC:
-        if first.startswith(magic):
-            return words
-    return _archive(first) or _markup(first) or _text(first)
+    return _not_downloaded(first) or _of_another_library(first) or _text(first)
+
+
+def _first_bytes(path: Path) -> bytes | None:
+    """None where it is no file that may be opened: whoever opens it will say why."""
+    try:
+        with opened(look_at(path)) as descriptor:
+            return read_bytes(descriptor, _FIRST, 0)
+    except SourceError:
+        return None
+
+
+def _not_downloaded(first: bytes) -> str:
+    """What lies in a file's place because the file itself never came."""
+    if first.startswith(b"version https://git-lfs.github.com"):
+        return "is a pointer of Git LFS, and the file itself was not downloaded: run 'git lfs pull' there"
+    start = first.removeprefix(b"\xef\xbb\xbf").lstrip()[:200].lower()
+    if start.startswith((b"<!doctype html", b"<html", b"<head", b"<!--", b"<body")):
+        return "is a web page (HTML), not the file: download it again, by its direct address"
+    if start.startswith((b"<?xml", b"<error")):
+        return "is an XML text, as servers send instead of a file: download it again"
+    return ""
+
+
+def _of_another_library(first: bytes) -> str:
+    return next((words for magic, words in _MAGIC if first.startswith(magic)), "") or _archive(first)
 
 
 def _archive(first: bytes) -> str:
@@ -143,15 +156,6 @@ def _archive(first: bytes) -> str:
     return ""
 
 
-def _markup(first: bytes) -> str:
-    start = first.removeprefix(b"\xef\xbb\xbf").lstrip()[:200].lower()
-    if start.startswith((b"<!doctype html", b"<html", b"<head", b"<!--", b"<body")):
-        return "is a web page (HTML), not the file: download it again, by its direct address"
-    if start.startswith((b"<?xml", b"<error")):
-        return "is an XML text, as servers send instead of a file: download it again"
-    return ""
-
-
 def _text(first: bytes) -> str:
     """Text that no format of weights begins with; what may be cut in a character is looked at before it."""
     if first.lstrip()[:1] in (b"{", b"["):
@@ -169,14 +173,11 @@ def _text(first: bytes) -> str:
 
 def _unclear(path: Path) -> str:
     """What a file seems to be that no format took by its name."""
-    try:
-        file = look_at(path)
-        with opened(file) as descriptor:
-            first = read_bytes(descriptor, 9, 0)
-    except SourceError:
+    first = _first_bytes(path)
+    if not first:
         return ""
     length = int.from_bytes(first[:8], "little")
-    if first[8:] == b"{" and length <= file.size - 8:
+    if first[8:9] == b"{" and length <= path.stat().st_size - 8:
         return "begins as a safetensors file does: give it a name that ends in .safetensors"
     if 0x81 <= first[0] <= 0x8F or first[0] in (0xDE, 0xDF):
         return "begins as msgpack does: if Flax wrote it, give it a name that ends in .msgpack"
@@ -203,8 +204,8 @@ def _directory(path: Path, opens: IsCheckpoint) -> str:
         return f"is no checkpoint itself; it holds the checkpoints {listed}{more}: open one of them"
     if (path / "saved_model.pb").is_file() or any(entry.name.endswith(".index") for entry in _entries(path)):
         return "holds a checkpoint of TensorFlow, which treeload does not read: give its arrays as a tree"
-    foreign = foreign_in(path)
-    return "" if foreign is None else f"holds no checkpoint; {foreign[0]!r} in it {foreign[1]}"
+    found_in = not_downloaded_in(path) or _first_in(path, _of_another_library)
+    return "" if found_in is None else f"holds no checkpoint; {found_in[0]!r} in it {found_in[1]}"
 
 
 def _hub_repository(path: Path) -> str:
@@ -251,12 +252,17 @@ def _checkpoints_below(path: Path, opens: IsCheckpoint) -> Iterator[Path]:
     yield from look(path, 1)
 
 
-def foreign_in(path: Path) -> tuple[str, str] | None:
-    """The first file in a directory that is surely none of treeload's, and what it is; texts do not count."""
+def not_downloaded_in(path: Path) -> tuple[str, str] | None:
+    """The first file in a directory that never came, and what lies in its place."""
+    return _first_in(path, _not_downloaded)
+
+
+def _first_in(path: Path, tell: Callable[[bytes], str]) -> tuple[str, str] | None:
+    """The first file in a directory of whose first bytes there is something to tell, and that."""
     for entry in _entries(path):
         if not entry.name.startswith(".") and entry.is_file():
-            said = content_of(Path(entry.path))
-            if said and not said.startswith("is a text"):
+            said = tell(_first_bytes(Path(entry.path)) or b"")
+            if said:
                 return entry.name, said
     return None
 

@@ -138,9 +138,9 @@ class _Walker:
             if kind == Kind.STATIC:
                 self.opened(node, name, fixed, transparent=False)
             else:
-                self.slot(node, name, Kind.STATIC if fixed and isinstance(node, bool) else kind)
+                self.number(node, name, kind, fixed and isinstance(node, bool))
         else:
-            self.slot(node, name, Kind.STATIC if fixed and how == SCALAR else Kind(how))
+            self.number(node, name, Kind(how), fixed and how == SCALAR)
 
     def dict(self, node: Mapping[Any, Any], name: Keys, fixed: bool) -> None:
         """A dict: the hot place of every plan, so one that holds nothing but arrays is taken at once."""
@@ -158,11 +158,22 @@ class _Walker:
         """A node that JAX may know: its children, or itself as a static."""
         children = open_one_level(node, name)
         if children is UNKNOWN:
-            self.slot(node, name, Kind.STATIC)
+            self.static(node, name, fixed)
             return
         transparent = transparent and len(children) == 1
         for key, child in children:
             self.visit(child, name if transparent else (*name, key), fixed)
+
+    def number(self, value: Any, name: Keys, kind: Kind, fixed: bool) -> None:
+        if fixed:
+            self.static(value, name, fixed)
+        else:
+            self.slot(value, name, kind)
+
+    def static(self, value: Any, name: Keys, fixed: bool) -> None:
+        if fixed:
+            self.tree.configuration.add(name)
+        self.slot(value, name, Kind.STATIC)
 
     def slot(self, value: Any, name: Keys, kind: Kind) -> None:
         if self.careful:

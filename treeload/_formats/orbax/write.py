@@ -43,6 +43,7 @@ def write(
     *,
     aliases: Mapping[Name, Name] | None = None,
     absent: Mapping[Name, Absent] | None = None,
+    left_out: Mapping[Name, str] | None = None,
     metadata: Mapping[str, Any] | None = None,
     history: Any = None,
     overwrite: bool = False,
@@ -59,6 +60,8 @@ def write(
     target = Path(os.path.realpath(os.path.expanduser(path)))
     _check_names(leaves, aliases or {}, absent or {})
     tree, record = _encode(leaves, aliases or {}, absent or {})
+    if left_out:
+        record["left_out"] = {print_name(name): what for name, what in left_out.items()}
     if history is not None:
         record["history"] = history
     custom = _check_metadata(metadata, record)
