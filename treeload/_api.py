@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gc
 import os
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -22,16 +21,17 @@ from treeload._checkpoints import compare as _diff
 from treeload._checkpoints import export as _export
 from treeload._checkpoints import initializer as _initializer
 from treeload._checkpoints import resume as _resume
+from treeload._checkpoints.left_out import left_out, warn_of_left_out
 from treeload._checkpoints.view import View
-from treeload._errors import RuleError, SaveError, TreeloadWarning
+from treeload._errors import RuleError, SaveError
 from treeload._findings.policy import Policy
 from treeload._formats import open_source
 from treeload._formats.orbax import write as _save
 from treeload._leaves.selection import Patterns, Scope
-from treeload._leaves.spec import Kind, static_words
+from treeload._leaves.spec import Kind
 from treeload._matching.match import match
 from treeload._matching.offers import OpenedPart
-from treeload._naming.name import Name, NameLike, as_name, print_name
+from treeload._naming.name import Name, NameLike, as_name
 from treeload._ops.op import Op, as_ops
 from treeload._plan import Plan
 from treeload._reports.diff import Diff
@@ -178,39 +178,12 @@ def save(
         if kind == Kind.ABSENT and name
     }
     aliases = {Name(alias): Name(name) for name, others in walked.aliases.items() for alias in others}
-    left_out = {
-        Name(name): static_words(value)
-        for name, value, kind in zip(walked.names, walked.values, walked.kinds, strict=True)
-        if kind == Kind.STATIC
-    }
-    _warn_of([name for name in left_out if name not in walked.configuration], left_out)
+    warn_of_left_out(walked, stacklevel=2)  # before a byte is written, for whom it is an error
     leaves = {Name(name): value for name, value in walked.leaves()}
     _save.write(
-        Path(os.fspath(path)), leaves, aliases=aliases, absent=absent, left_out=left_out, metadata=metadata,
+        Path(os.fspath(path)), leaves, aliases=aliases, absent=absent, left_out=left_out(walked), metadata=metadata,
         history=history, overwrite=overwrite, compression=compression,
     )  # fmt: skip
-
-
-def _warn_of(names: Sequence[Name], words: Mapping[Name, str]) -> None:
-    """One warning of all that a save leaves out; before a byte is written, for whom it is an error."""
-    if not names:
-        return
-    shown = [f"{print_name(name)} ({words[name]})" for name in names[:_MOST_SHOWN]]
-    more = f" and {len(names) - len(shown):,} more" if len(names) > len(shown) else ""
-    is_no_array = (
-        "1 value is no array and no number"
-        if len(names) == 1
-        else (f"{len(names):,} values are no arrays and no numbers")
-    )
-    warnings.warn(
-        f"{is_no_array}, and the save leaves out: {', '.join(shown)}{more}; "
-        "what is to be kept of it goes into metadata=",
-        TreeloadWarning,
-        stacklevel=3,
-    )
-
-
-_MOST_SHOWN = 8
 
 
 def export(
