@@ -181,8 +181,8 @@ def save(
     warn_of_left_out(walked, stacklevel=2)  # before a byte is written, for whom it is an error
     leaves = {Name(name): value for name, value in walked.leaves()}
     _save.write(
-        Path(os.fspath(path)), leaves, aliases=aliases, absent=absent, left_out=left_out(walked), metadata=metadata,
-        history=history, overwrite=overwrite, compression=compression,
+        Path(os.fspath(path)), leaves, aliases=aliases, absent=absent, left_out=left_out(walked),
+        metadata=metadata, history=history, overwrite=overwrite, compression=compression,
     )  # fmt: skip
 
 

@@ -65,6 +65,7 @@ class Entry:
         aliases: its other names, where it is tied.
         optional: whether a source may lack it (RNG state, caches, intermediates of NNX).
         needs_values: whether a check of values is still to be done for it.
+        on_overflow: what is done where the cast overflows a value: ``"error"``, ``"keep"`` or ``"cast"``.
     """
 
     name: Name
