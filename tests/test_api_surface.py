@@ -27,7 +27,8 @@ DATA = {
     "History", "Version",
 }  # fmt: skip
 ERRORS = {"TreeloadError", "LoadError", "SourceError", "RuleError", "NameCollision", "SaveError"}
-DESIGN = VERBS | RULES_AND_OPS | DATA | ERRORS
+WARNINGS = {"TreeloadWarning"}
+DESIGN = VERBS | RULES_AND_OPS | DATA | ERRORS | WARNINGS
 
 # What there has been since the first release, and stays.
 CORE = ERRORS | {

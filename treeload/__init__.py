@@ -21,7 +21,7 @@ from treeload._api import (
     state,
     update,
 )
-from treeload._errors import NameCollision, RuleError, SaveError, SourceError, TreeloadError
+from treeload._errors import NameCollision, RuleError, SaveError, SourceError, TreeloadError, TreeloadWarning
 from treeload._findings.finding import Finding
 from treeload._findings.policy import BIAS, Policy
 from treeload._naming.name import Name
@@ -73,6 +73,7 @@ __all__ = [
     "Tie",
     "Transpose",
     "TreeloadError",
+    "TreeloadWarning",
     "Unstack",
     "average",
     "diff",

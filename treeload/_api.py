@@ -17,6 +17,7 @@ from treeload._checkpoints import compare as _diff
 from treeload._checkpoints import export as _export
 from treeload._checkpoints import initializer as _initializer
 from treeload._checkpoints import resume as _resume
+from treeload._checkpoints.left_out import left_out, warn_of_left_out
 from treeload._checkpoints.view import View
 from treeload._errors import RuleError, SaveError
 from treeload._findings.policy import Policy, Verdicts
@@ -154,7 +155,10 @@ def save(
     """Writes ``state(tree)`` through Orbax, so that ``open``, ``load`` and plain Orbax read it.
 
     Tied leaves are written once and their aliases recorded; so are absent slots, arrays of size zero,
-    and a digest of every leaf.
+    and a digest of every leaf. What is no array and no number (a text, a function) cannot be stored: its
+    name is recorded, for ``inspect`` to show, and a ``TreeloadWarning`` says so. Of what a module holds as
+    its configuration (the activation function and the dropout rate of an Equinox module) it does not: that
+    is the code's, which makes the module again.
 
     Args:
         path: the directory to make. Relative paths and missing parents are fine.
@@ -177,10 +181,11 @@ def save(
         raise SaveError("a single array has no name to be saved under; save a dict, {'array': array}")
     absent = {Name(name): value for name, value, kind in walked.slots() if kind == SlotKind.ABSENT and name}
     aliases = {Name(alias): Name(name) for name, others in walked.aliases.items() for alias in others}
+    warn_of_left_out(walked, stacklevel=2)  # before a byte is written, for whom it is an error
     leaves = {Name(name): value for name, value in walked.leaves()}
     _save.write(
-        Path(os.fspath(path)), leaves, beside=_save.Beside(aliases, absent, history), metadata=metadata,
-        overwrite=overwrite, compression=compression,
+        Path(os.fspath(path)), leaves, beside=_save.Beside(aliases, absent, history, left_out(walked)),
+        metadata=metadata, overwrite=overwrite, compression=compression,
     )  # fmt: skip
 
 

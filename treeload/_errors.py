@@ -7,6 +7,8 @@
     ├── NameCollision   two leaves of one tree have one name
     └── SaveError       a tree or a path that cannot be saved; nothing was replaced
 
+Beside it ``TreeloadWarning``: what was done, and not all that may have been meant.
+
 This file owns the classes that carry nothing but a text, which is written where the facts are known. It
 imports nothing of treeload, so every other file may raise from it.
 """
@@ -37,3 +39,7 @@ class NameCollision(TreeloadError):
 
 class SaveError(TreeloadError):
     """A tree or a path that cannot be saved; what was there before is untouched."""
+
+
+class TreeloadWarning(UserWarning):
+    """Something was done, and a part of what was given took no part in it: a save that leaves out a text."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 from pathlib import Path
 
@@ -88,7 +89,11 @@ def record(array: np.ndarray, **header: object) -> bytes:
     ("content", "said"),
     [
         (b"", "empty"),
-        (b"no numpy at all", "record 0"),
+        (b"no numpy at all", "is a text file, which begins 'no numpy at all'"),
+        (bytes(range(200, 256)), "record 0"),
+        (b'{"a": 1, "a": 2}\n' + record(np.ones(3)), "first line is no JSON.*there twice"),
+        (b'{"a": 1}' + record(np.ones(3)), "first line is no JSON"),
+        (b'{"a": 1}\n' + record(np.ones(3)) + b"\x93NUMPY", "record 1"),
         (record(np.ones(3))[:-1], "more than the file holds"),
         (record(np.ones(3)) + b"\x93NUMPY", "record 1"),
         (record(np.array([{}], dtype=object)), "no number"),
@@ -97,12 +102,27 @@ def record(array: np.ndarray, **header: object) -> bytes:
         (record(np.ones(3)).replace(b"<f8", b">f8"), "big-endian"),
         (record(np.array(["ab"])), "no number"),
     ],
-    ids=["empty", "text", "short", "cut", "pickle", "lying", "negative", "big-endian", "strings"],
+    ids=None,
 )
 def test_malformed_streams_are_refused_by_name(path: Path, content: bytes, said: str) -> None:
     path.write_bytes(content)
-    with pytest.raises(SourceError, match=said):
+    with pytest.raises(SourceError, match=said) as error:
         treeload.open(path)
+    assert repr(str(path)) in str(error.value)
+
+
+@pytest.mark.parametrize("hyperparameters", [{"width": 4, "names": ["a"]}, {}])
+def test_a_first_line_of_hyperparameters_is_the_metadata(path: Path, hyperparameters: dict) -> None:
+    with path.open("wb") as file:  # as Equinox's documentation has it
+        file.write((json.dumps(hyperparameters) + "\n").encode())
+        eqx.tree_serialise_leaves(file, mlp(0))
+    assert dict(treeload.open(path).metadata) == hyperparameters
+    assert eqx.tree_equal(treeload.load(mlp(1), From(path, by_position=True)), mlp(0))
+
+
+def test_without_such_a_line_there_is_no_metadata(path: Path) -> None:
+    eqx.tree_serialise_leaves(path, mlp(0))
+    assert dict(treeload.open(path).metadata) == {}
 
 
 def test_a_pipe_is_refused_and_does_not_hang(path: Path) -> None:

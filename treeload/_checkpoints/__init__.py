@@ -6,6 +6,7 @@ one_model    whether several are of one model
 average      their mean
 resume       where a training goes on
 initializer  one leaf as an initialiser
+left_out     what a save cannot store
 export       back into the source's layout
 undo         the way back down an expression
 """

@@ -97,6 +97,9 @@ class Advice(Remedy):
         return self.words
 
 
+PLACE_OTHERWISE = Advice("another sharding for it in the destination")
+
+
 @dataclass(frozen=True)
 class Forgive(Remedy):
     """A policy that forgives findings of ``kind``; ``why`` and ``besides`` are the words around it."""

@@ -7,6 +7,7 @@ safetensors  a file, or a directory of shards with its index; read and written
 flax         Flax's msgpack files
 equinox      the arrays of tree_serialise_leaves, by position
 orbax        checkpoints in every layout that has metadata; read and written
+unknown      what a file is that no format knows, or that only bears a format's name
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from treeload._errors import SourceError
+from treeload._formats import unknown
 from treeload._sources.format import Format
 from treeload._sources.separated import SeparatedSource
 from treeload._sources.source import Source, as_source_error
@@ -53,9 +56,10 @@ def open_source(
     with as_source_error(f"{str(where)!r} could not be opened"):
         found = _format_of(where)
         # A format whose own names are joined splits them itself: at another separator than the usual one.
-        if separator is None or "separator" in found.options:
-            return found.open(where, {"item": item, "separator": separator})
-        return SeparatedSource(found.open(where, {"item": item}), separator)
+        own = "separator" in found.options
+        with _by_another_name(where, found.magic):
+            source = found.open(where, {"item": item, "separator": separator if own else None})
+        return source if own or separator is None else SeparatedSource(source, separator)
 
 
 def recognising(path: Path) -> Format | None:
@@ -78,10 +82,28 @@ def _format_of(path: Path) -> Format:
         return found
     if not path.exists():
         raise SourceError(f"{str(path)!r} does not exist{_nearest_that_exists(path)}")
-    if path.is_dir() and not any(path.iterdir()):
-        raise SourceError(f"{str(path)!r} is an empty directory")
+    is_whole = importlib.import_module("treeload._formats.orbax.layout").is_checkpoint
+    said = unknown.what_is(path, opens=lambda each: recognising(each) is not None, is_whole=is_whole)
+    if said:
+        raise SourceError(f"{str(path)!r} {said}")
     known = "\n".join(f"  {each.words}" for each in formats())
     raise SourceError(f"{str(path)!r} is no checkpoint that treeload knows. It knows\n{known}")
+
+
+@contextmanager
+def _by_another_name(path: Path, magic: bytes | None) -> Iterator[None]:
+    """What a file is that bears a format's name and is not of it: more use than where its parser stumbled."""
+    try:
+        yield
+    except SourceError as error:
+        if path.is_dir():
+            found = unknown.not_downloaded_in(path)
+            said = "" if found is None else f"cannot be opened: {found[0]!r} in it {found[1]}"
+        else:
+            said = unknown.content_of(path, magic=magic)
+        if not said:
+            raise
+        raise SourceError(f"{str(path)!r} {said}") from error
 
 
 def _nearest_that_exists(path: Path) -> str:

@@ -5,6 +5,9 @@ them, for arrays and for Python numbers alike (https://docs.kidger.site/equinox/
 is https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html). The leaves are named by their
 numbers and load by position only. Nothing is unpickled.
 
+Before the records there may be one line of JSON: the hyperparameters, in the way that Equinox's documentation
+saves them beside the weights. They are the source's ``metadata``.
+
 NumPy writes dtypes it does not know as bare bytes: two of them are bfloat16, the one such type in use.
 """
 
@@ -15,6 +18,7 @@ import os
 import tokenize
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, BinaryIO
 
 import jax
@@ -24,6 +28,7 @@ import numpy as np
 from treeload._errors import SourceError
 from treeload._files.open import look_at, opened
 from treeload._files.read import Stored, read_stored
+from treeload._files.strict_json import parse_json
 from treeload._leaves.spec import PYTHON_DTYPES, Spec, is_numeric, print_spec
 from treeload._naming.name import Name
 from treeload._sources.format import Format
@@ -32,10 +37,16 @@ from treeload._sources.source import Source, as_source_error
 SUFFIX = ".eqx"
 
 
+MAGIC = b"\x93NUMPY"
+
+
 _MAX_HEADER = 1 << 14  # bytes of one record's header: some hundred are usual
 
 
 _MAX_LEAVES = 1 << 20
+
+
+_MAX_LINE = 1 << 20
 
 
 def recognises(path: Path) -> bool:
@@ -50,7 +61,8 @@ class EqxSource(Source):
         path: the file.
 
     Raises:
-        SourceError: no regular file, or records that are cut short, hold objects, or are none.
+        SourceError: no regular file, or records that are cut short, hold objects, or are none. The message
+            names the file and the record.
     """
 
     positional = True
@@ -63,7 +75,8 @@ class EqxSource(Source):
         with as_source_error(f"{self.label} could not be read"):
             file = look_at(Path(path))
             with opened(file) as descriptor, os.fdopen(os.dup(descriptor), "rb") as stream:
-                for number, (spec, offset) in enumerate(_records(stream, file.size)):
+                self.metadata = MappingProxyType(_hyperparameters(stream, self.label))
+                for number, (spec, offset) in enumerate(_records(stream, file.size, self.label)):
                     self._stored[Name((str(number),))] = Stored(file, offset, spec)
 
     def specs(self) -> Mapping[Name, Spec]:
@@ -78,16 +91,32 @@ class EqxSource(Source):
         return read_stored(self._stored, requests, self.label)
 
 
-def _records(stream: BinaryIO, size: int) -> Iterator[tuple[Spec, int]]:
+def _hyperparameters(stream: BinaryIO, label: str) -> dict[str, Any]:
+    """What the first line says, where it is JSON; the records begin after it."""
+    if stream.read(1) not in (b"{", b"["):
+        stream.seek(0)
+        return {}
+    stream.seek(0)
+    line = stream.readline(_MAX_LINE)
+    try:
+        if not line.endswith(b"\n"):
+            raise ValueError(f"it has no end within {_MAX_LINE:,} bytes")
+        said = parse_json(line.decode())
+    except ValueError as error:
+        raise SourceError(f"{label}: its first line is no JSON of hyperparameters: {error}") from error
+    return said if isinstance(said, dict) else {"hyperparameters": said}
+
+
+def _records(stream: BinaryIO, size: int, label: str) -> Iterator[tuple[Spec, int]]:
     """Shape, dtype and place of each array; no array is read."""
     number = 0
     while stream.tell() < size:
         if number >= _MAX_LEAVES:
-            raise SourceError(f"it holds more than {_MAX_LEAVES:,} records")
-        yield _record(stream, size, f"record {number}")
+            raise SourceError(f"{label} holds more than {_MAX_LEAVES:,} records")
+        yield _record(stream, size, f"{label}: record {number}")
         number += 1
     if not number:
-        raise SourceError("it is empty")
+        raise SourceError(f"{label} is empty: it holds no record")
 
 
 def _record(stream: BinaryIO, size: int, what: str) -> tuple[Spec, int]:
@@ -119,4 +148,5 @@ FORMAT = Format(
     words="Equinox: a file of tree_serialise_leaves, loaded by position",
     recognises=recognises,
     opens=EqxSource,
+    magic=MAGIC,
 )

@@ -11,22 +11,88 @@ moves it as freely as it would have moved the original.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import AbstractMesh, NamedSharding
 
+from treeload._errors import TreeloadError
 from treeload._leaves.spec import is_abstract, is_key
 
 
 def sharding_of(like: Any) -> jax.sharding.Sharding | None:
-    """The sharding that the result is committed to; None for the host, or uncommitted."""
+    """The sharding that the result is committed to; None for the host, or uncommitted.
+
+    Raises:
+        TreeloadError: it is over a mesh without devices, and no such mesh is set now.
+    """
+    return _on_devices(asked_sharding(like))
+
+
+def asked_sharding(like: Any) -> jax.sharding.Sharding | None:
+    """The sharding that a destination leaf names, which may be over a mesh without devices."""
     if isinstance(like, jax.Array) and not like.committed:
         return None
     sharding: jax.sharding.Sharding | None = getattr(like, "sharding", None)
     return sharding
+
+
+def _on_devices(sharding: jax.sharding.Sharding | None) -> jax.sharding.Sharding | None:
+    """The same over the mesh of ``jax.set_mesh``, where it is over an abstract one.
+
+    What is evaluated abstractly under ``jax.set_mesh`` knows the mesh's axes and not its devices.
+    """
+    if not (isinstance(sharding, NamedSharding) and isinstance(sharding.mesh, AbstractMesh)):
+        return sharding
+    wanted, mesh = sharding.mesh, jax.sharding.get_mesh()
+    if (mesh.axis_names, mesh.axis_sizes) != (wanted.axis_names, wanted.axis_sizes):
+        set_now = f"the mesh set now has {_axes(mesh)}" if mesh.axis_names else "no mesh is set now"
+        raise TreeloadError(
+            f"the destination was made under a mesh of {_axes(wanted)}, which names no devices, "
+            f"and {set_now}: load it under the mesh too, with jax.set_mesh(mesh): ..."
+        )
+    return NamedSharding(mesh, sharding.spec, memory_kind=sharding.memory_kind)
+
+
+def _axes(mesh: Any) -> str:
+    return ", ".join(f"{name}: {size}" for name, size in mesh.shape.items())
+
+
+@lru_cache(maxsize=4096)
+def unplaceable(shape: tuple[int, ...], sharding: Any) -> str:
+    """Why no array of this shape can have this sharding, in words; empty where one can."""
+    if sharding is None:
+        return ""
+    try:
+        sharding.check_compatible_aval(shape)
+        sharding.shard_shape(shape)
+    except ValueError:
+        pass
+    else:
+        return ""
+    if not isinstance(sharding, NamedSharding):
+        return f"no array of the shape {list(shape)} can be placed as {sharding}"
+    if len(sharding.spec) > len(shape):
+        axes = f"{len(sharding.spec)} axes or more"
+        return f"its sharding, {_spec(sharding)}, is for {axes}, and it has {len(shape)}"
+    for axis, (size, names) in enumerate(zip(shape, sharding.spec, strict=False)):
+        over = (names,) if isinstance(names, str) else names or ()
+        parts = math.prod(sharding.mesh.shape[name] for name in over)
+        if size % parts:
+            return (
+                f"its sharding, {_spec(sharding)}, splits axis {axis} into {parts}, "
+                f"which does not divide {size}: give it another sharding, such as None for that axis"
+            )
+    return f"no array of the shape {list(shape)} can be placed as {_spec(sharding)}"
+
+
+def _spec(sharding: NamedSharding) -> str:
+    return f"{sharding.spec} over {_axes(sharding.mesh)}"
 
 
 def on_device(like: Any) -> bool:

@@ -8,7 +8,9 @@ Owns the ``Spec`` of a value, the question "is this an array, a number, absent o
 from __future__ import annotations
 
 import enum
+import functools
 import math
+import types
 from functools import lru_cache
 from typing import Any, TypeAlias
 
@@ -75,6 +77,21 @@ def kind_of(value: Any) -> SlotKind:
     if hasattr(value, "shape") and isinstance(dtype, np.dtype) and is_numeric(dtype):
         return SlotKind.ARRAY
     return SlotKind.STATIC
+
+
+def static_words(value: Any) -> str:
+    """What a slot holds that never loads, in words: ``"a str"``, ``"a function"``."""
+    if isinstance(value, type):
+        return "a class"
+    if isinstance(value, np.ndarray):
+        return f"an array of {value.dtype}"
+    if isinstance(value, _FUNCTIONS) or (callable(value) and hasattr(value, "__wrapped__")):
+        return "a function"
+    name = type(value).__name__
+    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
+
+
+_FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, functools.partial)
 
 
 def is_numeric(dtype: np.dtype[Any]) -> bool:

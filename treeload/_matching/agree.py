@@ -14,6 +14,7 @@ from typing import Any
 import jax
 
 from treeload._leaves.number import Number
+from treeload._leaves.placement import unplaceable
 from treeload._leaves.spec import SlotKind, is_abstract
 from treeload._matching.fit import wide_dtypes
 from treeload._matching.offers import Offers
@@ -75,6 +76,11 @@ def take_what_agrees(tree: Tree, offers: Offers) -> Agreement:
         ]
     if tree.made_up:
         agrees = [same and not tree.is_made_up(name) for same, name in zip(agrees, names, strict=True)]
+    if any(getattr(one, "sharding", None) is not None for one in values if is_abstract(one)):
+        agrees = [
+            same and not (is_abstract(one) and unplaceable(one.shape, one.sharding))
+            for same, one in zip(agrees, values, strict=True)
+        ]
     if tree.aliases:
         agrees = [same and name not in tree.aliases for same, name in zip(agrees, names, strict=True)]
     if len(where) == count and all(agrees):

@@ -17,8 +17,10 @@ from treeload._findings.kinds import Kind
 from treeload._findings.remedy import Remedy, UseOps
 from treeload._inference.layouts import judge
 from treeload._leaves.casts import can_cast, cast_loses_kind, overflows
+from treeload._leaves.placement import unplaceable
 from treeload._leaves.spec import Spec, is_abstract, is_key, spec_of
 from treeload._naming.name import Keys
+
 
 _BOOLEAN, _INTEGER, _FLOAT = map(np.dtype, ("bool", "int64", "float64"))
 
@@ -59,6 +61,8 @@ def misfit(name: Keys, held: Any, wanted: Spec, given: Spec, number: Any, castin
             said += f"; they match if {reading.change.words}{doubt}"
             ways = (UseOps(reading.change.ops, why=f"they match if {reading.change.words}:"), *ways)
         return Misfit(Kind.SHAPE, wanted, given, said, ways, "shapes differ")
+    if is_abstract(held) and (why := unplaceable(held.shape, held.sharding)):
+        return Misfit(Kind.SHAPE, wanted, given, why, (remedy.PLACE_OTHERWISE,), "it cannot be placed")
     narrowed = narrows(held, wanted.dtype)
     why = narrowed or _cast_fault(given.dtype, wanted.dtype, casting, held, number)
     if why:

@@ -13,7 +13,8 @@ from treeload._findings import remedy
 from treeload._findings.kinds import Kind
 from treeload._findings.remedy import Remedy
 from treeload._leaves.number import number_of
-from treeload._leaves.spec import SlotKind, Spec, is_key, spec_of, without_sharding
+from treeload._leaves.placement import unplaceable
+from treeload._leaves.spec import SlotKind, Spec, is_abstract, is_key, spec_of, without_sharding
 from treeload._matching.fit import is_boolean, is_python_number, misfit, narrows
 from treeload._matching.ledger import Feed, Ledger
 from treeload._matching.rivals import refuse_collisions, tie_checks
@@ -202,11 +203,15 @@ def _false(sides: Sides, ledger: Ledger, index: int, name: Keys) -> None:
 
 def _zero(sides: Sides, ledger: Ledger, index: int, wanted: Spec) -> None:
     """Absence means zero here."""
-    narrowed = narrows(sides.tree.values[index], wanted.dtype)
+    held, name = sides.tree.values[index], sides.tree.names[index]
+    if is_abstract(held) and (why := unplaceable(held.shape, held.sharding)):
+        ledger.find(Kind.SHAPE, name, (wanted, None), message=why, remedies=[remedy.PLACE_OTHERWISE])
+        ledger.keep(index, "it cannot be placed")
+        return
+    narrowed = narrows(held, wanted.dtype)
     if not narrowed:
         ledger.zero(index, wanted, "absent in the source, which means zero here")
         return
-    name = sides.tree.names[index]
     ledger.find(
         Kind.DTYPE, name, (wanted, None), message=narrowed, remedies=[remedy.keep_own(Kind.DTYPE, name)]
     )

@@ -28,6 +28,7 @@ def entry_dict(entry: Entry) -> dict[str, Any]:
         "sources": [leaf_dict(leaf) for leaf in entry.sources],
         "ops": [repr(op) for op in entry.ops],
         "cast": entry.cast,
+        "on_overflow": str(entry.on_overflow),
         "rule": None if entry.rule is None else repr(entry.rule),
         "reason": entry.reason,
         "aliases": [str(alias) for alias in entry.aliases],

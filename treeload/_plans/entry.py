@@ -66,6 +66,7 @@ class Entry:
         optional: whether a source may lack it (RNG state, caches, intermediates of NNX).
         needs_values: whether a check of values is still to be done for it.
         by_position: whether the source leaf was found by its place among others, not by a name.
+        on_overflow: what is done where the cast overflows a value: ``"error"``, ``"keep"`` or ``"cast"``.
     """
 
     name: Name

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
 from rich.text import Text
 
 from treeload._leaves.spec import elements, nbytes, print_spec, quantity
-from treeload._naming.name import Name, NameLike, as_name
+from treeload._naming.name import Name, NameLike, as_name, print_name
 from treeload._reports.groups import group, print_names
 from treeload._reports.html import html_code, table
 from treeload._reports.page import HEAD, MARGIN, QUIET, WIDTH, counted, line, printable, sentence
@@ -30,6 +30,7 @@ class Inventory:
         leaves: its leaves, in the order of the file.
         ties: alias → the leaf it shares its array with.
         absent: slots the source knows to be empty: name → None or False.
+        left_out: what the saved tree held that is no array, and is not here: name → what it was.
         metadata: what the checkpoint says about itself.
         version: the version recorded in it; None where there is none.
     """
@@ -40,6 +41,7 @@ class Inventory:
     absent: Mapping[Name, Any]
     metadata: Mapping[str, Any]
     version: Any = None
+    left_out: Mapping[Name, str] = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -84,6 +86,7 @@ class Inventory:
             "elements": self.elements,
             "ties": {str(alias): str(name) for alias, name in self.ties.items()},
             "absent": {str(name): value for name, value in self.absent.items()},
+            "left_out": {str(name): what for name, what in self.left_out.items()},
             "version": self.version,
             "metadata": dict(self.metadata),
         }  # fmt: skip
@@ -94,7 +97,11 @@ class Inventory:
     def __rich__(self) -> Text:
         """The same text for a rich console, with colours where it is a terminal."""
         lines = [*self._head(), *self._leaf_lines()]
-        for head, body in (("absent", self._absent_lines()), ("metadata", self._metadata_lines())):
+        for head, body in (
+            ("absent", self._absent_lines()),
+            ("left out by the save", self._left_out_lines()),
+            ("metadata", self._metadata_lines()),
+        ):
             if body:
                 lines += [Text(), line((head, HEAD)), *body]
         return Text("\n").join(lines)
@@ -160,6 +167,14 @@ class Inventory:
     def _absent_lines(self) -> list[Text]:
         return sentence(print_names(self.absent, most=8), MARGIN) if self.absent else []
 
+    def _left_out_lines(self) -> list[Text]:
+        said = [
+            printable(f"{print_name(name)} ({what})") for name, what in list(self.left_out.items())[:_MOST]
+        ]
+        if len(self.left_out) > len(said):
+            said.append(f"and {len(self.left_out) - len(said):,} more")
+        return sentence(", ".join(said), MARGIN) if said else []
+
     def _metadata_lines(self) -> list[Text]:
         lines = []
         for key, value in list(self.metadata.items())[:_MOST_METADATA]:
@@ -220,4 +235,5 @@ def inventory(source: Source) -> Inventory:
             dict(source.absent()),
             metadata,
             metadata.get("version"),
+            dict(source.left_out()),
         )

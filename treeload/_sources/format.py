@@ -33,6 +33,7 @@ class Format:
         options: the names of those options: of ``"item"`` and ``"separator"``.
         claims_missing: whether a path where nothing lies is this format's to explain or to find, as one
             beside which a save died.
+        magic: what its files begin with, where a file that begins otherwise may be told to be another thing.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Format:
     opens: Callable[..., Source]
     options: frozenset[str] = frozenset()
     claims_missing: Callable[[Path], bool] = lambda path: False
+    magic: bytes | None = None
 
     def open(self, path: Path, asked: Mapping[str, Any]) -> Source:
         """The source at ``path``; ``asked`` are options, None where nothing was asked for.

@@ -98,5 +98,8 @@ class SeparatedSource(Source):
     def statics(self) -> frozenset[Keys]:
         return frozenset(map(self._new, self.source.statics()))
 
+    def left_out(self) -> Mapping[Name, str]:
+        return {Name(split_name(own, self.separator)): what for own, what in self.source.left_out().items()}
+
     def numbers(self) -> frozenset[Keys]:
         return frozenset(map(self._new, self.source.numbers()))

@@ -78,6 +78,10 @@ class Source(abc.ABC):
         """Slots that hold something which is no array and no number. None is in ``specs``."""
         return frozenset()
 
+    def left_out(self) -> Mapping[Name, str]:
+        """What the saved tree held that could not be stored, in words: name → ``"a str"``."""
+        return {}
+
     def numbers(self) -> frozenset[tuple[str, ...]]:
         """Leaves that were Python numbers when they were saved, where that can be told. All in ``specs``."""
         return frozenset()

@@ -31,6 +31,7 @@ class Tree:
         aliases: canonical name → the other names of the same array, in the tree's order.
         shared: those canonical names that are shared by an NNX Variable, not by an array object.
         optional: names of slots that hold NNX state which a checkpoint may lack.
+        configuration: names of statics that are part of a module's own making, as its activation function is.
         visits: for each visit of the walk, the index of its slot, where there are ties; empty where each
             slot is visited once, in order.
         variables: the index of each slot that is all an NNX Variable holds, and that Variable; likewise
@@ -50,6 +51,7 @@ class Tree:
     aliases: dict[Keys, list[Keys]] = field(default_factory=dict)
     shared: set[Keys] = field(default_factory=set)
     optional: set[Keys] = field(default_factory=set)
+    configuration: set[Keys] = field(default_factory=set)
     visits: list[int] = field(default_factory=list)
     variables: dict[int, nnx.Variable[Any] | jax.Ref] = field(default_factory=dict)
     made_up: set[Keys] = field(default_factory=set)

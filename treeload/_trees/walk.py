@@ -172,9 +172,9 @@ class _Walker:
             if kind == SlotKind.STATIC or not isinstance(node, (bool, np.ndarray)):
                 self.opened(node, name, fixed, transparent=False, leaf=kind)
             else:
-                self.slot(node, name, SlotKind.STATIC if fixed and isinstance(node, bool) else kind)
+                self.number(node, name, kind, fixed and isinstance(node, bool))
         else:
-            self.slot(node, name, SlotKind.STATIC if fixed and how == SCALAR else SlotKind(how))
+            self.number(node, name, SlotKind(how), fixed and how == SCALAR)
 
     def dict(self, node: Mapping[Any, Any], name: Keys, fixed: bool) -> None:
         """A dict: the hot place of every plan, so one that holds nothing but arrays is taken at once."""
@@ -203,6 +203,8 @@ class _Walker:
         if children is UNKNOWN:
             if leaf == SlotKind.STATIC and self.mappings and isinstance(node, Mapping):
                 self.dict(node, name, fixed)
+            elif leaf == SlotKind.STATIC:
+                self.static(node, name, fixed)
             else:
                 self.slot(node, name, leaf)
             return
@@ -215,6 +217,17 @@ class _Walker:
             if made_up:
                 self.tree.made_up.add(below)
             self.visit(child, below, fixed)
+
+    def number(self, value: Any, name: Keys, kind: SlotKind, fixed: bool) -> None:
+        if fixed:
+            self.static(value, name, fixed)
+        else:
+            self.slot(value, name, kind)
+
+    def static(self, value: Any, name: Keys, fixed: bool) -> None:
+        if fixed:
+            self.tree.configuration.add(name)
+        self.slot(value, name, SlotKind.STATIC)
 
     def slot(self, value: Any, name: Keys, kind: SlotKind) -> None:
         if self.careful:

@@ -20,7 +20,8 @@ from treeload import _api
 from treeload._errors import RuleError
 from treeload._findings.kinds import KINDS, Kind
 from treeload._findings.policy import Policy, default_verdict
-from treeload._leaves.placement import sharding_of
+from treeload._formats import open_source
+from treeload._leaves.placement import asked_sharding
 from treeload._leaves.spec import without_sharding
 from treeload._matching.boxes import open_boxes
 from treeload._matching.parts import OpenedPart, opened_source
@@ -176,7 +177,7 @@ def _placed(state: PyTree, params: PyTree) -> PyTree:
     for index, (name, spec) in enumerate(zip(tree.names, tree.values, strict=True)):
         parameter = own.get(name)
         if isinstance(parameter, (jax.Array, jax.ShapeDtypeStruct)) and parameter.shape == spec.shape:
-            values[index] = jax.ShapeDtypeStruct(spec.shape, spec.dtype, sharding=sharding_of(parameter))
+            values[index] = jax.ShapeDtypeStruct(spec.shape, spec.dtype, sharding=asked_sharding(parameter))
     return rebuild(tree, values)
 
 

@@ -1,12 +1,14 @@
 """What ``treeload.save`` records in a checkpoint because a tree of Orbax cannot say it.
 
-Owns the form of the record: ties, absences, empty arrays, dtypes stored as another, digests. ``write``
-writes it, ``source`` reads it. It comes from a file, so nothing in it is believed before it is checked.
+Owns the form of the record: ties, absences, empty arrays, dtypes stored as another, digests, what is
+left out. ``write`` writes it, ``source`` reads it. It comes from a file, so nothing in it is believed before
+it is checked.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,11 +50,12 @@ class Record:
     scalars: frozenset[Name]
     digests: dict[str, str]
     history: Any
+    left_out: Mapping[Name, str]
 
     @classmethod
     def read(cls, record: Any, label: str) -> Record:
         if record is None:
-            return cls(False, {}, {}, {}, {}, frozenset(), {}, None)
+            return cls(False, {}, {}, {}, {}, frozenset(), {}, None, {})
         version = record.get("format") if isinstance(record, dict) else None
         if not isinstance(version, int):
             raise SourceError(f"{label}: its record of treeload is malformed")
@@ -70,6 +73,7 @@ class Record:
                 scalars=frozenset(map(Name.parse, _strings(record.get("scalars", {})))),
                 digests=_strings(record.get("digests", {})),
                 history=record.get("history"),
+                left_out={Name.parse(n): what for n, what in _strings(record.get("left_out", {})).items()},
             )
 
 

@@ -90,9 +90,10 @@ class OrbaxSource(Source):
                     "which does not fit the leaves that are there"
                 )
             specs[alias] = specs[canonical]
-        for name in self.absent():
-            if name in specs:
-                raise SourceError(f"{self.label}: {print_name(name)!r} is there, but recorded as absent")
+        for names, how in ((self.absent(), "absent"), (self.left_out(), "left out")):
+            for name in names:
+                if name in specs:
+                    raise SourceError(f"{self.label}: {print_name(name)!r} is there, but recorded as {how}")
         return specs
 
     def ties(self) -> Mapping[Name, Name]:
@@ -102,6 +103,12 @@ class OrbaxSource(Source):
         if self._record.is_present:
             return self._record.absent
         return dict.fromkeys(self._tree.nones)
+
+    def left_out(self) -> Mapping[Name, str]:
+        return self._record.left_out
+
+    def statics(self) -> frozenset[tuple[str, ...]]:
+        return frozenset(self._record.left_out)
 
     def numbers(self) -> frozenset[tuple[str, ...]]:
         stored = (leaf.name for leaf in self._tree.leaves if leaf.number)

@@ -47,11 +47,13 @@ class Beside:
         aliases: further names of leaves → the name that their array is written under.
         absent: slots that hold None or False.
         history: the version of the code's parameters.
+        left_out: what is no array and is not written → what it is.
     """
 
     aliases: Mapping[Name, Name] = field(default_factory=dict)
     absent: Mapping[Name, Absent] = field(default_factory=dict)
     history: Any = None
+    left_out: Mapping[Name, str] = field(default_factory=dict)
 
 
 def write(
@@ -74,6 +76,8 @@ def write(
     target = Path(os.path.realpath(os.path.expanduser(path)))
     _check_names(leaves, beside.aliases, beside.absent)
     tree, record = _encode(leaves, beside.aliases, beside.absent)
+    if beside.left_out:
+        record["left_out"] = {print_name(name): what for name, what in beside.left_out.items()}
     if beside.history is not None:
         record["history"] = beside.history
     custom = _check_metadata(metadata, record)

@@ -1,0 +1,47 @@
+"""What a save cannot store: values that are no arrays and no numbers.
+
+Owns which they are, and which of them are worth a warning. What a module holds as its own making (the
+activation function and the dropout rate of an Equinox module) is the code's, which makes the module again; a
+text or a function in a plain dict is somebody's data.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+from treeload._errors import TreeloadWarning
+from treeload._leaves.spec import SlotKind, static_words
+from treeload._naming.name import Name, print_name
+from treeload._trees.tree import Tree
+
+_SHOWN = 8
+
+
+def left_out(tree: Tree) -> dict[Name, str]:
+    """The name of each value that is not stored, and what it is."""
+    return {
+        Name(name): static_words(value)
+        for name, value, kind in zip(tree.names, tree.values, tree.kinds, strict=True)
+        if kind == SlotKind.STATIC
+    }
+
+
+def warn_of_left_out(tree: Tree, *, stacklevel: int) -> None:
+    """One warning of all that is somebody's data, told to the line so many calls above."""
+    said = [
+        f"{print_name(name)} ({what})"
+        for name, what in left_out(tree).items()
+        if name not in tree.configuration
+    ]
+    if not said:
+        return
+    more = f" and {len(said) - _SHOWN:,} more" if len(said) > _SHOWN else ""
+    count = f"{len(said):,} values are no arrays and no numbers"
+    if len(said) == 1:
+        count = "1 value is no array and no number"
+    warnings.warn(
+        f"{count}, and the save leaves out: {', '.join(said[:_SHOWN])}{more}; "
+        "what is to be kept of it goes into metadata=",
+        TreeloadWarning,
+        stacklevel=stacklevel + 1,
+    )

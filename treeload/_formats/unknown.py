@@ -1,0 +1,282 @@
+"""What a path is that no format takes: said by its first bytes, or by what lies around it.
+
+Owns the words for what people give by mistake: a pointer of Git LFS, a web page, a file of another library, a
+directory above the checkpoints, a file inside one. Refuses to own the reading: whatever is said here is the
+end of it. Looks at names and first bytes only, opens nothing but regular files, and never unpickles.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from treeload._errors import SourceError
+from treeload._files.open import brief, look_at, opened, read_bytes
+
+IsCheckpoint = Callable[[Path], bool]
+
+
+_FIRST = 4096  # bytes that are looked at
+
+
+_ENTRIES = 400  # entries of directories that are looked at
+
+
+_DEPTH = 3  # directories that are looked into, one below the other
+
+
+_SHOWN = 6
+
+
+def what_is(path: Path, *, opens: IsCheckpoint, is_whole: IsCheckpoint) -> str:
+    """What lies at ``path``, which no format takes, and what to do instead; empty where it cannot be told.
+
+    Args:
+        path: a path that exists.
+        opens: whether a path is one that some format takes.
+        is_whole: whether a directory is one whole checkpoint, and not one that holds some.
+    """
+    around = next((up for up in reversed(list(_above(path))) if _any_of(is_whole, up)), None)
+    if around is not None:
+        return f"is part of the checkpoint {str(around)!r}: open that"
+    if path.is_dir():
+        return _directory(path, opens)
+    said = content_of(path) or _unclear(path)
+    beside = path.parent
+    if said and _any_of(opens, beside):
+        said += f"; the directory it lies in is a checkpoint: {str(beside)!r}"
+    return said
+
+
+def _above(path: Path) -> Iterator[Path]:
+    """The directories above, the nearest first; few, since no checkpoint is deeper."""
+    yield from list(Path(os.path.abspath(path)).parents)[:6]
+
+
+# Files, by their first bytes.
+
+
+_MAGIC: tuple[tuple[bytes, str], ...] = (
+    (b"GGUF", "is a GGUF file, of llama.cpp, which treeload does not read: take the model's safetensors"),
+    (b"lmgg", "is a GGML file, of llama.cpp, which treeload does not read: take the model's safetensors"),
+    (b"tjgg", "is a GGML file, of llama.cpp, which treeload does not read: take the model's safetensors"),
+    (
+        b"\x89HDF\r\n\x1a\n",
+        "is an HDF5 file (.h5, as Keras writes them), which treeload does not read: load it with h5py or "
+        "Keras, and give the arrays as a tree",
+    ),
+    (
+        b"\x93NUMPY",
+        "is one NumPy array (.npy): load it with numpy.load, and give it in a dict under its name",
+    ),
+    (b"\x1f\x8b\x08", "is compressed with gzip: unpack it first"),
+    (b"\x28\xb5\x2f\xfd", "is compressed with zstd: unpack it first"),
+    (b"\xfd7zXZ\x00", "is compressed with xz: unpack it first"),
+    (b"BZh9", "is compressed with bzip2: unpack it first"),
+    (b"7z\xbc\xaf\x27\x1c", "is a 7z archive: unpack it first"),
+    (b"%PDF-", "is a PDF document, no checkpoint"),
+)
+"""First bytes, and what a file is that begins with them; the first that fits is said."""
+
+
+_PYTORCH = (
+    "is a PyTorch file (.pt, .pth, .bin), which treeload does not read: load it with "
+    "torch.load(path, weights_only=True), and give its arrays as a dict, or save them as safetensors"
+)
+
+
+_NPZ = "is a NumPy archive (.npz): give treeload dict(numpy.load(path))"
+
+
+_PICKLE = (
+    "is a Python pickle, which treeload never loads: it can run any code; save its arrays as safetensors"
+)
+
+
+def content_of(path: Path, *, magic: bytes | None = None) -> str:
+    """What a file is that is surely no format of treeload's; empty where it may be one.
+
+    Args:
+        path: the file.
+        magic: what begins the files of the format whose name it bears.
+    """
+    first = _first_bytes(path)
+    if first is None or (magic is not None and first.startswith(magic)):
+        return ""
+    if not first:
+        return "is an empty file"
+    if not first.strip(b"\0"):
+        return "begins with nothing but zeros: its download or its copy was not finished"
+    return _not_downloaded(first) or _of_another_library(first) or _text(first)
+
+
+def _first_bytes(path: Path) -> bytes | None:
+    """None where it is no file that may be opened: whoever opens it will say why."""
+    try:
+        with opened(look_at(path)) as descriptor:
+            return read_bytes(descriptor, _FIRST, 0)
+    except SourceError:
+        return None
+
+
+def _not_downloaded(first: bytes) -> str:
+    """What lies in a file's place because the file itself never came."""
+    if first.startswith(b"version https://git-lfs.github.com"):
+        return "is a pointer of Git LFS, and the file itself was not downloaded: run 'git lfs pull' there"
+    start = first.removeprefix(b"\xef\xbb\xbf").lstrip()[:200].lower()
+    if start.startswith((b"<!doctype html", b"<html", b"<head", b"<!--", b"<body")):
+        return "is a web page (HTML), not the file: download it again, by its direct address"
+    if start.startswith((b"<?xml", b"<error")):
+        return "is an XML text, as servers send instead of a file: download it again"
+    return ""
+
+
+def _of_another_library(first: bytes) -> str:
+    return next((words for magic, words in _MAGIC if first.startswith(magic)), "") or _archive(first)
+
+
+def _archive(first: bytes) -> str:
+    """Zip files by the name of their first member; tar files; pickles."""
+    if first.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        name = first[30 : 30 + int.from_bytes(first[26:28], "little")]
+        if name.endswith((b"/data.pkl", b"/version", b"/byteorder", b".format_version")):
+            return _PYTORCH
+        if name.endswith(b".npy"):
+            return _NPZ
+        if name in (b"metadata.json", b"config.json", b"model.weights.h5"):
+            return "is a Keras file (.keras), which treeload does not read: give the weights as a tree"
+        return "is a zip archive: unpack it first"
+    if first[257:262] == b"ustar":
+        return "is a tar archive: unpack it first"
+    # Not where a zero follows, as in the length that a safetensors file begins with.
+    if first[:1] == b"\x80" and first[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05") and first[2:3] > b"\0":
+        # PyTorch's old files begin with the pickle of this number, 0x1950a86a20f9469cfc6c.
+        return _PYTORCH if first[2:14] == b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19" else _PICKLE
+    return ""
+
+
+def _text(first: bytes) -> str:
+    """Text that no format of weights begins with; what may be cut in a character is looked at before it."""
+    if first.lstrip()[:1] in (b"{", b"["):
+        return ""  # JSON leads some formats; see ``_unclear``
+    try:
+        text = first.decode("utf-8")
+    except UnicodeDecodeError as error:
+        if error.start < len(first) - 3:
+            return ""
+        text = first[: error.start].decode("utf-8")
+    if len(text) < 8 or not all(character.isprintable() or character in "\t\r\n\f" for character in text):
+        return ""
+    return f"is a text file, which begins {brief(text.strip(), 40)}"
+
+
+def _unclear(path: Path) -> str:
+    """What a file seems to be that no format took by its name."""
+    first = _first_bytes(path)
+    if not first:
+        return ""
+    length = int.from_bytes(first[:8], "little")
+    if first[8:9] == b"{" and length <= path.stat().st_size - 8:
+        return "begins as a safetensors file does: give it a name that ends in .safetensors"
+    if 0x81 <= first[0] <= 0x8F or first[0] in (0xDE, 0xDF):
+        return "begins as msgpack does: if Flax wrote it, give it a name that ends in .msgpack"
+    if first.lstrip()[:1] in (b"{", b"["):
+        return "is a JSON text, no checkpoint"
+    return ""
+
+
+# Directories, by what is in them.
+
+
+def _directory(path: Path, opens: IsCheckpoint) -> str:
+    if not any(path.iterdir()):
+        return "is an empty directory"
+    if (path / "snapshots").is_dir() and path.name.startswith(("models--", "datasets--", "spaces--")):
+        return _hub_repository(path)
+    found = list(_checkpoints_below(path, opens))
+    if found:
+        names = [repr(str(each.relative_to(path))) for each in found]
+        if len(names) == 1:
+            return f"is no checkpoint itself; it holds one, {names[0]}: open {str(found[0])!r}"
+        more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
+        listed = ", ".join(names[:_SHOWN]) if more else f"{', '.join(names[:-1])} and {names[-1]}"
+        return f"is no checkpoint itself; it holds the checkpoints {listed}{more}: open one of them"
+    if (path / "saved_model.pb").is_file() or any(entry.name.endswith(".index") for entry in _entries(path)):
+        return "holds a checkpoint of TensorFlow, which treeload does not read: give its arrays as a tree"
+    found_in = not_downloaded_in(path) or _first_in(path, _of_another_library)
+    return "" if found_in is None else f"holds no checkpoint; {found_in[0]!r} in it {found_in[1]}"
+
+
+def _hub_repository(path: Path) -> str:
+    """Which snapshot of a repository in the Hugging Face cache is meant: the one of ``main`` first."""
+    what = "is the folder of a repository in the Hugging Face cache"
+    snapshots = sorted(entry for entry in (path / "snapshots").iterdir() if entry.is_dir())
+    if not snapshots:
+        return f"{what}, and holds no snapshot: nothing was downloaded"
+    if len(snapshots) == 1:
+        return f"{what}: open its snapshot, {str(snapshots[0])!r}"
+    refs = {entry.name: _ref(entry.path) for entry in _entries(path / "refs")}
+    said = []
+    for snapshot in sorted(snapshots, key=lambda each: refs.get("main") != each.name)[:_SHOWN]:
+        names = [name for name, revision in refs.items() if revision == snapshot.name]
+        said.append(repr(str(snapshot)) + (f" ({', '.join(names)})" if names else ""))
+    return f"{what}: open one of its snapshots, {', '.join(said)}"
+
+
+def _ref(path: str) -> str:
+    try:
+        with opened(look_at(Path(path))) as descriptor:
+            return read_bytes(descriptor, 100, 0).decode("ascii", "replace").strip()
+    except SourceError:
+        return ""
+
+
+def _checkpoints_below(path: Path, opens: IsCheckpoint) -> Iterator[Path]:
+    """The checkpoints in a directory, the nearest of each branch."""
+    left = [_ENTRIES]
+
+    def look(directory: Path, depth: int) -> Iterator[Path]:
+        for entry in _entries(directory):
+            left[0] -= 1
+            child = Path(entry.path)
+            if left[0] < 0:
+                return
+            if entry.name.startswith("."):
+                continue
+            if _any_of(opens, child):
+                yield child
+            elif depth < _DEPTH and entry.is_dir(follow_symlinks=False):
+                yield from look(child, depth + 1)
+
+    yield from look(path, 1)
+
+
+def not_downloaded_in(path: Path) -> tuple[str, str] | None:
+    """The first file in a directory that never came, and what lies in its place."""
+    return _first_in(path, _not_downloaded)
+
+
+def _first_in(path: Path, tell: Callable[[bytes], str]) -> tuple[str, str] | None:
+    """The first file in a directory of whose first bytes there is something to tell, and that."""
+    for entry in _entries(path):
+        if not entry.name.startswith(".") and entry.is_file():
+            said = tell(_first_bytes(Path(entry.path)) or b"")
+            if said:
+                return entry.name, said
+    return None
+
+
+def _entries(path: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(path) as entries:
+            return sorted(entries, key=lambda entry: entry.name)[:_ENTRIES]
+    except OSError:
+        return []
+
+
+def _any_of(opens: IsCheckpoint, path: Path) -> bool:
+    try:
+        return opens(path)
+    except (OSError, SourceError):  # a neighbour that cannot be looked at
+        return False
