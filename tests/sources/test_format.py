@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -64,5 +65,6 @@ def test_where_nothing_lies_is_no_formats_to_explain_unless_it_says_so() -> None
 
 
 def test_every_format_has_a_name_of_its_own_and_options_that_there_are() -> None:
-    names = [each.name for each in FORMATS]
-    assert len(set(names)) == len(names) and all(each.options <= OPTIONS for each in FORMATS)
+    found = [importlib.import_module(module).FORMAT for module in FORMATS]
+    names = [each.name for each in found]
+    assert len(set(names)) == len(names) and all(each.options <= OPTIONS for each in found)
