@@ -122,6 +122,12 @@ def _first_wanted(name: Keys, places: list[int], wanted: Collection[Keys]) -> Ke
 
 def _distinct(opened: dict[Keys, Keys], names: Collection[Keys]) -> dict[Keys, Keys]:
     """Those that fall together neither with another nor with a name or a node that is there."""
-    taken = Counter(opened.values())
-    taken.update(name for name in names if name not in opened)
-    return {name: without for name, without in opened.items() if taken[without] == 1}
+    while True:  # a name that is left as it is may lie below another that was to be opened
+        now = [opened.get(name, name) for name in names]
+        taken, above = Counter(now), {node for name in now for node in prefixes_of(name)}
+        kept = {
+            name: without for name, without in opened.items() if taken[without] == 1 and without not in above
+        }
+        if len(kept) == len(opened):
+            return kept
+        opened = kept
