@@ -143,9 +143,9 @@ def test_a_file_that_has_changed_is_not_opened(tmp_path: Path, change: str) -> N
         os.utime(path, ns=(found.mtime_ns, found.mtime_ns))
     else:
         os.utime(path, ns=(found.mtime_ns + 1000, found.mtime_ns + 1000))
-    with pytest.raises(SourceError, match=r"has changed since it was opened \(then 10 bytes, now"):
-        with opened(found):
-            raise AssertionError("it was opened")
+    says = r"has changed since it was opened \(then 10 bytes, now"
+    with pytest.raises(SourceError, match=says), opened(found):
+        raise AssertionError("it was opened")
 
 
 def test_a_file_that_changes_while_it_is_open_is_found_out_when_asked(tmp_path: Path) -> None:

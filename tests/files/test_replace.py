@@ -102,9 +102,14 @@ def test_a_link_in_the_litter_is_removed_and_not_what_it_leads_to(tmp_path: Path
 
 def test_a_writer_that_fails_leaves_the_old_and_no_workspace(tmp_path: Path) -> None:
     path = directory(tmp_path / "vit", "old")
-    with pytest.raises(RuntimeError, match="full"), workspace(path) as new:
-        directory(new, "half")
-        raise RuntimeError("full")
+
+    def write_half() -> None:
+        with workspace(path) as new:
+            directory(new, "half")
+            raise RuntimeError("full")
+
+    with pytest.raises(RuntimeError, match="full"):
+        write_half()
     assert os.listdir(tmp_path) == ["vit"]
     assert content_of(path) == "old"
 

@@ -1,4 +1,4 @@
-"""What a step's name says, for any number and in any order. Examples are in ``tests/formats/test_steps.py``."""
+"""What a step's name says, for any number in any order; examples are in ``tests/formats/test_steps.py``."""
 
 from __future__ import annotations
 
