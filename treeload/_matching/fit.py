@@ -20,6 +20,7 @@ from treeload._leaves.casts import can_cast, cast_loses_kind, overflows
 from treeload._leaves.spec import Spec, is_abstract, is_key, spec_of
 from treeload._naming.name import Keys
 
+_BEYOND_FLOATS = 1 << 1024  # the first whole number that no float holds
 _BOOLEAN, _INTEGER, _FLOAT = map(np.dtype, ("bool", "int64", "float64"))
 
 
@@ -63,7 +64,7 @@ def misfit(name: Keys, held: Any, wanted: Spec, given: Spec, number: Any, castin
     why = narrowed or _cast_fault(given.dtype, wanted.dtype, casting, held, number)
     if why:
         ways = (remedy.keep_own(Kind.DTYPE, name),)
-        if not narrowed:
+        if not narrowed and _can_be_forced(given, held, number):
             ways = (remedy.cast_anyway(name), *ways)
         return Misfit(Kind.DTYPE, wanted, given, why, ways, "dtypes differ")
     return None
@@ -113,6 +114,15 @@ def _cast_fault(given: Any, wanted: Any, casting: str, held: Any, number: Any) -
     if is_python_number(held) or can_cast(given, wanted, casting):
         return ""
     return f"{given} does not become {wanted} under casting={casting!r}"
+
+
+def _can_be_forced(given: Spec, held: Any, number: Any) -> bool:
+    """Whether an unsafe cast makes anything of the value: Python has none from complex, nor from any integer."""
+    if is_python_number(held) and not isinstance(held, complex):
+        complex_given = isinstance(number, complex) or jax.dtypes.issubdtype(given.dtype, np.complexfloating)
+        if complex_given:
+            return False
+    return not (isinstance(number, int) and abs(number) >= _BEYOND_FLOATS)
 
 
 def _int_to_float(given: Any, held: Any, casting: str) -> bool:
