@@ -107,23 +107,20 @@ def _for_keys(wanted: Spec, given: Spec) -> tuple[Remedy, ...]:
 
 
 def _for_rows(name: Keys, held: Any, wanted: Spec, given: Spec) -> tuple[Remedy, ...]:
-    """An op for an embedding of which a vocabulary or a number of positions is a matter of choice.
+    """An op for a table of embeddings with more rows or fewer: how many there are is a matter of choice.
 
-    Its last axis is the width of a model, which no op makes right.
+    Its other axis is the width of a model, which no op makes right; a grid of positions is to be resized.
     """
-    if len(wanted.shape) != len(given.shape) or not says_embedding(name):
+    if len(wanted.shape) != 2 or len(given.shape) != 2 or not says_embedding(name):
         return ()
-    axes = [at for at, (one, other) in enumerate(zip(wanted.shape, given.shape, strict=True)) if one != other]
-    if len(axes) != 1 or axes[0] == len(wanted.shape) - 1:
+    if wanted.shape[1:] != given.shape[1:]:
         return ()
-    (axis,) = axes
-    size = wanted.shape[axis]
-    if size < given.shape[axis]:
-        return (UseOps((Slice(size, axis=axis),), why=f"to take the first {size:,}:"),)
+    (size, _), (count, _) = wanted.shape, given.shape
+    if size < count:
+        return (UseOps((Slice(size),), why=f"to take the first {size:,} rows:"),)
     if is_abstract(held):
-        return (UseOps((Pad(size, axis=axis),), why="to fill up with zeros:"),)
-    own = Pad(size, axis=axis, fill="destination")
-    return (UseOps((own,), why="to fill up with the destination's own:"),)
+        return (UseOps((Pad(size),), why="to fill up with zeros:"),)
+    return (UseOps((Pad(size, fill="destination"),), why="to fill up with the destination's own rows:"),)
 
 
 def is_boolean(spec: Spec) -> bool:
