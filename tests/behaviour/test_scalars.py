@@ -185,3 +185,12 @@ def test_an_abstract_leaf_that_jax_would_narrow_is_a_finding(wide):
     assert kinds(dst, {"w": np.ones(2, wide)}, policy=Policy(casting="unsafe")) == ["dtype"]
     with jax.enable_x64(True):
         assert treeload.load(dst, {"w": np.ones(2, wide)})["w"].dtype == wide
+
+
+@pytest.mark.parametrize(("held", "given"), [(1.5, 2j), (1, 2j), (1.5, np.complex64(1)), (1.5, 1 << 2000)])
+def test_no_unsafe_cast_is_offered_where_there_is_none(held, given):
+    """Found by random faults: the policy that was printed let the plan pass and the load fail."""
+    (finding,) = treeload.plan({"x": held}, {"x": given}).findings
+    assert finding.kind == "dtype" and [way.code for way in finding.remedies] == [
+        'Policy(dtype={"x": "keep"})'
+    ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
@@ -159,8 +160,14 @@ def test_what_is_for_one_kind_may_be_for_a_subtree_and_what_is_not_may_not() -> 
 
 
 def test_a_bias_is_known_by_its_last_key() -> None:
-    assert all(map(looks_like_bias, [("a", "bias"), ("b",)]))
-    assert not any(map(looks_like_bias, [(), ("bias", "k"), ("attn_bias",)]))
+    vector = jax.ShapeDtypeStruct((3,), np.float32)
+    assert all(looks_like_bias(name, vector) for name in [("a", "bias"), ("b",)])
+    assert not any(looks_like_bias(name, vector) for name in [(), ("bias", "k"), ("attn_bias",)])
+
+
+@pytest.mark.parametrize(("shape", "dtype"), [((1, 1, 4, 4), np.float32), ((4,), bool), ((4,), np.int32)])
+def test_a_causal_mask_or_a_count_is_no_bias_whatever_it_is_called(shape, dtype) -> None:
+    assert not looks_like_bias(("attn", "bias"), jax.ShapeDtypeStruct(shape, dtype))
 
 
 def test_a_finding_prints_its_ways_one_after_another() -> None:

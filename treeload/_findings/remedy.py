@@ -16,7 +16,11 @@ from dataclasses import dataclass, replace
 from itertools import count
 from typing import ClassVar
 
+import jax
+import numpy as np
+
 from treeload._findings.kinds import Kind
+from treeload._leaves.spec import Spec
 from treeload._naming.pattern import quote
 from treeload._ops.op import Op
 
@@ -186,6 +190,7 @@ class UseOps(Remedy):
     ops: tuple[Op, ...]
     patterns: tuple[str, ...] = ()
     why: str = PLAINLY
+    written: str = ""  # the ops as code, where they do not print as it
 
     @property
     def before(self) -> str:
@@ -197,7 +202,7 @@ class UseOps(Remedy):
 
     @property
     def _code(self) -> str:
-        return ", ".join(map(repr, self.ops))
+        return self.written or ", ".join(map(repr, self.ops))
 
     def _parts(self) -> tuple[str, list[str], str]:
         if not self.patterns:
@@ -263,9 +268,13 @@ def cast_anyway(name: Sequence[str]) -> CastAnyway:
     return CastAnyway((quote(name),))
 
 
-def looks_like_bias(name: Sequence[str]) -> bool:
-    """Whether a leaf is usually one for which absent and zero mean the same."""
-    return tuple(name[-1:]) in (("bias",), ("b",))
+def looks_like_bias(name: Sequence[str], spec: Spec) -> bool:
+    """Whether a leaf is usually one for which absent and zero mean the same.
+
+    A bias has an axis or a few (heads, layers), of floats; a causal mask called ``bias`` is another thing.
+    """
+    called = tuple(name[-1:]) in (("bias",), ("b",))
+    return called and len(spec.shape) < 4 and jax.dtypes.issubdtype(spec.dtype, np.inexact)
 
 
 # Code.

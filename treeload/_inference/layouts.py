@@ -136,6 +136,11 @@ _IN_BLOCKS = {"query", "qkv", "kv", "attention"}
 OWN = "a name of its own"
 
 
+def says_embedding(name: Keys) -> bool:
+    """Whether a name says that the leaf is a table of embeddings, of a vocabulary or of positions."""
+    return _last(name) in _EMBEDDINGS or "embed" in _words(name)
+
+
 def role(here: Keys, there: Keys, options: Sequence[Change], rank: int) -> Role:
     """What two names and the changes that fit say that a leaf is."""
     if rank < 2:

@@ -12,16 +12,19 @@ from typing import Any
 import jax
 import numpy as np
 
+from treeload._errors import RuleError
 from treeload._findings import remedy
 from treeload._findings.kinds import Kind
 from treeload._findings.remedy import Remedy, UseOps
-from treeload._inference.layouts import judge
+from treeload._inference.layouts import judge, says_embedding
 from treeload._leaves.casts import can_cast, cast_loses_kind, overflows
 from treeload._leaves.placement import unplaceable
 from treeload._leaves.spec import Spec, is_abstract, is_key, spec_of
 from treeload._naming.name import Keys
+from treeload._ops.convert import Apply
+from treeload._ops.resize import Pad, Slice
 
-
+_BEYOND_FLOATS = 1 << 1024  # the first whole number that no float holds
 _BOOLEAN, _INTEGER, _FLOAT = map(np.dtype, ("bool", "int64", "float64"))
 
 
@@ -51,10 +54,11 @@ def misfit(name: Keys, held: Any, wanted: Spec, given: Spec, number: Any, castin
     structural = _structural(held, wanted, given, number)
     if structural is not None:
         expected, found, why = structural
-        return Misfit(Kind.STRUCTURE, expected, found, why, (remedy.keep_own(Kind.STRUCTURE, name),), why)
+        ways = (*_for_keys(wanted, given), remedy.keep_own(Kind.STRUCTURE, name))
+        return Misfit(Kind.STRUCTURE, expected, found, why, ways, why)
     if given.shape != wanted.shape:
         said = f"shapes differ: {list(wanted.shape)} in the destination, {list(given.shape)} in the source"
-        ways: tuple[Remedy, ...] = (remedy.keep_own(Kind.SHAPE, name),)
+        ways = (*_for_rows(name, held, wanted, given), remedy.keep_own(Kind.SHAPE, name))
         reading = judge(name, given, name, wanted)
         if reading.change is not None:
             doubt = f" ({reading.why})" if reading.why and not reading.certain else ""
@@ -67,7 +71,7 @@ def misfit(name: Keys, held: Any, wanted: Spec, given: Spec, number: Any, castin
     why = narrowed or _cast_fault(given.dtype, wanted.dtype, casting, held, number)
     if why:
         ways = (remedy.keep_own(Kind.DTYPE, name),)
-        if not narrowed:
+        if not narrowed and _can_be_forced(given, held, number):
             ways = (remedy.cast_anyway(name), *ways)
         return Misfit(Kind.DTYPE, wanted, given, why, ways, "dtypes differ")
     return None
@@ -84,6 +88,42 @@ def _structural(
     if (is_key(given.dtype) or is_key(wanted.dtype)) and given.dtype != wanted.dtype:
         return wanted, given, "PRNG keys load only into keys of the same implementation"
     return None
+
+
+def _for_keys(wanted: Spec, given: Spec) -> tuple[Remedy, ...]:
+    """An op that makes a PRNG key of a raw one, or the other way round, where one of JAX's own does."""
+    for function, written, why in (
+        (jax.random.wrap_key_data, "jax.random.wrap_key_data", "to make a typed key of a raw one:"),
+        (jax.random.key_data, "jax.random.key_data", "to make a raw key of a typed one:"),
+    ):
+        if is_key(given.dtype) == (function is jax.random.key_data) and is_key(wanted.dtype) != is_key(
+            given.dtype
+        ):
+            op = Apply(function)
+            try:
+                made = op.infer(given)
+            except RuleError:
+                continue
+            if (made.shape, made.dtype) == (wanted.shape, wanted.dtype):
+                return (UseOps((op,), why=why, written=f"Apply({written})"),)
+    return ()
+
+
+def _for_rows(name: Keys, held: Any, wanted: Spec, given: Spec) -> tuple[Remedy, ...]:
+    """An op for a table of embeddings with more rows or fewer: how many there are is a matter of choice.
+
+    Its other axis is the width of a model, which no op makes right; a grid of positions is to be resized.
+    """
+    if len(wanted.shape) != 2 or len(given.shape) != 2 or not says_embedding(name):
+        return ()
+    if wanted.shape[1:] != given.shape[1:]:
+        return ()
+    (size, _), (count, _) = wanted.shape, given.shape
+    if size < count:
+        return (UseOps((Slice(size),), why=f"to take the first {size:,} rows:"),)
+    if is_abstract(held):
+        return (UseOps((Pad(size),), why="to fill up with zeros:"),)
+    return (UseOps((Pad(size, fill="destination"),), why="to fill up with the destination's own rows:"),)
 
 
 def is_boolean(spec: Spec) -> bool:
@@ -117,6 +157,14 @@ def _cast_fault(given: Any, wanted: Any, casting: str, held: Any, number: Any) -
     if is_python_number(held) or can_cast(given, wanted, casting):
         return ""
     return f"{given} does not become {wanted} under casting={casting!r}"
+
+
+def _can_be_forced(given: Spec, held: Any, number: Any) -> bool:
+    """Whether an unsafe cast makes anything of it: no Python number is made of a complex one."""
+    if is_python_number(held) and not isinstance(held, complex):
+        if isinstance(number, complex) or jax.dtypes.issubdtype(given.dtype, np.complexfloating):
+            return False
+    return not (isinstance(number, int) and abs(number) >= _BEYOND_FLOATS)
 
 
 def _int_to_float(given: Any, held: Any, casting: str) -> bool:

@@ -89,7 +89,7 @@ def _unexpected(sides: Sides, ledger: Ledger, feed: Feed) -> None:
     slot = sides.slots.get(name)
     held = None if slot is None else str(sides.tree.values[slot])
     ways: list[Remedy] = [remedy.leave_out(name)]
-    if (remedy.looks_like_bias(name) or held) and not is_key(spec.dtype):
+    if (remedy.looks_like_bias(name, spec) or held) and not is_key(spec.dtype):
         ways.insert(0, remedy.if_zero(name))
     finding = ledger.find(
         Kind.UNEXPECTED,

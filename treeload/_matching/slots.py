@@ -224,7 +224,7 @@ def _missing(sides: Sides, ledger: Ledger, index: int, wanted: Spec) -> None:
     known = next((each for each in names if each in empty), None)
     found = None if known is None else str(empty[known])
     ways: list[Remedy] = [remedy.keep_own(Kind.MISSING, name)]
-    if (remedy.looks_like_bias(name) or found) and not is_key(wanted.dtype):
+    if (remedy.looks_like_bias(name, wanted) or found) and not is_key(wanted.dtype):
         ways.insert(0, remedy.zeros(name))
     message = f"the source has {found or 'nothing'} here"
     ledger.find(Kind.MISSING, name, (wanted, found), message=message, remedies=ways)

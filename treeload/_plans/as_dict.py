@@ -35,7 +35,6 @@ def entry_dict(entry: Entry) -> dict[str, Any]:
         "optional": entry.optional,
         "needs_values": entry.needs_values,
         "by_position": entry.by_position,
-        "on_overflow": str(entry.on_overflow),
     }
 
 

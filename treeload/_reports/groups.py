@@ -198,11 +198,11 @@ def _wild(part: Part) -> str:
     return "**" if isinstance(part[0], str) else "*"
 
 
-def siblings(groups: Iterable[tuple[Group, Hashable]]) -> list[Group]:
+def siblings(groups: Iterable[tuple[Group, Hashable]], *, in_order: bool = False) -> list[Group]:
     """Groups, each with facts, where those of one parent with equal facts are one: ``head/{bias,kernel}``.
 
     A few at most; siblings beyond them start another group. The words between braces are in
-    alphabetical order, and the members are in the order of the words.
+    alphabetical order, or that of the groups, and the members are in the order of the words.
     """
     families: dict[Hashable, list[dict[str, Group]]] = {}
     for number, (found, facts) in enumerate(groups):
@@ -214,27 +214,30 @@ def siblings(groups: Iterable[tuple[Group, Hashable]]) -> list[Group]:
         if word in known[-1] or len(known[-1]) == _WORDS:
             known.append({})
         known[-1][word] = found
-    merged = [_family(family) for several in families.values() for family in several]
+    merged = [_family(family, in_order=in_order) for several in families.values() for family in several]
     return sorted(merged, key=lambda found: min(found.members))
 
 
-def _family(by_word: dict[str, Group]) -> Group:
+def _family(by_word: dict[str, Group], *, in_order: bool) -> Group:
     first = next(iter(by_word.values()))
     if len(by_word) == 1:
         return first
-    words = tuple(sorted(by_word))
+    words = tuple(by_word if in_order else sorted(by_word))
     members = tuple(member for word in words for member in by_word[word].members)
     return Group((*first.segments[:-1], (words,)), members)
 
 
-def print_names(names: Iterable[tuple[str, ...]], *, most: int, facts: Iterable[str] | None = None) -> str:
+def print_names(
+    names: Iterable[tuple[str, ...]], *, most: int, facts: Iterable[str] | None = None, in_order: bool = False
+) -> str:
     """Names in a row, grouped: ``head/{bias,kernel}, layers/{0..11}/scale ×12``; at most so many groups.
 
     ``facts``, one for each name, are put behind the group in round brackets where they are not empty.
+    ``in_order`` says that the order of siblings means something, so they are not sorted.
     """
     listed = list(dict.fromkeys(zip(names, facts, strict=True) if facts else ((name, "") for name in names)))
     groups = group(listed)
-    groups = siblings([(found, listed[found.members[0]][1]) for found in groups])
+    groups = siblings([(found, listed[found.members[0]][1]) for found in groups], in_order=in_order)
     shown = [
         found.title + (f" ({said})" if (said := listed[found.members[0]][1]) else "")
         for found in groups[:most]

@@ -98,7 +98,8 @@ def _details(members: Sequence[Entry], forgiven: Mapping[Name, Finding]) -> Iter
     first = members[0]
     leaves = [leaf for entry in members for leaf in entry.sources]
     if leaves and any(len(entry.sources) != 1 or entry.sources[0].name != entry.name for entry in members):
-        yield f"<- {print_names([leaf.name for leaf in leaves], most=3)}"
+        # The order of the parts of a leaf is the order in which it is made of them.
+        yield f"<- {print_names([leaf.name for leaf in leaves], most=3, in_order=len(first.sources) > 1)}"
     yield from map(repr, first.ops)
     if first.cast:
         yield _cast(first)

@@ -8,7 +8,8 @@ to go on is open. Refuses to own how that is laid out (``text``, ``html``) and w
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TypeAlias
 
 from treeload._findings.finding import Finding
@@ -16,8 +17,8 @@ from treeload._findings.kinds import KINDS, Kind, Side
 from treeload._findings.remedy import Remedy, Widening
 from treeload._inference.layouts import judge
 from treeload._leaves.spec import Spec, print_spec
-from treeload._naming.name import Name
-from treeload._naming.pattern import quote
+from treeload._naming.name import Keys, Name, print_name
+from treeload._naming.pattern import compile_pattern, quote
 from treeload._plans.decisions import Decisions
 from treeload._reports.groups import Group, group, print_names, siblings
 from treeload._reports.page import Code
@@ -27,6 +28,34 @@ _NEAR = 3  # near names shown for one problem
 
 
 _PATTERNS = 4  # patterns in one piece of code, before they are taken together
+
+
+@dataclass(frozen=True)
+class Sound:
+    """The names of leaves, on either side, that have no finding."""
+
+    names: tuple[Keys, ...]
+
+    @classmethod
+    def of(cls, plan: Decisions) -> Sound:
+        wrong = {finding.name for finding in plan.findings}
+        leaves = (name for name, row in zip(plan.tree.names, plan.rows, strict=True) if row is not None)
+        unused = (leaf.at for leaf in plan.unused)
+        return cls(tuple(name for name in (*leaves, *unused) if not any(p in wrong for p in _nodes(name))))
+
+    @cached_property
+    def printed(self) -> tuple[str, ...]:
+        return tuple(map(print_name, self.names))
+
+    def are_matched_by(self, text: str) -> bool:
+        """Whether a pattern, written as this text, matches any of them."""
+        pattern = compile_pattern(text)
+        return "*" in text and any(map(pattern.matches, self.printed))
+
+
+def _nodes(name: Keys) -> Iterator[Keys]:
+    """A name and those of the nodes above it."""
+    return (name[:depth] for depth in range(len(name) + 1))
 
 
 @dataclass(frozen=True)
@@ -57,6 +86,8 @@ class Problem:
     rule: str = ""
     said: str = ""
     near: str = ""
+    sound: Sound = field(default_factory=lambda: Sound(()), repr=False, compare=False)
+    """The leaves that nothing is wrong with, which no way to go on may touch."""
 
     @property
     def facts(self) -> Iterator[tuple[str, str]]:
@@ -81,7 +112,7 @@ class Way:
 def problems(plan: Decisions, findings: Sequence[Finding]) -> dict[Kind, list[Problem]]:
     """The problems of each kind, in the order of reports; every finding is in exactly one."""
     specs = {(f.kind, f.name): _spec(f) for f in plan.findings if KINDS[f.kind].counterpart is not None}
-    many = len(plan.sources) > 1
+    many, sound = len(plan.sources) > 1, Sound.of(plan)
     found: dict[Kind, list[Problem]] = {}
     for kind in KINDS:
         same = [finding for finding in findings if finding.kind == kind]
@@ -89,7 +120,10 @@ def problems(plan: Decisions, findings: Sequence[Finding]) -> dict[Kind, list[Pr
             groups = _grouped(same)
             most = _NEAR if len(groups) <= _NEAR else 1  # where much is wrong, the nearest has to do
             found[kind] = [
-                _problem(kind, each, [same[m] for m in each.members], specs, many=many, most=most)
+                replace(
+                    _problem(kind, each, [same[m] for m in each.members], specs, many=many, most=most),
+                    sound=sound,
+                )
                 for each in groups
             ]
     return found
@@ -270,7 +304,11 @@ def _patterns(widening: Widening, open_to: _Open) -> list[str]:
     if widening == Widening.LAST_KEY and len(found) > _PATTERNS:
         names = [finding.name for problem in named for finding in problem.findings]
         found = [f"**/{quote(name[-1:])}" for name in names if name]
-    return list(dict.fromkeys((*found, *others)))
+    found = list(dict.fromkeys((*found, *others)))
+    if not open_to or not any(map(open_to[0][0].sound.are_matched_by, found)):
+        return found
+    # Too wide: a way for these leaves would be one for others too.
+    return list(dict.fromkeys(pattern for _, own in open_to for way in own for pattern in way.patterns))
 
 
 def _by_subtree(open_to: Sequence[Problem]) -> list[str]:

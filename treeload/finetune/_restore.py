@@ -20,7 +20,6 @@ from treeload import _api
 from treeload._errors import RuleError
 from treeload._findings.kinds import KINDS, Kind
 from treeload._findings.policy import Policy, default_verdict
-from treeload._formats import open_source
 from treeload._leaves.placement import asked_sharding
 from treeload._leaves.spec import without_sharding
 from treeload._matching.boxes import open_boxes
