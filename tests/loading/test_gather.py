@@ -91,15 +91,21 @@ def test_a_request_repeats_the_spec_and_says_where_the_array_is_wanted() -> None
 
 
 def test_an_array_goes_with_its_last_job() -> None:
-    array = np.ones(2, np.float32)
-    alive = weakref.ref(array)
-    steps = gather([Told(iter([(Name("0"), array)]), gives_away=True)], jobs([[0], [0]]))
-    del array
+    alive: list[Any] = []
+
+    def give() -> Iterator[tuple[Name, Any]]:
+        for name in "01":
+            array = np.ones(2, np.float32)
+            alive.append(weakref.ref(array))
+            yield Name(name), array
+            del array
+
+    steps = gather([Told(give(), gives_away=True)], jobs([[0], [0], [1]]))
     for _ in range(2):
-        _, arrays = next(steps)
-        arrays.clear()
-        assert alive() is not None
-    assert next(steps, None) is None and alive() is None
+        next(steps)[1].clear()
+        assert alive[0]() is not None
+    next(steps)
+    assert alive[0]() is None
 
 
 @pytest.mark.parametrize("gives_away", [True, False])

@@ -76,6 +76,7 @@ def test_each_name_of_a_leaf_has_a_collision_of_its_own() -> None:
     refused, lines = collisions(both)
     assert refused and [(str(f.name), f.verdict) for f in lines.findings] == [("a", "first"), ("b", "error")]
     assert not collisions(both, ("a",))[0]
+    assert collisions(both, ("b",), ("a",))[0]
 
 
 # Ties.
