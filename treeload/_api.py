@@ -155,10 +155,8 @@ def save(
     """Writes ``state(tree)`` through Orbax, so that ``open``, ``load`` and plain Orbax read it.
 
     Tied leaves are written once and their aliases recorded; so are absent slots, arrays of size zero,
-    and a digest of every leaf. What is no array and no number (a text, a function) cannot be stored: its
-    name is recorded, for ``inspect`` to show, and a ``TreeloadWarning`` says so. Of what a module holds as
-    its configuration (the activation function and the dropout rate of an Equinox module) it does not: that
-    is the code's, which makes the module again.
+    and a digest of every leaf. What is no array and no number (a text, a function) cannot be stored:
+    ``inspect`` shows its name, and a ``TreeloadWarning`` says it, but for a module's own configuration.
 
     Args:
         path: the directory to make. Relative paths and missing parents are fine.

@@ -23,18 +23,7 @@ from treeload import BIAS, Concat, LoadError, Op, Plan, Policy, Rename, Rule
 from treeload._naming.pattern import compile_pattern
 from treeload._reports.problems import problems, ways
 
-EMPTY = (
-    "wrong_prefix prefix_in_the_source two_prefixes_in_the_source prefix_in_the_destination joined_names "
-    "joined_by_slashes letters_of_another_case train_state_into_params params_and_ema student_and_teacher "
-    "params_into_train_state model_and_batch_stats transposed_kernels_of_layers scanned_from_layers "
-    "layers_from_scanned linen_layers_into_a_scan"
-)
-
 KNOWN: dict[tuple[str, str], str] = {
-    **{
-        (name, "empty"): "a source that feeds nothing is no finding without a From (A8)"
-        for name in EMPTY.split()
-    },
     ("joined_names", "suggest"): "suggest() does not split joined names: it feeds kernels and leaves biases",
     (
         "joined_by_slashes",

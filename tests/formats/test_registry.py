@@ -109,11 +109,17 @@ def test_an_item_is_asked_for_of_a_format_that_has_none(name: str, tmp_path: Pat
         open_source(path, item="ema")
 
 
+def test_a_separator_splits_the_joined_keys_of_a_format_that_joins_none(tmp_path: Path) -> None:
+    path = tmp_path / "x.msgpack"
+    path.write_bytes(flax.serialization.msgpack_serialize({"dense/kernel": WEIGHTS["w"]}))
+    assert list(open_source(path).specs()) == [("dense/kernel",)]
+    assert list(open_source(path, separator="/").specs()) == [("dense", "kernel")]
+
+
 @pytest.mark.parametrize("name", ["msgpack", "equinox", "orbax"])
-def test_a_separator_is_given_for_a_format_that_joins_no_names(name: str, tmp_path: Path) -> None:
+def test_a_separator_that_no_name_holds_changes_nothing(name: str, tmp_path: Path) -> None:
     path = WRITERS[name](tmp_path)
-    with pytest.raises(SourceError, match="holds no joined names: nothing is to be split at '/'"):
-        open_source(path, separator="/")
+    assert open_source(path, separator="/").specs() == open_source(path).specs()
 
 
 def test_options_reach_the_format_that_has_them(tmp_path: Path) -> None:

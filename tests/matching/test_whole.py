@@ -89,12 +89,15 @@ def idle(found: Decisions) -> list[str]:
     return [finding.message for finding in found.findings if "feeds no leaf" in finding.message]
 
 
-def test_a_from_that_feeds_nothing_is_a_finding_and_a_source_by_itself_is_none() -> None:
+def test_a_source_that_feeds_nothing_is_a_finding_whatever_is_forgiven() -> None:
     policy = Policy(missing="keep", unexpected="ignore")
     assert idle(matched({"a": one()}, From({"b": one()}), policy=policy)) == [
         "From(a tree in memory) feeds no leaf of the destination"
     ]
-    assert not idle(matched({"a": one()}, {"b": one()}, policy=policy))
+    assert idle(matched({"a": one()}, {"b": one()}, policy=policy)) == [
+        "a tree in memory feeds no leaf of the destination"
+    ]
+    assert not idle(matched({"a": one()}, {"b": one()}))  # its missing and unexpected leaves say it
 
 
 def test_a_subtree_that_is_not_there_is_named_with_what_the_source_has() -> None:

@@ -109,7 +109,8 @@ KINDS: Mapping[Kind, Manner] = MappingProxyType(
             told_by_sides=True,
         ),
         Kind.DTYPE: Manner(
-            'the cast is not allowed: `casting` is `"same_kind"` unless the policy says otherwise',
+            'the cast is not allowed: `casting` is `"same_kind"` unless the policy says otherwise; '
+            "or a value overflows it",
             ("error", "keep"),
             columns=_BOTH,
         ),
