@@ -17,7 +17,7 @@ from treeload._findings.kinds import KINDS, Kind
 from treeload._leaves.casts import CASTINGS
 from treeload._naming.pattern import Pattern, PatternLike, compile_pattern
 
-Setting: TypeAlias = "str | Mapping[PatternLike, str]"
+Setting: TypeAlias = "str | Mapping[str, str] | Mapping[PatternLike, str]"
 
 
 BIAS: tuple[str, ...] = ("**/bias", "**/b")
@@ -77,7 +77,7 @@ class Policy:
     collision: Setting = "error"
     rule: Setting = "error"
     version: Setting = "error"
-    absent_is_zero: tuple[PatternLike, ...] = ()
+    absent_is_zero: Iterable[PatternLike] | re.Pattern[str] = ()
     _compiled: Mapping[str, tuple[tuple[Pattern | None, str], ...]] = field(init=False, repr=False)
     _zero: tuple[Pattern, ...] = field(init=False, repr=False)
 
@@ -96,8 +96,9 @@ class Policy:
             patterns = (patterns,)
         elif isinstance(patterns, Mapping) or not isinstance(patterns, Iterable):
             raise RuleError(f"Policy(absent_is_zero=...) is a tuple of patterns, not {patterns!r}")
-        object.__setattr__(self, "absent_is_zero", tuple(patterns))
-        object.__setattr__(self, "_zero", tuple(map(compile_pattern, self.absent_is_zero)))
+        patterns = tuple(patterns)
+        object.__setattr__(self, "absent_is_zero", patterns)
+        object.__setattr__(self, "_zero", tuple(map(compile_pattern, patterns)))
 
     def verdict(self, kind: str, printed: str) -> str:
         """The verdict on a finding of ``kind`` at a destination-side name (or the casting for a name).
