@@ -41,7 +41,9 @@ class Rename(Rule):
     destination: Template
     ops: tuple[Op, ...]
 
-    def __init__(self, source: PatternLike | list[str] | list[PatternLike], destination: PatternLike, *ops: Op) -> None:
+    def __init__(
+        self, source: PatternLike | list[str] | list[PatternLike], destination: PatternLike, *ops: Op
+    ) -> None:
         given = as_ops(ops, "Rename")
         patterns = same_captures(source, "Rename") if isinstance(source, list) else (compile_pattern(source),)
         if isinstance(source, list) and not takes_several(given):

@@ -43,7 +43,9 @@ class Tie(Rule):
     of: tuple[Template, ...]
     ops: tuple[Op, ...]
 
-    def __init__(self, destination: PatternLike, of: PatternLike | list[str] | list[PatternLike], *ops: Op) -> None:
+    def __init__(
+        self, destination: PatternLike, of: PatternLike | list[str] | list[PatternLike], *ops: Op
+    ) -> None:
         pattern = compile_pattern(destination)
         given = as_ops(ops, "Tie")
         several = of if isinstance(of, list) else [of]
