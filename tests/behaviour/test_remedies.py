@@ -24,15 +24,15 @@ from treeload._naming.pattern import compile_pattern
 from treeload._reports.problems import problems, ways
 
 KNOWN: dict[tuple[str, str], str] = {
+    (
+        "transposed_kernels_of_layers",
+        "empty",
+    ): "each leaf came to its place, and its shape is forgiven by name",
     ("joined_names", "suggest"): "suggest() does not split joined names: it feeds kernels and leaves biases",
     (
         "joined_by_slashes",
         "suggest",
     ): "suggest() does not split joined names: it feeds kernels and leaves biases",
-    (
-        "fused_queries",
-        "suggest",
-    ): "square kernels called kernel on both sides are transposed before they are joined",
     ("a_leaf_where_a_subtree_is", "suggest"): "certain: norm -> norm/scale, where norm/bias fits as well",
     ("a_subtree_where_a_leaf_is", "suggest"): "certain: norm/scale -> norm, where norm/bias fits as well",
 }

@@ -85,12 +85,14 @@ class Fusion:
     def _turned(self, whole: Leaves, part: Leaves, file: File) -> Reading:
         here, there = (whole, part) if self.how == "split" else (part, whole)
         if len({change.turn for change in self.options}) > 1:
-            # The axis tells: what is fused is the output, so a leaf fused on its first axis is [out, in].
-            rank = max(map(len, whole.distinct))
-            turn = "transposed" if (self.axis == 0) == (self.how == "split") and rank > 1 else "as it is"
-            usual = {"kernel"} & {here.key, there.key}
+            # The axis tells: what is fused is the output, so a leaf fused on its first axis is [out, in]. Of a
+            # part its name tells: a weight is that, a kernel [in, out]; else what is called alike is alike.
+            alike, outputs_first = whole.key == part.key, self.axis == 0
+            first = part.key == "weight" or (alike and outputs_first)
+            turn = "as it is" if first == outputs_first or max(map(len, whole.distinct)) < 2 else "transposed"
+            usual = "kernel" in (here.key, there.key) and not (alike and outputs_first)
             return Reading(
-                next(change for change in self.options if change.turn == turn), bool(usual),
+                next(change for change in self.options if change.turn == turn), usual,
                 f"{turn}: the parts lie on axis {self.axis}, which is that of the outputs",
             )  # fmt: skip
         return read(here.template, there.template, self.options, self.shapes(), file)

@@ -20,7 +20,7 @@ from treeload._matching.positions import Miscount
 from treeload._matching.sides import Sides
 from treeload._naming.name import Name, prefixes_of, print_name
 from treeload._naming.near import NearNames
-from treeload._plans.entry import SAME_NAME, Action, Entry, Unused
+from treeload._plans.entry import SAME_NAME, Entry, Unused
 from treeload._rules.apply import RuleFailure
 
 
@@ -90,11 +90,13 @@ def _idle_scope(sides: Sides, ledger: Ledger) -> None:
 def _idle_parts(sides: Sides, ledger: Ledger) -> None:
     """A finding for each source none of whose leaves came to a place in the destination.
 
-    Of a source that was not written as a ``From``, errors say as much. Where all of them are forgiven,
-    nothing would: a load of nothing, and no problems.
+    Of a source that was not written as a ``From``, errors say as much. Where it is forgiven that the one
+    side's leaves are missing and the other's left over, nothing would: a load of nothing, and no problems.
     """
     parts = sides.offers.parts
-    forgiven = _all_forgiven(ledger)
+    kinds = {finding.kind for finding in ledger.findings}
+    errors = any(finding.verdict == "error" for finding in ledger.findings)
+    forgiven = not errors and {Kind.MISSING, Kind.UNEXPECTED} <= kinds
     if not forgiven and not any(part.explicit for part in parts):
         return
     # What has a finding of its own (a shape, a collision, a failed rule) did come to its place.
@@ -104,26 +106,16 @@ def _idle_parts(sides: Sides, ledger: Ledger) -> None:
         busy.add(0)
     if ledger.feeds_false:
         busy |= {index for index, part in enumerate(parts) if False in part.source.absent().values()}
-    came = () if forgiven else ledger.accounted_for
-    for name in (*came, *(check.name for check in ledger.checks)):
+    for name in (*ledger.accounted_for, *(check.name for check in ledger.checks)):
         busy.update(leaf.index for value, _ in sides.offers.values_at(name) for leaf in value.leaves())
     for index, part in enumerate(parts):
-        concerned = part.explicit or (forgiven and sides.offers.tables[index])
-        if concerned and index not in busy and not _all_outside(sides, index):
+        if (part.explicit or forgiven) and index not in busy and not _all_outside(sides, index):
             ledger.find(
                 Kind.RULE,
                 part.into,
                 message=_idle(sides, index, part),
                 remedies=[remedy.Advice("correct subtree, into or rules, or leave the From out")],
             )
-
-
-def _all_forgiven(ledger: Ledger) -> bool:
-    """Whether there is something wrong, none of it is an error, and no leaf is fed."""
-    if not ledger.findings or any(finding.verdict == "error" for finding in ledger.findings):
-        return False
-    fed = (Action.LOAD, Action.TIE)
-    return not any(row is SAME_NAME or (isinstance(row, Entry) and row.action in fed) for row in ledger.rows)
 
 
 def _all_outside(sides: Sides, index: int) -> bool:
