@@ -98,7 +98,8 @@ def test_nothing_certain_is_wrong_where_a_third_of_the_source_is_gone(model: str
     left = {name: array for name, array in layout.source.items() if name.rpartition(".")[0] not in gone}
     source = layouts.nest({name.replace(".", "/"): array for name, array in left.items()})
     certain = _suggestions(layout.destination, source).certain
-    assert not _right(layout.destination, source, certain, layout.expected)[1]
+    # Where nothing is certain nothing loads, which is an error however much is forgiven.
+    assert not certain or not _right(layout.destination, source, certain, layout.expected)[1]
 
 
 def test_two_towers_of_one_model_do_not_feed_each_other() -> None:

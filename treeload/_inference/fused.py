@@ -85,8 +85,8 @@ class Fusion:
     def _turned(self, whole: Leaves, part: Leaves, file: File) -> Reading:
         here, there = (whole, part) if self.how == "split" else (part, whole)
         if len({change.turn for change in self.options}) > 1:
-            # The axis tells: what is fused is the output, so a leaf fused on its first axis is [out, in]. Of a
-            # part its name tells: a weight is that, a kernel [in, out]; else what is called alike is alike.
+            # The axis tells: what is fused is the output, so a leaf fused on its first axis is [out, in]. Of
+            # a part its name tells: a weight is that, a kernel [in, out]; else what is called alike is alike.
             alike, outputs_first = whole.key == part.key, self.axis == 0
             first = part.key == "weight" or (alike and outputs_first)
             turn = "as it is" if first == outputs_first or max(map(len, whole.distinct)) < 2 else "transposed"
