@@ -175,8 +175,8 @@ def test_what_a_variable_holds_is_read_without_its_hooks() -> None:
 
     value = jnp.zeros(2)
     assert variable_value(Loud(value)) is value
-    ref = jax.new_ref(jnp.ones(2))
-    assert variable_value(Loud(ref)).tolist() == [1, 1]
+    ref = nnx.Param(jnp.ones(2), ref=True)
+    assert variable_value(ref).tolist() == [1, 1]
 
 
 @pytest.mark.parametrize(
