@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -71,6 +73,8 @@ def test_absence_never_means_zero_for_another_leaf(leaf):
 
 
 def test_both_absent_is_nothing_to_say():
+    dst: dict[str, Any]
+    src: dict[str, Any]
     for dst in ({}, {"bias": None}, {"bias": False}, {"bias": {}}):
         for src in ({}, {"bias": None}, {"bias": False}, {"bias": {}}):
             for policy in (Policy(), ZERO):
@@ -79,9 +83,11 @@ def test_both_absent_is_nothing_to_say():
 
 
 def test_the_finding_says_how_many_and_how_large():
-    (finding,) = treeload.plan({}, {"bias": np.float32([0, -3, 0.5, -0.0])}, policy=ZERO).verify().findings
+    bias: Any = [0, -3, 0.5, -0.0]
+    (finding,) = treeload.plan({}, {"bias": np.float32(bias)}, policy=ZERO).verify().findings
     assert finding.kind == "absent" and "2 of 4 elements are not zero, the largest 3" in finding.message
-    (one,) = treeload.plan({}, {"bias": np.float32([np.nan])}, policy=ZERO).verify().findings
+    bias = [np.nan]
+    (one,) = treeload.plan({}, {"bias": np.float32(bias)}, policy=ZERO).verify().findings
     assert "1 of 1 element is not zero, the largest nan" in one.message
 
 
@@ -129,10 +135,7 @@ def test_a_linear_without_bias_takes_one_with_a_zero_bias_and_refuses_another():
 def test_a_sharded_bias_is_checked_where_it_lies():
     mesh = jax.sharding.Mesh(np.array(jax.devices()[:2]), "x")
     sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("x"))
-    bias = jax.device_put(np.float32([0, 0, 0, 1e-45]), sharding)
+    bias = jax.device_put(np.float32([0, 0, 0, 1e-45]), sharding)  # type: ignore[arg-type]
     assert not treeload.plan({}, {"bias": bias}, policy=ZERO).verify().ok
-    assert (
-        treeload.plan({}, {"bias": jax.device_put(np.float32([0, 0, 0, -0.0]), sharding)}, policy=ZERO)
-        .verify()
-        .ok
-    )
+    bias = jax.device_put(np.float32([0, 0, 0, -0.0]), sharding)  # type: ignore[arg-type]
+    assert treeload.plan({}, {"bias": bias}, policy=ZERO).verify().ok

@@ -108,13 +108,18 @@ CASES = {
     ),
     # Casts that lose a kind.
     "dtype, float to int": Case(
-        "dtype", {"w": np.int32([7])}, {"w": ONES[:1]}, "w", Policy(dtype="keep"), np.int32([7])
+        "dtype",
+        {"w": np.int32([7])},  # type: ignore[arg-type]
+        {"w": ONES[:1]},
+        "w",
+        Policy(dtype="keep"),
+        np.int32([7]),  # type: ignore[arg-type]
     ),
     "dtype, complex to real": Case("dtype", {"w": OLD}, {"w": ONES + 1j}, "w", Policy(dtype="keep")),
     "dtype, complex to bfloat16": Case(
         "dtype",
         {"w": jnp.ones(1, jnp.bfloat16)},
-        {"w": np.complex64([1j])},
+        {"w": np.complex64([1j])},  # type: ignore[call-overload]
         "w",
         Policy(dtype="keep"),
         jnp.ones(1, jnp.bfloat16),
@@ -163,7 +168,12 @@ CASES = {
         "structure", {"w": KEY}, {"w": jax.random.key_data(KEY)}, "w", structure(), then=KEY
     ),
     "structure, a typed key for raw": Case(
-        "structure", {"w": np.uint32([7, 7])}, {"w": KEY}, "w", structure(), np.uint32([7, 7])
+        "structure",
+        {"w": np.uint32([7, 7])},  # type: ignore[arg-type]
+        {"w": KEY},
+        "w",
+        structure(),
+        np.uint32([7, 7]),  # type: ignore[arg-type]
     ),
     "structure, a key of another impl": Case(
         "structure", {"w": KEY}, {"w": jax.random.key(0, impl="rbg")}, "w", structure(), then=KEY
@@ -225,7 +235,7 @@ def module(tree: Any) -> Any:
     """
     made = _module(tree)
     if isinstance(made, nnx.Module):
-        made.rng_count = nnx.RngCount(jnp.uint32(0))
+        made.rng_count = nnx.RngCount(jnp.uint32(0))  # type: ignore[attr-defined]
     return made
 
 
@@ -315,7 +325,8 @@ def test_what_is_forgiven_loads_as_the_verdict_says(case):
 @each_module
 def test_what_is_forgiven_updates_as_the_verdict_says(case):
     model = module(case.dst)
-    assert treeload.update(model, case.src, **options(case, case.forgiving)) is None
+    how = options(case, case.forgiving)
+    assert treeload.update(model, case.src, **how) is None  # type: ignore[func-returns-value]
     where = "w" if case.kind == "rule" else case.at
     assert same(treeload.state(model).get(where, at(model, where)), case.then)
 
@@ -360,7 +371,7 @@ def test_an_abstract_leaf_with_an_error_of_its_own_has_only_that():
 
 
 def test_everything_is_found_before_anything_is_raised():
-    dst = {"a": OLD, "b": OLD.copy(), "c": {"d": OLD.copy()}, "e": np.int32([7])}
+    dst = {"a": OLD, "b": OLD.copy(), "c": {"d": OLD.copy()}, "e": np.int32([7])}  # type: ignore[arg-type]
     src = {"b": ONES[:1], "c": ONES, "e": ONES[:1], "x": ONES}
     with pytest.raises(LoadError) as caught:
         treeload.load(dst, src)
@@ -377,6 +388,7 @@ def test_findings_of_one_kind_come_in_the_order_of_the_destination():
 
 def test_a_finding_has_all_its_facts():
     plan = treeload.plan({"enc": {"w": OLD}}, {"v": ONES[:2]}, rules=Rename("v", "enc/w"))
+    finding: Any
     (finding,) = plan.findings
     assert (finding.expected.shape, finding.found.shape) == ((3,), (2,))
     assert (str(finding.source.name), finding.source.source) == ("v", "a tree in memory")

@@ -62,7 +62,7 @@ class Tied(nnx.Module):
     def __init__(self, fill: float = 0.0) -> None:
         self.embed = nnx.Param(jnp.full((2,), fill))
         self.head = self.embed
-        self.inner = nnx.Dict(again=self.embed)
+        self.inner: nnx.Dict[Any] = nnx.Dict(again=self.embed)
         array = jnp.full((3,), fill)
         self.x = array
         self.y = array
@@ -74,7 +74,7 @@ class Plain(nnx.Module, pytree=False):
 
     def __init__(self, fill: float = 0.0) -> None:
         self.w = nnx.Param(jnp.full((2,), fill))
-        self.layers = [nnx.Param(jnp.full((1,), fill)), {"b": nnx.Param(jnp.full((1,), fill))}]
+        self.layers: list[Any] = [nnx.Param(jnp.full((1,), fill)), {"b": nnx.Param(jnp.full((1,), fill))}]
         self.raw = jnp.full((2,), fill)
         self.rate = 0.5
         self.flag = False
@@ -157,7 +157,7 @@ def test_numbers_of_a_module_are_its_configuration() -> None:
 def test_data_that_is_marked_as_such_loads() -> None:
     class Marked(nnx.Module):
         def __init__(self, fill: float) -> None:
-            self.trees = nnx.data([jnp.full((2,), fill), {"x": nnx.Param(jnp.full((1,), fill))}])
+            self.trees: Any = nnx.data([jnp.full((2,), fill), {"x": nnx.Param(jnp.full((1,), fill))}])
 
     assert treeload.names(Marked(0)) == ("trees/0", "trees/1/x")
     for m in (Marked(0.0), treeload.load(Marked(0.0), Marked(1.0))):
@@ -241,7 +241,7 @@ def test_a_state_keeps_its_kind_and_its_variables_their_metadata() -> None:
     m = nnx.Linear(
         2, 2, kernel_init=nnx.with_metadata(nnx.initializers.zeros_init(), tag="x"), rngs=nnx.Rngs(0)
     )
-    old = nnx.state(m)
+    old: Any = nnx.state(m)
     made = treeload.load(old, {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)})
     assert type(made) is nnx.State and type(made["kernel"]) is nnx.Param
     assert made["kernel"].get_metadata("tag") == "x"
@@ -340,7 +340,8 @@ def test_an_abstract_module_becomes_a_whole_one() -> None:
     src = model(1)
     made = treeload.load(abstract(model), src)
     assert all(isinstance(leaf, (jax.Array, np.ndarray)) for leaf in jax.tree.leaves(made))
-    assert jax.tree.structure(made) == jax.tree.structure(src)
+    structure: Any = jax.tree.structure(made)
+    assert structure == jax.tree.structure(src)
     assert same(made, src)
     assert isinstance(made.blocks[0].scale, jax.Array)
 
@@ -401,7 +402,7 @@ def refuse_after(count: int, original: Callable[..., None]) -> Callable[..., Non
 def test_update_writes_into_the_very_objects() -> None:
     m, src = model(0), model(1)
     kernel, block = m.blocks[0].linear.kernel, m.blocks[0]
-    assert treeload.update(m, src) is None
+    assert treeload.update(m, src) is None  # type: ignore[func-returns-value]
     assert m.blocks[0] is block and block.linear.kernel is kernel
     assert same(m, src)
     assert m.host is not src.host
@@ -426,6 +427,7 @@ def test_update_of_a_module_that_is_no_pytree() -> None:
 
 def test_update_leaves_what_is_kept_as_it_is() -> None:
     m = model()
+    assert m.blocks[0].linear.bias is not None
     host, bias = m.host, m.blocks[0].linear.bias.get_raw_value()
     treeload.update(m, {}, policy=Policy(missing="keep"))
     assert m.host is host and m.blocks[0].linear.bias.get_raw_value() is bias
@@ -551,6 +553,7 @@ def test_a_value_check_that_fails_changes_nothing() -> None:
 
 def test_donate_frees_what_was_replaced_and_no_more() -> None:
     m, src = model(), model(1)
+    assert m.heads.b.bias is not None
     kernel, bias = m.heads.b.kernel.get_raw_value(), m.heads.b.bias.get_raw_value()
     treeload.update(m.heads.b, {"kernel": src.heads.b.kernel}, policy=Policy(missing="keep"), donate=True)
     assert kernel.is_deleted() and not bias.is_deleted()

@@ -120,7 +120,8 @@ def leaves(node: Node, above: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any,
 def values(node: Node) -> Any:
     """What is right for a leaf."""
     if node.kind in ("int", "float", "bool"):
-        return {"int": int, "float": float, "bool": lambda n: bool(n % 2)}[node.kind](node.number)
+        made: dict[str, Any] = {"int": int, "float": float, "bool": lambda n: bool(n % 2)}
+        return made[node.kind](node.number)
     if node.kind == "key":
         return jax.random.key(node.number)
     size = int(np.prod(node.shape))

@@ -679,9 +679,9 @@ def printed_codes(plan: Plan) -> Iterator[tuple[str, str, str]]:
             if way.code:
                 yield way.before, way.code, way.after
     for same in problems(plan, plan.errors).values():
-        for way in ways(same):
-            if way.code.whole and "..." not in way.code.whole:
-                yield way.before, way.code.whole, way.after
+        for printed in ways(same):
+            if printed.code.whole and "..." not in printed.code.whole:
+                yield printed.before, printed.code.whole, printed.after
 
 
 def pasted(code: str) -> Any:
@@ -699,7 +699,8 @@ def policy_patterns(policy: Policy) -> Iterator[str]:
         setting = getattr(policy, name)
         if isinstance(setting, Mapping):
             yield from setting
-    yield from policy.absent_is_zero
+    absent: Any = policy.absent_is_zero
+    yield from absent
 
 
 def tried(plan: Plan) -> Plan:

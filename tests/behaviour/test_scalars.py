@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -104,13 +106,15 @@ def test_false_is_absent_against_an_array_and_a_number_against_a_number():
 
 
 def test_unsafe_casting_allows_what_was_a_change_of_kind():
-    assert treeload.load({"n": 0, "w": np.int32([0])}, {"n": 2.7, "w": np.float32([2.7])},
+    old: Any = [0]
+    new: Any = [2.7]
+    assert treeload.load({"n": 0, "w": np.int32(old)}, {"n": 2.7, "w": np.float32(new)},
                          policy=Policy(casting="unsafe")) == {"n": 2, "w": [2]}  # fmt: skip
 
 
 def test_numpy_leaves_stay_numpy_and_are_copies():
-    given = {"a": np.ones(2), "b": jnp.ones(2), "c": np.float32(2)}
-    dst = {"a": np.zeros(2), "b": np.zeros(2, np.float32), "c": np.float32(0)}
+    given: dict[str, Any] = {"a": np.ones(2), "b": jnp.ones(2), "c": np.float32(2)}
+    dst: dict[str, Any] = {"a": np.zeros(2), "b": np.zeros(2, np.float32), "c": np.float32(0)}
     loaded = treeload.load(dst, given)
     assert type(loaded["a"]) is type(loaded["b"]) is np.ndarray and type(loaded["c"]) is np.float32
     given["a"][:] = 9
@@ -132,7 +136,8 @@ class Dropout(eqx.Module):
 
 
 def dropout(rate, fill, **changes):
-    return Dropout(rate, jnp.full(2, fill), **({"inference": False, "act": jax.nn.relu} | changes))
+    fields: dict[str, Any] = {"inference": False, "act": jax.nn.relu} | changes
+    return Dropout(rate, jnp.full(2, fill), **fields)
 
 
 def test_numbers_inside_an_equinox_module_are_its_configuration():

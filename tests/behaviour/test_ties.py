@@ -68,12 +68,12 @@ def test_the_first_of_unequal_values_is_taken_where_the_policy_says_so():
     [([np.nan, 0.0], True), ([np.nan, -0.0], True), ([0.0, np.nan], False), ([np.nan, 1e-45], False)],
 )
 def test_values_are_compared_exactly_and_nan_equals_nan(other, equal):
-    src = {"a": np.float32([np.nan, 0.0]), "b": jnp.asarray(np.float32(other))}
+    src = {"a": np.float32([np.nan, 0.0]), "b": jnp.asarray(np.float32(other))}  # type: ignore[arg-type]
     assert treeload.plan(tied("a", "b"), src).verify().ok == equal
 
 
 def test_values_are_compared_before_any_cast():
-    src = {"a": np.float64([1, 1]), "b": np.float64([1, 1 + 1e-12])}
+    src = {"a": np.float64([1, 1]), "b": np.float64([1, 1 + 1e-12])}  # type: ignore[arg-type]
     assert not treeload.plan(tied("a", "b"), src).verify().ok
 
 

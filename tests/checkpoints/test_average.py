@@ -101,7 +101,8 @@ def test_the_average_has_the_structure_of_state() -> None:
     tree = {"b": [jnp.ones(2), None, (jnp.zeros(1),)], "a": {"act": jax.nn.relu, "n": 3}, "empty": {}}
     for model in (tree, Tied(1.0)):
         mean = treeload.average([model, model])
-        assert jax.tree.structure(mean) == jax.tree.structure(treeload.state(model))
+        structure: Any = jax.tree.structure(mean)
+        assert structure == jax.tree.structure(treeload.state(model))
         assert treeload.diff(mean, model).equal
 
 

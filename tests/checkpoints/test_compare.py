@@ -61,6 +61,7 @@ def test_the_count_is_numpys(pair: tuple[Any, Any]) -> None:
 @given(pairs_of_arrays())
 def test_relative_differences_lie_between_0_and_2(pair: tuple[Any, Any]) -> None:
     leaf = treeload.diff({"w": pair[0]}, {"w": pair[1]})["w"]
+    assert leaf.relative is not None
     assert math.isnan(leaf.relative) or 0 <= leaf.relative <= 2
 
 
@@ -107,7 +108,7 @@ def test_large_leaves_are_compared_in_pieces_to_the_last_element() -> None:
     two[[0, 200_000, 400_000]] = [1, np.nan, 2]
     leaf = treeload.diff({"w": one}, {"w": two})["w"]
     assert leaf.differing == 3
-    assert math.isnan(leaf.largest)
+    assert leaf.largest is not None and math.isnan(leaf.largest)
 
 
 def test_keys_are_compared_by_their_bits() -> None:
@@ -118,7 +119,9 @@ def test_keys_are_compared_by_their_bits() -> None:
 
 
 def test_infinitely_far_is_as_far_as_all_of_it() -> None:
-    leaf = treeload.diff({"w": np.float32([np.inf, 1.0])}, {"w": np.float32([1.0, 1.5])})["w"]
+    one: Any = [np.inf, 1.0]
+    two: Any = [1.0, 1.5]
+    leaf = treeload.diff({"w": np.float32(one)}, {"w": np.float32(two)})["w"]
     assert (leaf.largest, leaf.relative) == (np.inf, 1.0)
 
 
@@ -141,7 +144,8 @@ def test_structure_shapes_and_dtypes_are_told_apart() -> None:
 
 
 def test_leaves_of_two_dtypes_are_compared_by_value_too() -> None:
-    leaf = treeload.diff({"w": np.float32([1, 3.001])}, {"w": jnp.array([1, 3], jnp.bfloat16)})["w"]
+    wide: Any = [1, 3.001]
+    leaf = treeload.diff({"w": np.float32(wide)}, {"w": jnp.array([1, 3], jnp.bfloat16)})["w"]
     assert (leaf.kind, leaf.differing) == ("dtype", 1)
     assert leaf.largest == pytest.approx(0.001, rel=1e-3)
     assert treeload.diff({"w": np.float16(1)}, {"w": ml_dtypes.bfloat16(1)})["w"].differing == 0

@@ -379,7 +379,12 @@ def test_a_cast_goes_back_layer_by_layer(tmp_path: Path, monkeypatch: Any) -> No
     plan = treeload.plan({"w": jnp.zeros((4, 2))}, src, rules=Stack("l/{i}/w", "w"))
     cast_sizes = []
     cast = undo.cast
-    monkeypatch.setattr(undo, "cast", lambda a, d: cast_sizes.append(a.size) or cast(a, d))
+
+    def noted(array: Any, dtype: Any) -> Any:
+        cast_sizes.append(array.size)
+        return cast(array, dtype)
+
+    monkeypatch.setattr(undo, "cast", noted)
     treeload.export(tmp_path / "a.safetensors", plan.load(), like=plan)
     assert cast_sizes == [2, 2, 2, 2]
 

@@ -66,23 +66,23 @@ def test_the_latest_step_that_treeload_saved_by_number_and_not_by_text(tmp_path:
     (tmp_path / "events_3000").mkdir()
     if series:
         (tmp_path / "2026").mkdir()  # of another's
-    state, step = treeload.resume(abstract(), tmp_path, otherwise=never)
-    assert (value_of(state), step) == (100.0, 100)
+    state, latest = treeload.resume(abstract(), tmp_path, otherwise=never)
+    assert (value_of(state), latest) == (100.0, 100)
 
 
 def test_flaxs_own_checkpoint_files(tmp_path: Path) -> None:
     for step in (9, 10):
         content = flax.serialization.to_bytes(jax.tree.map(np.asarray, tree(step)))
         (tmp_path / f"checkpoint_{step}").write_bytes(content)
-    state, step = treeload.resume(abstract(), str(tmp_path), otherwise=never)
-    assert (value_of(state), step) == (10.0, 10)
+    state, latest = treeload.resume(abstract(), str(tmp_path), otherwise=never)
+    assert (value_of(state), latest) == (10.0, 10)
 
 
 def test_a_checkpoint_that_each_save_replaces(tmp_path: Path) -> None:
     for step in (1, 2):
         treeload.save(tmp_path / "run7", tree(step), metadata={"step": step}, overwrite=True)
-    state, step = treeload.resume(abstract(), tmp_path / "run7", otherwise=never)
-    assert (value_of(state), step) == (2.0, 2)
+    state, latest = treeload.resume(abstract(), tmp_path / "run7", otherwise=never)
+    assert (value_of(state), latest) == (2.0, 2)
 
 
 def test_its_step_may_be_a_leaf(tmp_path: Path) -> None:
@@ -151,8 +151,8 @@ def test_series_of_flaxs_files_under_any_prefix(name: str, tmp_path: Path) -> No
         write_msgpack(tmp_path / name.format(step), step)
     (tmp_path / "log_300").write_text("text")
     (tmp_path / "metrics_400.json").write_text("{}")
-    state, step = treeload.resume(abstract(), tmp_path, otherwise=never)
-    assert (value_of(state), step) == (9.0, 0.9 if "0." in name else 9)
+    state, latest = treeload.resume(abstract(), tmp_path, otherwise=never)
+    assert (value_of(state), latest) == (9.0, 0.9 if "0." in name else 9)
     assert value_of(treeload.load(tree(0.0), tmp_path)) == 9.0
 
 
@@ -223,8 +223,8 @@ def test_a_flipped_bit_is_unreadable_too(tmp_path: Path) -> None:
     dst = {"w": jnp.zeros(1000)}
     with pytest.raises(SourceError, match="'w' is damaged"):
         treeload.resume(dst, tmp_path, otherwise=never)
-    state, step = treeload.resume(dst, tmp_path, otherwise=never, skip_unreadable=True)
-    assert (value_of(state), step) == (1.0, 1)
+    state, latest = treeload.resume(dst, tmp_path, otherwise=never, skip_unreadable=True)
+    assert (value_of(state), latest) == (1.0, 1)
 
 
 def test_a_step_without_its_metadata_is_damaged_and_not_passed_over(tmp_path: Path) -> None:

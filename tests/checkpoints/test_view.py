@@ -36,7 +36,7 @@ class TestOfLeavesUnderRules(SourceConformance):
 
 
 class TestOfATreeInMemory(SourceConformance):
-    def make(self, directory: Path, leaves: Mapping[Name, np.ndarray[Any, Any]]) -> Source:
+    def make(self, directory: Path, leaves: Mapping[Any, np.ndarray[Any, Any]]) -> Source:
         return View.of(opened_parts(nested(leaves), "diff"))
 
 

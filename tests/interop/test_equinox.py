@@ -58,7 +58,7 @@ def test_a_module_filtered_to_its_arrays_loads() -> None:
     assert eqx.tree_equal(eqx.combine(treeload.load(params, mlp(1)), static), mlp(1))
 
 
-class Scaled(eqx.Module):
+class Scaled(eqx.Module):  # type: ignore[name-defined, misc]
     weight: Any
     rate: float = 0.5
     flag: bool = True
@@ -150,7 +150,7 @@ def test_a_bias_that_one_side_has_not_is_an_error_unless_it_means_zero(abstract:
 
 
 def test_a_shared_layer_stays_one() -> None:
-    class Tied(eqx.Module):
+    class Tied(eqx.Module):  # type: ignore[name-defined, misc]
         embed: Any
         head: Any
 
@@ -163,7 +163,8 @@ def test_eqx_shared_and_state_load() -> None:
     module, state = eqx.nn.make_with_state(eqx.nn.BatchNorm)(2, "batch", mode="ema")
     made = treeload.load({"module": module, "state": state}, {"module": module, "state": state})
     assert eqx.tree_equal(made["module"], module)
-    assert jax.tree.structure(made["state"]) == jax.tree.structure(state)
+    structure: Any = jax.tree.structure(made["state"])
+    assert structure == jax.tree.structure(state)
 
 
 def test_equinoxs_own_loader_drops_a_bias_and_matches_by_position(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ none, that is an error here.
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,6 +27,7 @@ def seed(number):
 def dense(nin, nout, number, *, use_bias=True):
     layer = nnx.Linear(nin, nout, use_bias=use_bias, rngs=seed(number))
     if use_bias:
+        assert layer.bias is not None
         layer.bias[...] = jnp.full(nout, float(number))
     return layer
 
@@ -148,7 +151,7 @@ def shared_bias(value):
 
 
 def test_a_tied_parameter_that_is_absent_once_must_be_zero():
-    src = {"a": {"bias": np.zeros(5, np.float32)}, "b": {"bias": False}}
+    src: dict[str, dict[str, Any]] = {"a": {"bias": np.zeros(5, np.float32)}, "b": {"bias": False}}
     loaded = treeload.load(shared_bias(7), src, policy=ZERO)
     assert loaded["a"]["bias"] is loaded["b"]["bias"] and not loaded["a"]["bias"].any()
     src["a"]["bias"] += 1
@@ -217,7 +220,7 @@ def test_what_is_no_state_is_left_out():
 
 
 def test_numbers_of_all_kinds_keep_their_types():
-    tree = {"i": 1, "c": 1.2 + 2j, "x": np.array([1, 2, 3]), "t": (1, 2.5, 3), "b": True}
+    tree: dict[str, Any] = {"i": 1, "c": 1.2 + 2j, "x": np.array([1, 2, 3]), "t": (1, 2.5, 3), "b": True}
     loaded = treeload.load(
         {"i": 0, "c": 0j, "x": np.zeros(3, int), "t": (0, 0.0, 0), "b": False}, treeload.state(tree)
     )

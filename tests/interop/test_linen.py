@@ -36,7 +36,8 @@ def variables(seed: int = 0, **how: Any) -> Any:
 
 
 def equal(first: Any, second: Any) -> bool:
-    return jax.tree.structure(first) == jax.tree.structure(second) and all(
+    structure: Any = jax.tree.structure(first)
+    return structure == jax.tree.structure(second) and all(
         map(np.array_equal, jax.tree.leaves(first), jax.tree.leaves(second))
     )
 
@@ -73,7 +74,8 @@ def test_boxes_are_transparent_on_both_sides_and_kept_on_the_destinations(box: A
     boxed, plain = variables(0, box=box), variables(1)
     assert treeload.names(boxed) == treeload.names(plain)
     made = treeload.load(boxed, plain)
-    assert jax.tree.structure(made) == jax.tree.structure(boxed)
+    structure: Any = jax.tree.structure(made)
+    assert structure == jax.tree.structure(boxed)
     kernel = made["params"]["dense"]["kernel"]
     assert type(kernel) is type(boxed["params"]["dense"]["kernel"]) and kernel.names == ("embed", "mlp")
     assert equal(nn.meta.unbox(made), plain)

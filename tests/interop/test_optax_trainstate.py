@@ -45,7 +45,8 @@ def trained(optimizer: Any, steps: int) -> Any:
 
 
 def equal(first: Any, second: Any) -> bool:
-    return jax.tree.structure(first) == jax.tree.structure(second) and all(
+    structure: Any = jax.tree.structure(first)
+    return structure == jax.tree.structure(second) and all(
         map(np.array_equal, jax.tree.leaves(first), jax.tree.leaves(second))
     )
 
@@ -74,7 +75,8 @@ def test_states_that_hold_nothing_equal_nothing() -> None:
     dst = {"opt": optax.sgd(0.1).init(PARAMS), "w": jnp.zeros(1)}
     assert treeload.plan(dst, {"w": jnp.ones(1)}).ok
     made = treeload.load(dst, {"w": jnp.ones(1), "opt": None})
-    assert jax.tree.structure(made["opt"]) == jax.tree.structure(dst["opt"])
+    structure: Any = jax.tree.structure(made["opt"])
+    assert structure == jax.tree.structure(dst["opt"])
 
 
 def test_a_chain_of_another_order_is_not_loaded_by_position() -> None:

@@ -144,7 +144,7 @@ def test_typed_keys_come_back_as_keys_of_their_implementation(write: Any, tmp_pa
 def test_reads_straight_into_another_sharding_than_was_saved(write: Any, tmp_path: Path) -> None:
     mesh = jax.sharding.Mesh(np.asarray(jax.devices()[:8]).reshape(4, 2), ("x", "y"))
 
-    def sharded(*axes: str | None) -> jax.sharding.NamedSharding:
+    def sharded(*axes: str | tuple[str, ...] | None) -> jax.sharding.NamedSharding:
         return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))
 
     values = np.arange(8 * 6, dtype=np.float32).reshape(8, 6)

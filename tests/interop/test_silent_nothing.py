@@ -6,6 +6,7 @@ Where a peer changes its ways, its half of a test fails, and the comparison in t
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import flax.serialization
 import jax
@@ -127,6 +128,9 @@ def test_a_shape_error_names_no_path(saved):
 
 
 class Net(nnx.Module):
+    a: nnx.Param[jax.Array]
+    b: nnx.Param[jax.Array]
+
     def __init__(self, fill=0.0, *, names=("a", "b")):
         for number, name in enumerate(names):
             setattr(self, name, nnx.Param(jnp.full(3, fill + number)))
@@ -148,7 +152,7 @@ def test_nnx_update_assigns_wrong_shapes_invents_attributes_and_misses_nothing()
 def test_nnx_merge_matches_by_position_and_swaps_weights():
     graphdef, _ = nnx.split(Net())
     renamed = {"b": nnx.Param(jnp.full(3, 1.0)), "c": nnx.Param(jnp.full(3, 2.0))}
-    merged = nnx.merge(graphdef, renamed)
+    merged: Any = nnx.merge(graphdef, renamed)
     assert (merged.a[0], merged.b[0]) == (1, 2), "what was called b is a now"
 
     assert kinds(Net(), renamed) == [("missing", "a"), ("unexpected", "c")]
@@ -198,6 +202,7 @@ def test_an_abstract_leaf_never_reaches_a_result():
 def test_none_and_a_zero_bias_are_strangers_to_nnx():
     with_bias, without = (nnx.Linear(2, 2, use_bias=use, rngs=nnx.Rngs(0)) for use in (True, False))
     nnx.update(with_bias, nnx.state(without))
+    assert with_bias.bias is not None
     with_bias.bias[...] = jnp.ones(2)
     nnx.update(with_bias, nnx.state(without))
     assert with_bias.bias[...].tolist() == [1, 1], "an absent bias left the old one in place"

@@ -35,7 +35,7 @@ def _suggestions(destination: Any, source: Any) -> Suggestions:
 
 
 def _right(
-    destination: Any, source: Any, rules: tuple[treeload.Rename, ...], expected: Mapping[str, np.ndarray]
+    destination: Any, source: Any, rules: tuple[treeload.Rule, ...], expected: Mapping[str, np.ndarray]
 ) -> tuple[set[str], set[str]]:
     """The leaves that loaded with the right value, and those that loaded with another."""
     plan = treeload.plan(destination, source, rules=rules, policy=_LENIENT)

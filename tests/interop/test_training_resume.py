@@ -145,6 +145,7 @@ def train(
 ) -> tuple[Any, int | None, dict[int, str]]:
     """The final state, the step that was resumed from, and the loss of each step."""
     make, abstract, update = TRAININGS[kind]
+    resumed: Any
     state, resumed = treeload.resume(abstract(make), directory, otherwise=make)
     save, begin = SAVERS[saver](directory)
     losses: dict[int, str] = {}

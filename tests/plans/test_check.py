@@ -63,7 +63,7 @@ def test_one_element_that_differs_is_found_wherever_it_is(array: Any, data: Any)
 @pytest.mark.parametrize(
     ("array", "said"),
     [
-        (np.float32([0, 2, -3]), "2 of 3 elements are not zero, the largest"),
+        (np.float32([0, 2, -3]), "2 of 3 elements are not zero, the largest"),  # type: ignore[arg-type]
         (np.float32(5), "1 of 1 element is not zero, the largest"),
     ],
 )

@@ -188,7 +188,7 @@ def test_raise_for_errors_carries_every_finding_and_the_plan():
     assert [str(f.name) for f in caught.value.findings] == ["miss"] and isinstance(
         caught.value.plan, treeload.Plan
     )
-    assert treeload.plan({}, {}).raise_for_errors() is None
+    assert treeload.plan({}, {}).raise_for_errors() is None  # type: ignore[func-returns-value]
 
 
 def test_require_gives_the_plan_back_where_it_holds():
