@@ -10,7 +10,9 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -54,7 +56,8 @@ def test_the_table_of_the_docs_is_this_one() -> None:
 
 def test_a_kind_is_its_text_wherever_it_is_compared_printed_or_copied() -> None:
     kind = Kind.MISSING
-    assert kind == "missing" and {kind: 1}["missing"] == 1 and str(kind) == f"{kind}" == "missing"
+    held: dict[str, int] = {kind: 1}
+    assert kind == "missing" and held["missing"] == 1 and str(kind) == f"{kind}" == "missing"
     assert repr([kind]) == "['missing']"
     assert pickle.loads(pickle.dumps(kind)) is kind and copy.deepcopy(kind) is kind
 
@@ -86,7 +89,8 @@ def test_no_other_room_knows_a_kind_by_its_name() -> None:
         where = path.relative_to(PACKAGE).as_posix()
         if where.startswith(("_findings/", *MAKES_FINDINGS)):
             continue
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        nodes: Iterator[Any] = ast.walk(ast.parse(path.read_text("utf-8")))
+        for node in nodes:
             sides = [node.left, *node.comparators] if isinstance(node, ast.Compare) else []
             asked = any(isinstance(side, ast.Attribute) and side.attr == "kind" for side in sides)
             texts = {side.value for side in sides if isinstance(side, ast.Constant)}

@@ -122,7 +122,8 @@ def test_casting_may_differ_by_name() -> None:
 
 
 def test_a_pattern_may_be_an_expression_a_name_or_a_tuple() -> None:
-    policy = Policy(missing={re.compile("h.*"): "keep", Name(("a*", "b")): "keep", ("c/d",): "keep"})
+    missing: dict[Any, str] = {re.compile("h.*"): "keep", Name(("a*", "b")): "keep", ("c/d",): "keep"}
+    policy = Policy(missing=missing)
     assert [policy.verdict("missing", name) for name in ("head/x", "a*/b", "ax/b", r"c\/d", "c/d")] == [
         "keep", "keep", "error", "keep", "error"
     ]  # fmt: skip
@@ -188,7 +189,8 @@ def test_the_mapping_that_a_policy_holds_does_not_change(change: Any) -> None:
 
 def test_equal_policies_are_equal_and_hash_alike() -> None:
     def make() -> Policy:
-        return Policy(missing={"a": "keep", re.compile("b"): "error"}, casting="no", absent_is_zero=BIAS)
+        missing: dict[Any, str] = {"a": "keep", re.compile("b"): "error"}
+        return Policy(missing=missing, casting="no", absent_is_zero=BIAS)
 
     assert make() == make()
     assert hash(make()) == hash(make())

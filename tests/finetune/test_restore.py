@@ -35,6 +35,7 @@ from treeload import (
     finetune,
 )
 
+structure_of: Any = jax.tree.structure  # what it gives has no type
 PARAMS = {"enc": {"k": jnp.ones((2, 3)), "b": jnp.ones(2)}, "head": {"k": jnp.ones((3, 4))}}
 ADAM = optax.adam(0.1)
 
@@ -102,7 +103,7 @@ def test_an_unchanged_chain_restores_bit_for_bit(chain: str) -> None:
     plan = finetune.plan_optimizer(CHAINS[chain](), PARAMS, state, hyperparams="restore")
     assert not plan.findings and plan.coverage == 1.0
     restored = plan.load()
-    assert jax.tree.structure(restored) == jax.tree.structure(state)
+    assert structure_of(restored) == structure_of(state)
     assert all(map(np.array_equal, jax.tree.leaves(restored), jax.tree.leaves(state)))
 
 
@@ -111,7 +112,7 @@ def test_adams_moments_and_its_count_survive_every_edit_of_the_chain_and_come_ba
     state = trained(ADAM)
     plan = finetune.plan_optimizer(CHAINS[chain](), PARAMS, {"params": PARAMS, "opt_state": state, "step": 4})
     edited = plan.load()
-    assert jax.tree.structure(edited) == jax.tree.structure(CHAINS[chain]().init(PARAMS))
+    assert structure_of(edited) == structure_of(CHAINS[chain]().init(PARAMS))
     for kind in ("mu", "nu"):
         assert same(moments(edited, kind), moments(state, kind))
     counts = [
@@ -333,8 +334,9 @@ def test_the_counts_of_two_groups_go_with_their_parameters() -> None:
 
 @pytest.mark.parametrize("option", ["count", "hyperparams"])
 def test_an_unknown_choice_is_refused(option: str) -> None:
+    choice: dict[str, Any] = {option: "keep"}
     with pytest.raises(RuleError, match=f"{option} is 'restore' or 'reset', not 'keep'"):
-        finetune.restore_optimizer(ADAM, PARAMS, trained(ADAM), **{option: "keep"})
+        finetune.restore_optimizer(ADAM, PARAMS, trained(ADAM), **choice)
 
 
 # Ambiguity.
@@ -515,7 +517,7 @@ def test_the_states_of_both_apis_are_the_same_to_it() -> None:
     params = treeload.state(nnx.state(model, nnx.Param))
     as_dicts = finetune.restore_optimizer(ADAM, params, optimizer)
     as_states = finetune.restore_optimizer(ADAM, nnx.state(model, nnx.Param), {"opt_state": as_dicts})
-    assert jax.tree.structure(as_states) == jax.tree.structure(ADAM.init(nnx.state(model, nnx.Param)))
+    assert structure_of(as_states) == structure_of(ADAM.init(nnx.state(model, nnx.Param)))
     assert (as_states[0].mu["head"]["kernel"][...] == as_dicts[0].mu["head"]["kernel"]).all()
     back = finetune.restore_optimizer(nnx.Optimizer(model, ADAM, wrt=nnx.Param), model, as_dicts)
     assert int(back.step[...]) == 0  # there was none

@@ -526,7 +526,12 @@ def test_holds_a_bounded_part_of_what_it_reads(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(_orbax, "_BYTES_AT_ONCE", 3000)
     begun: list[int] = []
     start = OrbaxSource._start
-    monkeypatch.setattr(OrbaxSource, "_start", lambda self, *args: (begun.append(1), start(self, *args))[1])
+
+    def counted(self: OrbaxSource, *args: Any) -> Any:
+        begun.append(1)
+        return start(self, *args)
+
+    monkeypatch.setattr(OrbaxSource, "_start", counted)
     source = OrbaxSource(tmp_path / "many")
     for taken, _ in enumerate(source.read(source.specs())):
         assert len(begun) <= taken + 4

@@ -323,7 +323,7 @@ def test_what_appears_in_a_checkpoint_while_the_next_is_written_is_not_lost(
     assert _is(tmp_path / "x", OLD)
 
 
-def _while_written(monkeypatch: pytest.MonkeyPatch, act: Callable[[], None]) -> None:
+def _while_written(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
     """Does ``act`` when Orbax has written its last byte, and before that takes its place."""
     write_orbax = _save._write_orbax
     monkeypatch.setattr(_save, "_write_orbax", lambda *args: (write_orbax(*args), act()))

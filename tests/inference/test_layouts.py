@@ -89,6 +89,7 @@ def test_a_convolution_of_equal_sizes_goes_as_the_others_but_not_beside_transpos
     here = {"stem/weight": (8, 3, 3, 3), "conv/weight": (8, 8, 3, 3)}
     there = {"stem/kernel": (3, 3, 3, 8), "conv/kernel": (3, 3, 8, 8)}
     (rule,) = _suggest(there, here).certain
+    assert isinstance(rule, Rename)
     assert rule.patterns[0].matches("conv/weight") and rule.ops == (Transpose(2, 3, 1, 0),)
     here, there = {**here, "up/weight": (8, 4, 2, 2)}, {**there, "up/kernel": (2, 2, 8, 4)}
     assert not any(rule.patterns[0].matches("conv/weight") for rule in _suggest(there, here).certain)

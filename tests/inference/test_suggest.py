@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -134,7 +135,7 @@ def test_modules_without_a_word_in_common_are_ambiguous(count: int, layered: boo
     prefix = "layers/{i}/" if layered else ""
     here = [(f"{prefix}{'abcdef'[at] * 3}/weight", (4, 4)) for at in range(count)]
     there = [(f"{prefix}{'uvwxyz'[at] * 3}/kernel", (4, 4)) for at in range(count)]
-    found = _suggest(_layers(2, *there), _layers(2, *here))
+    found: Any = _suggest(_layers(2, *there), _layers(2, *here))
     assert found == ()
     assert len(found.ambiguous) == 1
     assert len(found.ambiguous[0].destination) == len(found.ambiguous[0].source) == count
@@ -379,14 +380,16 @@ def test_words_that_exclude_each_other_make_no_candidate() -> None:
 
 def test_unnamed_projections_are_ambiguous() -> None:
     there = {f"attn/Dense_{at}/kernel": (4, 4) for at in range(3)}
-    found = _suggest(there, {f"attn/{name}_proj/weight": (4, 4) for name in "qkv"})
+    found: Any = _suggest(there, {f"attn/{name}_proj/weight": (4, 4) for name in "qkv"})
     assert found == () and set(found.ambiguous[0].destination) == set(there)
 
 
 def test_two_models_in_one_file_are_ambiguous() -> None:
     model = _layers(3, ("layers/{i}/up/weight", (8, 4)), ("layers/{i}/down/weight", (4, 8)))
     both = {f"{who}/{name}": shape for who in ("student", "teacher") for name, shape in model.items()}
-    found = _suggest(_layers(3, ("layers/{i}/up/kernel", (4, 8)), ("layers/{i}/down/kernel", (8, 4))), both)
+    found: Any = _suggest(
+        _layers(3, ("layers/{i}/up/kernel", (4, 8)), ("layers/{i}/down/kernel", (8, 4))), both
+    )
     assert found == ()
     assert {"student/layers/{i}/up/weight", "teacher/layers/{i}/up/weight"} in [
         set(each.source) for each in found.ambiguous
@@ -394,7 +397,7 @@ def test_two_models_in_one_file_are_ambiguous() -> None:
 
 
 def test_numbers_that_count_otherwise_are_no_names() -> None:
-    found = _suggest(
+    found: Any = _suggest(
         {"norm1/scale": (8,), "norm2/scale": (8,)}, {"m/norm0/weight": (8,), "m/norm1/weight": (8,)}
     )
     assert found == () and len(found.ambiguous) == 1
@@ -533,9 +536,13 @@ def test_a_near_layout_is_put_in_words(
 
 def test_a_run_with_a_hole_is_not_closed_up() -> None:
     """Layer 3 has no bias, and there is one layer too many: what layer 4 has is not layer 3's."""
-    source = {(f"h_{i}", "weight"): jax.ShapeDtypeStruct((4, 6), np.float32) for i in range(5)}
+    source: dict[tuple[str, ...], Any] = {
+        (f"h_{i}", "weight"): jax.ShapeDtypeStruct((4, 6), np.float32) for i in range(5)
+    }
     source |= {(f"h_{i}", "bias"): jax.ShapeDtypeStruct((4,), np.float32) for i in (0, 1, 2, 4)}
-    destination = {("h", str(i), "kernel"): jax.ShapeDtypeStruct((6, 4), np.float32) for i in range(4)}
+    destination: dict[tuple[str, ...], Any] = {
+        ("h", str(i), "kernel"): jax.ShapeDtypeStruct((6, 4), np.float32) for i in range(4)
+    }
     destination |= {("h", str(i), "bias"): jax.ShapeDtypeStruct((4,), np.float32) for i in range(4)}
     for rule in suggest(destination, source):
         assert rule.rename(("h_4", "bias")) != ("h", "3", "bias")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -52,7 +53,7 @@ _MODEL = {f"l{i}/{leaf}": shape for i in range(3) for leaf, shape in (("kernel",
 def test_equal_names_under_two_prefixes_are_one_certain_rule(there: str, here: str) -> None:
     destination, source = (_under(prefix, _NAMELESS) if prefix else _NAMELESS for prefix in (there, here))
     (rule,) = _suggest(destination, source).certain
-    slash = [f"{prefix}/{{*rest}}" if prefix else "{*rest}" for prefix in (here, there)]
+    slash: Any = [f"{prefix}/{{*rest}}" if prefix else "{*rest}" for prefix in (here, there)]
     assert rule == Rename(*slash)
 
 
@@ -84,13 +85,13 @@ def test_two_parts_that_hold_it_all_are_both_named(names: tuple[str, str]) -> No
     assert diagnose(_specs(_MODEL), _specs(source))[0] == (
         f"6 of 6 match under `{names[0]}/`, and 6 under `{names[1]}/`"
     )
-    found = _suggest(_MODEL, source)
+    found: Any = _suggest(_MODEL, source)
     assert found == () and found.ambiguous[0].source == tuple(f"{name}/**" for name in names)
 
 
 @pytest.mark.parametrize("order", [1, -1])
 def test_the_parameters_of_a_training_state_come_before_its_moments(order: int) -> None:
-    each = [
+    each: list[Shapes] = [
         *(_under(f"opt_state/0/{moment}", _MODEL) for moment in ("mu", "nu")), _under("params", _MODEL),
         {"step": (), "opt_state/0/count": ()},
     ]  # fmt: skip
@@ -134,7 +135,7 @@ def test_layers_with_leaves_directly_below_are_stacked_and_the_headline_says_so(
 def test_modules_numbered_alike_are_gathered_with_what_stands_behind_the_number() -> None:
     convs = [(f"conv{n}/weight", (4, 4, 3, 3)) for n in range(3)]
     norms = [(f"conv{n}_BN/{leaf}", (4,)) for n in range(3) for leaf in ("weight", "bias")]
-    there = {f"c{n}/kernel": (3, 3, 4, 4) for n in range(3)}
+    there: dict[str, tuple[int, ...]] = {f"c{n}/kernel": (3, 3, 4, 4) for n in range(3)}
     there |= {f"c{n}_BN/{leaf}": (4,) for n in range(3) for leaf in ("scale", "bias")}
     found = _suggest(there, dict([*convs, *norms]))
     assert set(found) == {

@@ -41,7 +41,12 @@ def test_several_mean_each_of_them(names: list[tuple[str, ...]], other: tuple[st
 @given(NAMES)
 def test_a_predicate_is_asked_with_the_name_and_the_spec(name: tuple[str, ...]) -> None:
     asked: list[Any] = []
-    within = Within.of(lambda *arguments: asked.append(arguments) or "yes")
+
+    def asks(*arguments: Any) -> Any:
+        asked.append(arguments)
+        return "yes"
+
+    within = Within.of(asks)
     assert within is not None and within.holds(name, SPEC) is True
     ((given_name, given_spec),) = asked
     assert type(given_name) is Name and given_name == name
@@ -52,7 +57,11 @@ def test_a_predicate_sees_no_placement() -> None:
     placed = spec_of(jnp.zeros(2))
     assert placed.sharding is not None
     seen: list[Any] = []
-    within = Within.of(lambda name, spec: seen.append(spec))
+
+    def sees(name: Any, spec: Any) -> Any:
+        seen.append(spec)
+
+    within = Within.of(sees)
     assert within is not None and within.holds(("a",), placed) is False
     assert seen[0].sharding is None
 

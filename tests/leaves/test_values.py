@@ -25,7 +25,7 @@ def sharded(array: Any) -> jax.Array:
 
 
 # Where an array may lie; sharded arrays are reduced on their devices.
-PLACES = {"host": np.asarray, "device": jnp.asarray, "sharded": sharded}
+PLACES: dict[str, Any] = {"host": np.asarray, "device": jnp.asarray, "sharded": sharded}
 places = pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
 
 arrays = hnp.arrays(

@@ -17,7 +17,8 @@ from treeload._plans.entry import Action
 
 def delivered(plan: Any) -> tuple[list[Any], list[Any], list[Any]]:
     """The values of all slots, the findings, and what progress was told."""
-    values, told = list(plan.tree.values), []
+    values = list(plan.tree.values)
+    told: list[Any] = []
     findings = load_leaves(plan, plan.tree, values, told.append)
     return values, findings, told
 
@@ -63,7 +64,8 @@ def test_one_array_of_jax_that_moves_to_two_devices_is_two() -> None:
 
 
 def test_values_that_overflow_are_a_finding_and_their_leaf_stays() -> None:
-    dst, src = {"a": np.zeros(1, np.float16), "b": np.zeros(1)}, {"a": np.float32([1e30]), "b": np.ones(1)}
+    dst = {"a": np.zeros(1, np.float16), "b": np.zeros(1)}
+    src = {"a": np.array([1e30], np.float32), "b": np.ones(1)}
     values, (finding,), _ = delivered(plan(dst, src))
     assert (finding.kind, str(finding.name)) == ("dtype", "a")
     assert values[0].tolist() == [0] and values[1].tolist() == [1]
@@ -71,9 +73,10 @@ def test_values_that_overflow_are_a_finding_and_their_leaf_stays() -> None:
 
 def test_what_is_there_overflows_before_it_is_filled_up() -> None:
     rule = Rename("a", "a", Pad(3, fill="destination"))
-    values, (finding,), _ = delivered(plan({"a": np.full(3, 7, np.float16)}, {"a": np.float32([1e30])}, rule))
+    dst = {"a": np.full(3, 7, np.float16)}
+    values, (finding,), _ = delivered(plan(dst, {"a": np.array([1e30], np.float32)}, rule))
     assert finding.kind == "dtype" and values[0].tolist() == [7, 7, 7]
-    values, findings, _ = delivered(plan({"a": np.full(3, 7, np.float16)}, {"a": np.float32([1])}, rule))
+    values, findings, _ = delivered(plan(dst, {"a": np.array([1], np.float32)}, rule))
     assert values[0].tolist() == [1, 7, 7] and not findings
 
 

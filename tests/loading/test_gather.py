@@ -63,7 +63,8 @@ def test_every_job_that_needs_a_leaf_is_done_once_with_the_arrays_of_its_leaves(
 
 @given(numbers)
 def test_every_leaf_is_asked_for_once_and_told_once(several: list[list[int]]) -> None:
-    source, told = Told(), []
+    source = Told()
+    told: list[Any] = []
     list(gather([source], jobs(several), read=told.append))
     wanted = {number for some in several for number in some}
     assert [set(asked) for asked in source.asked] == ([{(str(n),) for n in wanted}] if wanted else [])

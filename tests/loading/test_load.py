@@ -130,7 +130,7 @@ class Counted(Held):
 
 MANY = 20
 PARTS = {f"l{number}__{part}": ones(2, 3) for number in range(MANY) for part in range(3)}
-STREAMS = {
+STREAMS: dict[str, Any] = {
     "stacked": (Stack("{l}/{i}", "{l}/all"), {"all": zeros(3, 2, 3)}, 3),
     "joined": (Concat([f"{{p}}/{x}" for x in "012"], "{p}/all", axis=0), {"all": zeros(6, 3)}, 3),
     "changed": (Rename("{*p}", "{*p}", Apply(lambda x: x + 1)), dict.fromkeys("012", zeros(2, 3)), 1),
@@ -183,7 +183,7 @@ def boom() -> Iterator[tuple[Any, Any]]:
     raise ZeroDivisionError("while reading b")
 
 
-LIES = {
+LIES: dict[str, Any] = {
     "another shape": (lambda: iter([(A, ones(2)), (B, ones(3))]), r"'b'.*float32\[2\].*float32\[3\]"),
     "another dtype": (lambda: iter([(A, ones(2)), (B, np.ones(2))]), r"'b'.*float32\[2\].*float64\[2\]"),
     "a name nobody asked for": (lambda: iter([(A, ones(2)), (Name(("c",)), ones(2))]), "'c'.*not asked for"),
@@ -535,7 +535,7 @@ def test_no_result_holds_a_spec() -> None:
 
 
 def test_donate_frees_what_is_replaced() -> None:
-    dst = {"a": jnp.zeros(2), "b": jnp.zeros(2), "host": zeros(2)}
+    dst: dict[str, Any] = {"a": jnp.zeros(2), "b": jnp.zeros(2), "host": zeros(2)}
     made = treeload.load(dst, {"a": ones(2), "b": ones(2), "host": ones(2)}, donate=True)
     assert dst["a"].is_deleted() and dst["b"].is_deleted()
     assert made["a"][0] == made["b"][0] == made["host"][0] == 1

@@ -58,7 +58,7 @@ def test_all_are_said_at_once_from_every_source(source: Any, tmp_path: Path) -> 
     assert plan.ok  # planning reads no value
     with pytest.raises(LoadError) as error:
         plan.load()
-    said = {str(finding.name): finding for finding in error.value.findings}
+    said: dict[str, Any] = {str(finding.name): finding for finding in error.value.findings}
     assert set(said) == {"count", "w"} and {finding.kind for finding in said.values()} == {"dtype"}
     assert said["count"].message == "1 of 2 values overflows int32, the largest 1,099,511,627,776"
     assert said["w"].message == "1 of 2 values overflows float16, the largest 1e+06"

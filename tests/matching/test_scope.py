@@ -116,6 +116,7 @@ def test_a_static_outside_is_not_compared_either():
 
 def test_an_update_within_a_scope_leaves_the_rest_alone():
     model, source = nnx.Linear(2, 2, rngs=nnx.Rngs(0)), nnx.Linear(2, 2, rngs=nnx.Rngs(1))
+    assert source.bias is not None and model.bias is not None
     source.bias[...] += 1
     kernel = model.kernel[...]
     treeload.update(model, source, scope="bias")

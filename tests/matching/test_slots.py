@@ -75,7 +75,8 @@ def test_every_leaf_has_a_line_and_what_is_no_leaf_has_none_or_loads(
     dst: Any, src: Any, policy: Policy
 ) -> None:
     sides, lines = decided({"a": dst}, {"a": src}, policy=policy)
-    for line, kind in zip(lines.rows, sides.tree.kinds, strict=True):
+    rows: Any = lines.rows
+    for line, kind in zip(rows, sides.tree.kinds, strict=True):
         assert isinstance(line, Entry) if kind <= 1 else line is None or line.action in ("load", "keep")
 
 

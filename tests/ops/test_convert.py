@@ -59,7 +59,12 @@ def test_a_cast_is_undone_where_no_value_is_lost(source: str, destination: str, 
 
 def test_what_a_function_is_not_traced_for_is_not_run() -> None:
     calls: list[Any] = []
-    Apply(lambda x: calls.append(x) or x).infer(jax.ShapeDtypeStruct((2,), np.float32))
+
+    def noted(x: Any) -> Any:
+        calls.append(x)
+        return x
+
+    Apply(noted).infer(jax.ShapeDtypeStruct((2,), np.float32))
     assert len(calls) == 1 and isinstance(calls[0], jax.core.Tracer)
 
 
@@ -70,7 +75,7 @@ def test_one_wide_array_among_several_keeps_all_of_them_wide() -> None:
     assert op.infer(*specs).dtype == np.int64
     result = op.apply(wide, narrow)
     assert isinstance(result, np.ndarray) and result.tolist() == [2**40 + 1]
-    assert not jax.config.jax_enable_x64  # as it was
+    assert not jax.config.jax_enable_x64  # type: ignore[attr-defined]  # as it was
 
 
 def test_the_inverse_of_the_inverse_is_the_op_and_prints_its_own_function() -> None:

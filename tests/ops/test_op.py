@@ -55,7 +55,7 @@ def test_an_op_must_say_how_it_infers_and_applies() -> None:
 # --- the order of steps -----------------------------------------------------------------------------
 
 
-@given(st.lists(st.permutations(range(3)).map(Transpose), max_size=4))
+@given(st.lists(st.permutations(range(3)).map(Transpose), max_size=4))  # type: ignore[arg-type]
 def test_the_inverse_of_steps_undoes_them_last_first(ops: list[Op]) -> None:
     array = np.arange(24).reshape(2, 3, 4)
     undone = inverse_ops(ops)

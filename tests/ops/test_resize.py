@@ -159,20 +159,20 @@ def test_what_does_not_fit_is_refused_at_plan_time(op: Any, array: Any, said: st
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: Pad(2.5), "Pad takes integers, not 2.5"),
+        (lambda: Pad(2.5), "Pad takes integers, not 2.5"),  # type: ignore[arg-type]
         (lambda: Pad(True), "Pad takes integers, not True"),
-        (lambda: Pad(4, fill="rows"), r"Pad\(fill=...\) is a number or 'destination', not 'rows'"),
-        (lambda: Pad(4, fill=None), r"Pad\(fill=...\) is a number or 'destination', not None"),
+        (lambda: Pad(4, fill="rows"), r"Pad\(fill=...\) is a number or 'destination', not 'rows'"),  # type: ignore[arg-type]
+        (lambda: Pad(4, fill=None), r"Pad\(fill=...\) is a number or 'destination', not None"),  # type: ignore[arg-type]
         (lambda: Slice(0), r"Slice\(0, 0\) holds nothing"),
         (lambda: Slice(3, 2), r"Slice\(3, 2\) holds nothing"),
         (lambda: Slice(-1, 2), r"Slice\(-1, 2\) holds nothing"),
-        (lambda: Slice(1.0), "Slice takes integers, not 1.0"),
+        (lambda: Slice(1.0), "Slice takes integers, not 1.0"),  # type: ignore[arg-type]
         (lambda: Resize(3, keep=3), "some positions must be left"),
         (lambda: Resize(0), "some positions must be left"),
         (lambda: Resize(4, keep=-1), "some positions must be left"),
-        (lambda: Resize(4, grid="round"), r"grid=...\) is 'square', None or two grid shapes, not 'round'"),
-        (lambda: Resize(4, grid=((2, 2),)), r"grid=...\) is 'square', None or two grid shapes, not \(\("),
-        (lambda: Resize(4, grid=(2, 2)), r"grid=...\) is 'square', None or two grid shapes, not \(2"),
+        (lambda: Resize(4, grid="round"), r"grid=...\) is 'square', None or two grid shapes, not 'round'"),  # type: ignore[arg-type]
+        (lambda: Resize(4, grid=((2, 2),)), r"grid=...\) is 'square', None or two grid shapes, not \(\("),  # type: ignore[arg-type]
+        (lambda: Resize(4, grid=(2, 2)), r"grid=...\) is 'square', None or two grid shapes, not \(2"),  # type: ignore[arg-type]
         (lambda: Resize(4, method="best"), r"Resize\(method=...\).*best"),
     ],
 )

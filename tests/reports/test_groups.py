@@ -30,7 +30,9 @@ def expand(text: str) -> list[str]:
     at = next(_open_braces(text), None)
     if at is None:
         return [re.sub(r"\\([{}])", r"\1", text)]
-    end = re.compile(r"(?:[^\\}]|\\.)*").match(text, at + 1).end()
+    inside = re.compile(r"(?:[^\\}]|\\.)*").match(text, at + 1)
+    assert inside is not None
+    end = inside.end()
     words = [
         re.sub(r"\\([{},])", r"\1", number) for word in re.findall(r"((?:[^\\,]|\\.)+)", text[at + 1 : end])
         for number in _numbers(word)

@@ -79,7 +79,7 @@ def test_two_leaves_of_one_pattern_under_one_name_are_the_same_part() -> None:
 
 def test_parts_that_do_not_fit_are_a_fault_of_their_own_name_alone() -> None:
     taken = matched("0/q", "0/k", "0/v", "1/q", "1/k", "1/v")
-    odd = Leaf(0, taken[0].name, jax.ShapeDtypeStruct((2,), np.int8))
+    odd = Leaf(0, Name(taken[0].name), jax.ShapeDtypeStruct((2,), np.int8))
     taken[0] = Matched(0, taken[0].match, taken[0].name, odd)
     first, second = joined(taken)
     assert first.fault is not None and "leaves to be joined are" in first.fault
@@ -89,7 +89,12 @@ def test_parts_that_do_not_fit_are_a_fault_of_their_own_name_alone() -> None:
 def test_the_name_is_given_to_what_makes_the_value() -> None:
     seen: list[Any] = []
     taken = matched("0/q", "0/k", "0/v")
-    list(join_parts(taken, SOURCES, DESTINATION, lambda name, parts: seen.append(name) or parts[0]))
+
+    def first(name: Any, parts: Any) -> Any:
+        seen.append(name)
+        return parts[0]
+
+    list(join_parts(taken, SOURCES, DESTINATION, first))
     assert seen == [("out", "0")]
 
 

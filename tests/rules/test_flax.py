@@ -55,16 +55,20 @@ def same(found: Any, expected: Any) -> bool:
     return all(jax.tree.leaves(equal))
 
 
+def in_linen(variables: Any) -> Any:
+    return LinenNet().apply(variables, IMAGES)
+
+
 def test_linens_variables_give_the_same_outputs_in_nnx(variables: Any) -> None:
     model = treeload.load(NnxNet(nnx.Rngs(2)), variables, rules=linen_to_nnx())
-    np.testing.assert_allclose(model(IMAGES), LinenNet().apply(variables, IMAGES), atol=1e-6)
+    np.testing.assert_allclose(model(IMAGES), in_linen(variables), atol=1e-6)
 
 
 def test_nnxs_variables_give_the_same_outputs_in_linen(variables: Any) -> None:
     model = NnxNet(nnx.Rngs(2))
     model.bn.mean[...] = jnp.arange(4.0)
     loaded = treeload.load(variables, model, rules=nnx_to_linen())
-    np.testing.assert_allclose(LinenNet().apply(loaded, IMAGES), model(IMAGES), atol=1e-6)
+    np.testing.assert_allclose(in_linen(loaded), model(IMAGES), atol=1e-6)
 
 
 def test_there_and_back_is_the_same_bit_for_bit(variables: Any) -> None:
@@ -82,7 +86,7 @@ def test_names_of_modules_are_the_users_own(variables: Any) -> None:
     old = {part: {f"{k}_0": v for k, v in variables[part].items()} for part in variables}
     mine = [Rename("{module}_0/{*rest}", "{module}/{*rest}")]
     model = treeload.load(NnxNet(nnx.Rngs(2)), From(old, rules=linen_to_nnx()), rules=mine)
-    np.testing.assert_allclose(model(IMAGES), LinenNet().apply(variables, IMAGES), atol=1e-6)
+    np.testing.assert_allclose(model(IMAGES), in_linen(variables), atol=1e-6)
 
 
 def test_a_model_may_lack_a_collection_but_not_all_of_them() -> None:

@@ -80,7 +80,7 @@ def test_it_prints_as_it_is_written_and_has_no_inverse() -> None:
         (lambda: Rename(["a", "b"], "c", Transpose()), "needs an Apply"),
         (lambda: Rename([], "c", Apply(max)), "at least one part"),
         (lambda: Rename(["{i}/a", "b"], "c", Apply(max)), "different captures"),
-        (lambda: Rename([re.compile("a"), "b"], "c", Apply(max)), "not a compiled re.Pattern"),
+        (lambda: Rename([re.compile("a"), "b"], "c", Apply(max)), "not a compiled re.Pattern"),  # type: ignore[arg-type]
         (lambda: Concat([], "c"), "at least one part"),
     ],
     ids=["no op", "no function", "no parts", "captures differ", "regex", "empty concat"],

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 import treeload
 from treeload import Apply, Concat, From, Policy, RuleError, Split, Transpose, Unstack
 
+structure_of: Any = jax.tree.structure  # what it gives has no type
 DTYPES = [
     np.dtype(getattr(ml_dtypes, name, name))
     for name in ("float32", "bfloat16", "float8_e4m3fn", "float8_e5m2", "int8", "bool")
@@ -33,7 +34,7 @@ def same(found: Any, expected: Any) -> bool:
 
 
 def same_tree(found: Any, expected: Any) -> bool:
-    same_structure = jax.tree.structure(found) == jax.tree.structure(expected)
+    same_structure = structure_of(found) == structure_of(expected)
     return same_structure and all(map(same, jax.tree.leaves(found), jax.tree.leaves(expected)))
 
 
@@ -147,6 +148,7 @@ def test_what_cannot_be_joined_is_one_finding(src: Any, rule: Concat, said: str)
 def test_what_cannot_be_split_is_one_finding(rule: Split, shape: Any, said: str) -> None:
     dst = {name: zeros(2) for name in "qkv"}
     (finding,) = treeload.plan(dst, {"c": zeros(*shape)}, rules=rule).findings
+    assert finding.source is not None
     assert (finding.kind, str(finding.name), finding.source.name) == ("rule", "q", ("c",))
     assert said in finding.message
     plan = treeload.plan(dst, {"c": zeros(*shape)}, rules=rule, policy=Policy(rule="ignore"))
@@ -186,15 +188,15 @@ def test_a_source_that_is_converted_already_fails_loudly() -> None:
         (lambda: Concat(["{i}/q", "k"], "qkv"), "different captures"),
         (lambda: Concat(["q", "k"], "{p}/qkv"), "uses {p}, which 'q' does not capture"),
         (lambda: Concat(["q", "k"], "qkv", sizes=(1,)), r"Concat\(sizes=\(1,\)\): 2 sizes"),
-        (lambda: Concat(["q", "k"], "qkv", axis=None), "axis is an integer, not None"),
-        (lambda: Concat(["q", "k"], "qkv", "Transpose"), "Concat takes ops"),
+        (lambda: Concat(["q", "k"], "qkv", axis=None), "axis is an integer, not None"),  # type: ignore[arg-type]
+        (lambda: Concat(["q", "k"], "qkv", "Transpose"), "Concat takes ops"),  # type: ignore[arg-type]
         (lambda: Split("c", "q"), "Split takes a list of patterns"),
         (lambda: Split("c", []), "Split takes at least one part"),
         (lambda: Split("c", ["q", "q"]), "two pieces of 'c' have one name"),
         (lambda: Split("c", ["q", "{k}"]), "uses {k}, which 'c' does not capture"),
         (lambda: Split("c", ["q", "k"], sizes=(1, -1)), r"Split\(sizes=\(1, -1\)\): 2 sizes of 0 or more"),
         (lambda: Split("c", ["q", "k"], sizes=(1, 2, 3)), r"Split\(sizes=\(1, 2, 3\)\): 2 sizes"),
-        (lambda: Split("c", ["q", "k"], sizes=(1.0, 2.0)), r"Split\(sizes=\(1.0, 2.0\)\): 2 sizes"),
+        (lambda: Split("c", ["q", "k"], sizes=(1.0, 2.0)), r"Split\(sizes=\(1.0, 2.0\)\): 2 sizes"),  # type: ignore[arg-type]
     ],
 )
 def test_what_cannot_mean_anything_is_refused_when_it_is_written(make: Any, said: str) -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 import treeload
 from treeload import Apply, From, Policy, Rename, RuleError, Stack, Transpose, Unstack
 
+structure_of: Any = jax.tree.structure  # what it gives has no type
 DTYPES = [
     np.dtype(getattr(ml_dtypes, name, name))
     for name in ("float32", "bfloat16", "float8_e4m3fn", "float8_e5m2", "int8", "bool")
@@ -32,7 +33,7 @@ def same(found: Any, expected: Any) -> bool:
 
 
 def same_tree(found: Any, expected: Any) -> bool:
-    same_structure = jax.tree.structure(found) == jax.tree.structure(expected)
+    same_structure = structure_of(found) == structure_of(expected)
     return same_structure and all(map(same, jax.tree.leaves(found), jax.tree.leaves(expected)))
 
 
@@ -100,7 +101,7 @@ def test_experts_inside_layers_stack_over_two_indices_and_back(
 
 @given(order=st.permutations(range(12)))
 def test_layers_are_stacked_by_number_in_whatever_order_they_come(order: list[int]) -> None:
-    src = {"l": {str(i): {"w": np.float32([i])} for i in order}}  # as text, 10 would come before 2
+    src = {"l": {str(i): {"w": np.array([i], np.float32)} for i in order}}  # as text, 10 would come before 2
     found = treeload.load({"l": {"w": np.zeros((12, 1), np.float32)}}, src, rules=Stack("l/{i}/w", "l/w"))
     assert found["l"]["w"].tolist() == [[i] for i in range(12)]
 
@@ -109,7 +110,8 @@ def test_layers_are_stacked_by_number_in_whatever_order_they_come(order: list[in
 
 
 def test_every_parameter_of_a_layer_is_stacked_by_one_rule() -> None:
-    src = {"h": [{"a": {"k": numbered((2,), start=i)}, "b": numbered((3,), start=i)} for i in range(3)]}
+    each = [{"a": {"k": numbered((2,), start=i)}, "b": numbered((3,), start=i)} for i in range(3)]
+    src: dict[str, Any] = {"h": each}
     dst = {"h": {"a": {"k": jnp.zeros((3, 2))}, "b": jnp.zeros((3, 3))}}
     found = treeload.load(dst, src, rules=Stack("h/{i}/{*rest}", "h/{*rest}"))
     assert same(found["h"]["a"]["k"], np.stack([layer["a"]["k"] for layer in src["h"]]))
@@ -228,6 +230,7 @@ def test_what_cannot_be_unstacked_is_one_rule_finding(rule: Unstack, shape: Any,
     plan = treeload.plan(UNSTACKED, {"l": {"w": jnp.zeros(shape)}}, rules=rule)
     (finding,) = (finding for finding in plan.findings if finding.kind == "rule")
     assert said in finding.message
+    assert finding.source is not None
     assert (finding.name, finding.source.name) == (("l", "0", "w"), ("l", "w"))
 
 
@@ -270,11 +273,11 @@ def test_a_source_that_is_unstacked_already_fails_loudly() -> None:
         (lambda: Stack("{*rest}/w", "w"), "{\\*rest} captures many segments"),
         (lambda: Stack("l/{i}/w", "l/{j}/w"), "uses {j}, which"),
         (lambda: Stack("l/{i}/w", "l/*/w"), "a wildcard cannot be filled in"),
-        (lambda: Stack("l/{i}/w", "l/w", axis=0.5), "axis is an integer, not 0.5"),
+        (lambda: Stack("l/{i}/w", "l/w", axis=0.5), "axis is an integer, not 0.5"),  # type: ignore[arg-type]
         (lambda: Stack("l/{i}/w", "l/w", axis=True), "axis is an integer, not True"),
-        (lambda: Stack("l/{i}/w", "l/w", first="0"), "first is the lowest index.*not '0'"),
+        (lambda: Stack("l/{i}/w", "l/w", first="0"), "first is the lowest index.*not '0'"),  # type: ignore[arg-type]
         (lambda: Stack("l/{i}/w", "l/w", first=-1), "first is the lowest index.*not -1"),
-        (lambda: Stack("l/{i}/w", "l/w", Transpose), "Stack takes ops"),
+        (lambda: Stack("l/{i}/w", "l/w", Transpose), "Stack takes ops"),  # type: ignore[arg-type]
         (lambda: Unstack("l/w", "l/w"), "needs a capture that the source lacks"),
         (lambda: Unstack("l/w", "l/{*i}/w"), "the index is one segment or a part of one"),
         (lambda: Unstack("l/w", "l/*/{i}"), "a wildcard cannot be filled in"),

@@ -23,7 +23,7 @@ def form(
 ) -> tuple[Format, list[tuple[Path, dict[str, Any]]]]:
     """A format, and what it was opened with."""
     opened: list[tuple[Path, dict[str, Any]]] = []
-    opens = lambda path, **given: opened.append((path, given))  # noqa: E731
+    opens: Any = lambda path, **given: opened.append((path, given))  # noqa: E731
     return Format("mine", "my files", lambda path: True, opens, options, **how), opened
 
 

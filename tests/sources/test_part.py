@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -49,6 +51,7 @@ def test_findings_show_both_names():
         {"enc": {"w": full(0)}}, From({"m": {"w": full(1), "v": full(1, 3)}}, subtree="m", into="enc")
     )
     (finding,) = plan.findings
+    assert finding.source is not None
     assert (finding.kind, str(finding.name), str(finding.source.name)) == ("unexpected", "enc/v", "m/v")
     assert "enc/v" in str(plan) and "m/v" in str(plan)
 
@@ -200,7 +203,8 @@ def test_a_failed_rule_names_the_leaf_of_the_right_source():
         From({"w": full(2, 5)}, rules=Rename("w", "w", Reshape(2)), into="b"),
     ]
     (finding,) = treeload.plan({"a": {"w": full(0)}, "b": {"w": full(0)}}, sources).findings
-    assert (finding.kind, str(finding.name), finding.found.shape) == ("rule", "b/w", (5,))
+    found: Any = finding.found
+    assert (finding.kind, str(finding.name), found.shape) == ("rule", "b/w", (5,))
 
 
 def test_a_failed_rules_name_is_the_destinations_also_after_the_plans_rules():
@@ -243,7 +247,7 @@ def test_sources_may_be_trees_sources_and_froms_side_by_side(tmp_path):
     [
         (lambda: From(From({})), "not of another From"),
         (lambda: From({}, separator=""), r"separator=''\) splits nothing"),
-        (lambda: From({}, rules=["a"]), r"From\(rules=...\) takes rules, such as Rename\(...\), not 'a'"),
+        (lambda: From({}, rules=["a"]), r"From\(rules=...\) takes rules, such as Rename\(...\), not 'a'"),  # type: ignore[list-item]
         (lambda: From({}, into="a//b"), "empty segment"),
     ],
 )

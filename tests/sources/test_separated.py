@@ -15,6 +15,7 @@ from flax import nnx
 
 import treeload
 from treeload import From, Name, SourceError
+from treeload._leaves.spec import spec_of
 from treeload._sources.memory import MemorySource
 from treeload._sources.separated import SeparatedSource
 from treeload.testing import SourceConformance
@@ -94,7 +95,7 @@ def test_what_a_users_source_gives_is_still_copied() -> None:
         array = np.ones(2, np.float32)
 
         def specs(self) -> Any:
-            return {Name(("a|b",)): treeload._leaves.spec.spec_of(self.array)}
+            return {Name(("a|b",)): spec_of(self.array)}
 
         def read(self, requests: Any) -> Any:
             for name in requests:

@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from treeload._trees.marks import as_optax_sees, holds_nnx, marked, places
 from treeload._trees.walk import walk
 
+structure_of: Any = jax.tree.structure  # what it gives has no type
+
 
 class Net(nnx.Module):
     def __init__(self) -> None:
@@ -37,11 +39,11 @@ def test_a_plain_tree_is_marked_leaf_by_leaf_with_the_names_of_the_walk(tree: An
     made = marked(tree, lambda names: names)
     expected = [(name,) for name in walk(tree, arrays_tie=False).names]
     assert jax.tree.leaves(made, is_leaf=lambda node: node in expected) == expected or not expected
-    assert jax.tree.structure(marked(tree, lambda names: True)) == jax.tree.structure(tree)
+    assert structure_of(marked(tree, lambda names: True)) == structure_of(tree)
 
 
 def test_a_mark_stands_for_a_whole_variable_or_box() -> None:
-    box = flax.core.meta.Partitioned(jnp.zeros(1), ("x",))
+    box: Any = flax.core.meta.Partitioned(jnp.zeros(1), ("x",))
     tree = {"box": box, "v": nnx.Param(jnp.zeros(1))}
     names, _ = places(tree)
     assert names == [(("box",),), (("v",),)]

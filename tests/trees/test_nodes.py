@@ -163,7 +163,7 @@ def test_an_object_that_is_no_pytree_is_data_altogether() -> None:
 
 
 def test_a_spec_in_a_module_is_data() -> None:
-    net = nnx.eval_shape(Net)
+    net: Any = nnx.eval_shape(Net)
     net.extra = jax.ShapeDtypeStruct((2,), np.float32)
     assert "extra" in dict(graph_children(net))
 
