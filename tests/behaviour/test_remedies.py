@@ -33,8 +33,6 @@ KNOWN: dict[tuple[str, str], str] = {
         "joined_by_slashes",
         "suggest",
     ): "suggest() does not split joined names: it feeds kernels and leaves biases",
-    ("a_leaf_where_a_subtree_is", "suggest"): "certain: norm -> norm/scale, where norm/bias fits as well",
-    ("a_subtree_where_a_leaf_is", "suggest"): "certain: norm/scale -> norm, where norm/bias fits as well",
 }
 """(the mistake, the law) → what is wrong."""
 

@@ -15,11 +15,11 @@ from flax.core import FrozenDict
 from flax.training.train_state import TrainState
 from hypothesis import given
 from hypothesis import strategies as st
+from pytrees import structure_of
 
 import treeload
 from treeload import BIAS, Plan, Policy, Tie
 
-structure_of: Any = jax.tree.structure  # what it gives has no type
 NEW = Policy(missing="keep", unexpected="ignore")
 
 names = st.text("abc", min_size=1, max_size=2)

@@ -15,6 +15,7 @@ from flax import nnx
 from flax.training.train_state import TrainState
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pytrees import structure_of
 
 import treeload
 from treeload import (
@@ -35,7 +36,6 @@ from treeload import (
     finetune,
 )
 
-structure_of: Any = jax.tree.structure  # what it gives has no type
 PARAMS = {"enc": {"k": jnp.ones((2, 3)), "b": jnp.ones(2)}, "head": {"k": jnp.ones((3, 4))}}
 ADAM = optax.adam(0.1)
 

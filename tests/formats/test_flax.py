@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from pytrees import nest
 
 from treeload._errors import SourceError
 from treeload._formats.flax import MsgpackSource, recognises
@@ -26,19 +27,9 @@ def _write(path: Path, tree: Any) -> Path:
     return path
 
 
-def _nest(leaves: Mapping[Name, Any]) -> dict[str, Any]:
-    tree: dict[str, Any] = {}
-    for name, array in leaves.items():
-        node = tree
-        for key in name[:-1]:
-            node = node.setdefault(key, {})
-        node[name[-1]] = array
-    return tree
-
-
 class TestFlaxMsgpack(SourceConformance):
     def make(self, directory: Path, leaves: Mapping[Name, np.ndarray[Any, Any]]) -> Source:
-        return MsgpackSource(_write(directory / "flax_model.msgpack", _nest(leaves)))
+        return MsgpackSource(_write(directory / "flax_model.msgpack", nest(leaves)))
 
 
 class TestFlaxMsgpackInPieces(SourceConformance):
@@ -49,7 +40,7 @@ class TestFlaxMsgpackInPieces(SourceConformance):
         monkeypatch.setattr(flax.serialization, "MAX_CHUNK_SIZE", 16)
 
     def make(self, directory: Path, leaves: Mapping[Name, np.ndarray[Any, Any]]) -> Source:
-        return MsgpackSource(_write(directory / "flax_model.msgpack", _nest(leaves)))
+        return MsgpackSource(_write(directory / "flax_model.msgpack", nest(leaves)))
 
 
 def _values(path: Path) -> dict[str, Any]:

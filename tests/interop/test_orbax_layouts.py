@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from pytrees import nest
 
 from treeload._errors import SourceError
 from treeload._formats.flax import MsgpackSource
@@ -30,21 +31,11 @@ sys.modules["orbax_writers"] = writers
 _spec.loader.exec_module(writers)
 
 
-def _nest(leaves: Mapping[Name, Any]) -> dict[str, Any]:
-    tree: dict[str, Any] = {}
-    for name, array in leaves.items():
-        node = tree
-        for key in name[:-1]:
-            node = node.setdefault(key, {})
-        node[name[-1]] = array
-    return tree
-
-
 class _Layout(SourceConformance):
     write: Any
 
     def make(self, directory: Path, leaves: Mapping[Name, np.ndarray[Any, Any]]) -> Source:
-        return OrbaxSource(type(self).write(directory, _nest(leaves)))
+        return OrbaxSource(type(self).write(directory, nest(leaves)))
 
 
 class TestV1(_Layout):
@@ -77,7 +68,7 @@ class TestFlaxStepThroughOrbax(_Layout):
 
 class TestFlaxMsgpack(SourceConformance):
     def make(self, directory: Path, leaves: Mapping[Name, np.ndarray[Any, Any]]) -> Source:
-        return MsgpackSource(writers.flax_msgpack_root(directory, _nest(leaves)))
+        return MsgpackSource(writers.flax_msgpack_root(directory, nest(leaves)))
 
 
 TREE = {

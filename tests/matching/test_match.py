@@ -19,12 +19,12 @@ from flax import nnx
 from flax.core.meta import Partitioned
 from hypothesis import given
 from hypothesis import strategies as st
+from pytrees import structure_of
 
 import treeload
 from treeload import BIAS, From, LoadError, Name, NameCollision, Policy, Rename, SourceError
 from treeload._matching.match import match
 
-structure_of: Any = jax.tree.structure  # what it gives has no type
 keys = st.text("ab./ 0", max_size=2)
 leaves = st.builds(np.full, st.sampled_from([(), (2,), (0, 2), (2, 2)]), st.sampled_from([0, 1, 2]))
 slots = leaves | st.none() | st.booleans() | st.integers(-3, 3) | st.just("static")

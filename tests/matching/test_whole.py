@@ -98,6 +98,11 @@ def test_a_source_that_feeds_nothing_is_a_finding_whatever_is_forgiven() -> None
         "a tree in memory feeds no leaf of the destination"
     ]
     assert not idle(matched({"a": one()}, {"b": one()}))  # its missing and unexpected leaves say it
+    for src, way in (({"b": one()}, "write rules"), (From({"b": one()}), "leave the From out")):
+        (found,) = (
+            each for each in matched({"a": one()}, src, policy=policy).findings if each.kind == "rule"
+        )
+        assert way in found.remedy
 
 
 def test_a_subtree_that_is_not_there_is_named_with_what_the_source_has() -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pytrees import same
 
 import treeload
 from treeload import Pad, Policy, Rename, Resize, RuleError, Slice
@@ -36,11 +37,6 @@ KINDS = [np.asarray, jnp.asarray]
 
 def numbered(shape: tuple[int, ...], dtype: Any) -> np.ndarray[Any, Any]:
     return (np.arange(np.prod(shape, dtype=int)) % 7).astype(dtype).reshape(shape)
-
-
-def same(found: Any, expected: Any) -> bool:
-    a, b = np.asarray(found), np.asarray(expected)
-    return a.shape == b.shape and a.dtype == b.dtype and a.tobytes() == b.tobytes()
 
 
 def holds_its_word(op: Any, array: Any) -> Any:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pytrees import same
 
 from treeload._errors import RuleError
 from treeload._leaves.spec import spec_of, without_sharding
@@ -31,12 +32,6 @@ KINDS = [np.asarray, jnp.asarray]
 def numbered(shape: tuple[int, ...], dtype: Any, start: int = 0) -> np.ndarray[Any, Any]:
     """An array whose elements differ as far as its dtype can tell."""
     return ((np.arange(np.prod(shape, dtype=int)) + start) % 7).astype(dtype).reshape(shape)
-
-
-def same(found: Any, expected: Any) -> bool:
-    """Whether two arrays are one bit for bit, with shape and dtype."""
-    a, b = np.asarray(found), np.asarray(expected)
-    return a.shape == b.shape and a.dtype == b.dtype and a.tobytes() == b.tobytes()
 
 
 def holds_its_word(op: Op, *arrays: Any) -> Any:

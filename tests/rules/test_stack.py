@@ -11,34 +11,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pytrees import like, numbered, same, same_tree
 
 import treeload
 from treeload import Apply, From, Policy, Rename, RuleError, Stack, Transpose, Unstack
 
-structure_of: Any = jax.tree.structure  # what it gives has no type
 DTYPES = [
     np.dtype(getattr(ml_dtypes, name, name))
     for name in ("float32", "bfloat16", "float8_e4m3fn", "float8_e5m2", "int8", "bool")
 ]
 KINDS = [np.asarray, jnp.asarray]
-
-
-def numbered(shape: tuple[int, ...], dtype: Any = np.float32, start: int = 0) -> np.ndarray[Any, Any]:
-    return ((np.arange(np.prod(shape, dtype=int)) + start) % 7).astype(dtype).reshape(shape)
-
-
-def same(found: Any, expected: Any) -> bool:
-    a, b = np.asarray(found), np.asarray(expected)
-    return a.shape == b.shape and a.dtype == b.dtype and a.tobytes() == b.tobytes()
-
-
-def same_tree(found: Any, expected: Any) -> bool:
-    same_structure = structure_of(found) == structure_of(expected)
-    return same_structure and all(map(same, jax.tree.leaves(found), jax.tree.leaves(expected)))
-
-
-def like(tree: Any) -> Any:
-    return jax.tree.map(lambda leaf: (np if isinstance(leaf, np.ndarray) else jnp).zeros_like(leaf), tree)
 
 
 def layers(*shapes: Any) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from pytrees import nest
 
 import treeload
 from treeload import From, NameCollision, Policy, SourceError
@@ -20,16 +21,6 @@ from treeload._naming.name import Name
 from treeload._sources.memory import MemorySource
 from treeload._sources.source import Source
 from treeload.testing import SourceConformance
-
-
-def nest(leaves: Mapping[Name, Any]) -> dict[str, Any]:
-    tree: dict[str, Any] = {}
-    for name, array in leaves.items():
-        node = tree
-        for key in name[:-1]:
-            node = node.setdefault(key, {})
-        node[name[-1]] = array
-    return tree
 
 
 class TestNumPyInMemory(SourceConformance):

@@ -13,12 +13,11 @@ import pytest
 from flax import nnx
 from hypothesis import given
 from hypothesis import strategies as st
+from pytrees import structure_of
 
 import treeload
 from treeload import NameCollision
 from treeload._trees.walk import walk
-
-structure_of: Any = jax.tree.structure  # what it gives has no type
 
 
 def array(fill: float = 0.0) -> np.ndarray[Any, Any]:

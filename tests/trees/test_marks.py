@@ -12,11 +12,10 @@ import pytest
 from flax import nnx
 from hypothesis import given
 from hypothesis import strategies as st
+from pytrees import structure_of
 
 from treeload._trees.marks import as_optax_sees, holds_nnx, marked, places
 from treeload._trees.walk import walk
-
-structure_of: Any = jax.tree.structure  # what it gives has no type
 
 
 class Net(nnx.Module):

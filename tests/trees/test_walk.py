@@ -20,6 +20,7 @@ from flax import nnx
 from flax.core import meta
 from flax.training.train_state import TrainState
 from hypothesis import assume, given
+from pytrees import structure_of
 
 import treeload
 from treeload import NameCollision
@@ -28,7 +29,6 @@ from treeload._trees.rebuild import rebuild
 from treeload._trees.tree import nested
 from treeload._trees.walk import walk
 
-structure_of: Any = jax.tree.structure  # what it gives has no type
 Pair = namedtuple("Pair", ["second", "first"])
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from treeload._inference.relayouts import Fit, fit
 from treeload._inference.templates import Module
 from treeload._inference.tokens import HARD, WEIGHT, concepts, conflict, heads_apart
+from treeload._inference.tokens import kind as kind_of
 from treeload._naming.name import Keys
 
 _BESIDE = 4.0  # what equal names behind two prefixes count: more than any word
@@ -57,6 +58,20 @@ class Pair:
     miscounted: bool = False
     apart: bool = False
     beside: bool = False
+
+    def rival(self, kind: str) -> str:
+        """The key of another leaf that fits as well, where one side's leaf does not say of what kind it is.
+
+        A lone ``norm`` is the scale of a norm or its bias: where both have its shape, nothing tells.
+        """
+        both = (self.source, self.destination)
+        if all(kind_of(module.leaves[kind].key)[1] != module.leaves[kind].key for module in both):
+            return ""
+        others = (
+            leaves.key for module in both for other, leaves in module.leaves.items()
+            if other not in self.fits and leaves.distinct == module.leaves[kind].distinct
+        )  # fmt: skip
+        return next(others, "")
 
 
 def candidates(destination: Sequence[Module], source: Sequence[Module]) -> Iterator[Pair]:

@@ -273,10 +273,11 @@ class _Inference:
                 continue
             if not fit.moved and here.text() == there.text() and not change.ops and fit.how == "rename":
                 continue  # the same name already
-            reasons = [*_reasons(decision, fit, here, there), *([reading.why] if reading.why else [])]
+            rival = one.rival(kind)
+            reasons = [*_reasons(decision, fit, here, there, rival), *([reading.why] if reading.why else [])]
             self.feeds(one.destination, kinds=[kind])
             reasons += [] if trusted else ["most of the two sides do not correspond"]
-            certain = decision.certain and reading.certain and trusted
+            certain = decision.certain and reading.certain and trusted and not rival
             instead = () if reading.certain else tuple(other.ops for other in reading.others[:1])
             verdict = Verdict(change.ops, certain, tuple(reasons), instead)
             self.singles += proposals(here, there, fit, verdict, every=self.every)
@@ -369,7 +370,7 @@ def print_pattern(prefix: Keys) -> str:
     return f"{quote(prefix)}/" if prefix else ""
 
 
-def _reasons(decision: Decision, fit: Fit, here: Leaves, there: Leaves) -> Iterator[str]:
+def _reasons(decision: Decision, fit: Fit, here: Leaves, there: Leaves, rival: str) -> Iterator[str]:
     one = decision.pair
     if one.source.path == one.destination.path:
         yield "the same name but for its last key"
@@ -379,6 +380,8 @@ def _reasons(decision: Decision, fit: Fit, here: Leaves, there: Leaves) -> Itera
         yield "the names share nothing"
     if decision.why:
         yield decision.why
+    elif rival:
+        yield f"{rival} fits as well"
     elif decision.alone:
         yield "no other shape fits"
     if fit.how != "rename":

@@ -110,11 +110,13 @@ def _idle_parts(sides: Sides, ledger: Ledger) -> None:
         busy.update(leaf.index for value, _ in sides.offers.values_at(name) for leaf in value.leaves())
     for index, part in enumerate(parts):
         if (part.explicit or forgiven) and index not in busy and not _all_outside(sides, index):
+            way = "correct subtree, into or rules, or leave the From out"
+            if not part.explicit:
+                way = (
+                    "write rules for its names (plan.suggest() may know them), or name the subtree: From(...)"
+                )
             ledger.find(
-                Kind.RULE,
-                part.into,
-                message=_idle(sides, index, part),
-                remedies=[remedy.Advice("correct subtree, into or rules, or leave the From out")],
+                Kind.RULE, part.into, message=_idle(sides, index, part), remedies=[remedy.Advice(way)]
             )
 
 
