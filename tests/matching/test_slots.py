@@ -225,7 +225,7 @@ def test_values_that_may_differ_under_two_names_are_still_to_be_looked_at() -> N
 
 def test_a_leaf_whose_box_was_opened_says_so() -> None:
     action, reason, _ = one({"a": np.zeros(2, np.float32)}, {"a": {"value": ONE}})
-    assert action == "load" and reason == "its box's own segment, 'value', left out"
+    assert action == "load" and reason == "the box that it is stored in is opened"
 
 
 class Keyless:

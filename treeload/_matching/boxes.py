@@ -59,10 +59,10 @@ def without_boxes(
 ) -> dict[Keys, Keys]:
     """Name → the name without the segments of its boxes, for the names that have such segments.
 
-    A box is a node with one child, called ``value``. It is opened where the name without it is wanted; and in
-    each subtree all leaves of which lie in boxes, at least two of them, or all of the source. A name that is
-    itself wanted is left as it is: a parameter may really be called ``value``. So is one that would fall
-    together with another.
+    A box is a node with one child, called ``value`` or ``raw_value``. It is opened where the name without it
+    is wanted; and in each subtree all leaves of which lie in boxes, at least two of them, or all of the
+    source. A name that is itself wanted is left as it is: a parameter may really be called ``value``. So is
+    one that would fall together with another.
 
     Args:
         names: the names of all leaves of a source.

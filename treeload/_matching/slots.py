@@ -97,8 +97,9 @@ def _leaf(sides: Sides, ledger: Ledger, index: int) -> None:
     first = feeds[0]
     tied = isinstance(first.rule, Tie) and ledger.is_checked(first.name)
     by_position = _by_position(sides, first)
-    boxed = not by_position and _is_boxed(sides, first.value)
-    reason = "by position" if by_position else "its box's own segment, 'value', left out" if boxed else ""
+    reason = "by position" if by_position else ""
+    if not reason and _is_boxed(sides, first.value):
+        reason = "the box that it is stored in is opened"
     pending = bool(checks) or tied
     ledger.load(index, first, wanted, reason=reason, by_position=by_position, needs_values=pending)
 

@@ -62,20 +62,22 @@ def why_altered(array: np.ndarray[Any, Any]) -> str:
 _PLAIN = (np.ndarray, np.memmap)
 
 
+_NO_NUMBERS = {  # NumPy's letter for a kind of dtype -> what such an array holds, and what to give instead
+    "O": ("Python objects", "lists or dicts of arrays"),
+    "U": ("text", "a str or a tuple of them"),
+    "S": ("bytes", "np.frombuffer(x, np.uint8)"),
+    "T": ("text", "a str or a tuple of them"),
+    "M": ("dates", "x.astype(np.int64)"),
+    "m": ("durations", "x.astype(np.int64)"),
+    "V": ("records", "{field: x[field] for field in x.dtype.names}"),
+}
+
+
 def _no_numbers(value: Any) -> str:
     dtype = value.dtype
     if isinstance(value, np.generic) and dtype.kind not in "VmM":
         return ""
-    what = {
-        "O": "Python objects: lists or dicts of arrays",
-        "U": "text: a str or a tuple of them",
-        "S": "bytes: np.frombuffer(x, np.uint8)",
-        "T": "text: a str or a tuple of them",
-        "M": "dates: x.astype(np.int64)",
-        "m": "durations: x.astype(np.int64)",
-        "V": "records: {field: x[field] for field in x.dtype.names}",
-    }.get(dtype.kind, "no numbers: another dtype")
-    held, _, way = what.partition(": ")
+    held, way = _NO_NUMBERS.get(dtype.kind, ("no numbers", "another dtype"))
     return f"an array of {held} (dtype {dtype}), which JAX cannot hold: {way} instead, or leave it out"
 
 
