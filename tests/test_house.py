@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import re
 import statistics
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 
 import treeload
 
+PYPROJECT = Path(__file__).parent.parent / "pyproject.toml"
 ROOMS = Path(treeload.__file__).parent
 FILES = {path.relative_to(ROOMS): path.read_text("utf-8") for path in sorted(ROOMS.rglob("*.py"))}
 BRANCHES = (ast.For, ast.While, ast.If, ast.With, ast.Try, ast.Match)
@@ -80,3 +82,8 @@ def test_each_room_says_what_it_is_for_and_lists_its_files(folder: Path) -> None
     inside = [path.relative_to(folder).parts for path in FILES if path.is_relative_to(folder)]
     there = {parts[0].removesuffix(".py") for parts in inside} - {"__init__"}
     assert {match[1] for match in re.finditer(r"^ *(\w+)  +\S", doc, re.MULTILINE)} == there
+
+
+def test_what_is_to_be_covered_to_the_last_branch_is_there() -> None:
+    listed = tomllib.loads(PYPROJECT.read_text("utf-8"))["tool"]["coverage"]["run"]["include"]
+    assert len(listed) >= 14 and all((PYPROJECT.parent / path).is_file() for path in listed)

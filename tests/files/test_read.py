@@ -114,7 +114,8 @@ def test_chunks_segments_and_short_reads_change_nothing(
 def test_a_buffer_begins_where_jax_takes_it_over(count: int) -> None:
     buffer = aligned(count)
     assert buffer.shape == (count,) and buffer.dtype == np.uint8
-    assert buffer.__array_interface__["data"][0] % 64 == 0
+    # An empty array has no address of its own.
+    assert not count or buffer.__array_interface__["data"][0] % 64 == 0
 
 
 # --- examples ---------------------------------------------------------------------------------------

@@ -157,3 +157,11 @@ def test_a_leaf_whose_name_is_a_mere_number_is_left() -> None:
 def test_variables_agree_as_what_they_hold() -> None:
     model, state = nnx.Linear(2, 2, rngs=nnx.Rngs(0)), nnx.Linear(2, 2, rngs=nnx.Rngs(1))
     assert agreeing(model, state) == {"kernel", "bias"}
+
+
+def test_what_cannot_be_placed_is_decided_by_itself() -> None:
+    mesh = jax.make_mesh((4, 2), ("x", "y"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+    over = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("x"))
+    src = {"a": np.zeros((8, 3), np.float32), "b": np.zeros((6, 3), np.float32)}
+    dst = {name: jax.ShapeDtypeStruct(one.shape, one.dtype, sharding=over) for name, one in src.items()}
+    assert [str(finding.name) for finding in treeload.plan(dst, src).findings] == ["b"]

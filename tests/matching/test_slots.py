@@ -223,9 +223,10 @@ def test_values_that_may_differ_under_two_names_are_still_to_be_looked_at() -> N
     assert not row(same).needs_values and not same.checks
 
 
-def test_a_leaf_whose_box_was_opened_says_so() -> None:
-    action, reason, _ = one({"a": np.zeros(2, np.float32)}, {"a": {"value": ONE}})
-    assert action == "load" and reason == "the box that it is stored in is opened"
+@pytest.mark.parametrize("key", ["value", "raw_value"])
+def test_a_leaf_whose_box_was_opened_says_so(key: str) -> None:
+    action, reason, _ = one({"a": np.zeros(2, np.float32)}, {"a": {key: ONE}})
+    assert action == "load" and reason == f"its box's own segment, {key!r}, left out"
 
 
 class Keyless:

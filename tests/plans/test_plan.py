@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import json
 import pickle
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import rich.console
 
 import treeload
 from treeload import BIAS, Cast, Entry, Finding, LoadError, Name, Policy, Rename, RuleError
@@ -258,3 +260,22 @@ def test_verify_clears_the_marks_of_what_needed_values():
     shared = np.zeros(4, np.float32)
     plan = treeload.plan({"a": shared, "b": shared}, {"a": ONE, "b": ONE.copy()})
     assert plan["a"].needs_values and not plan.verify()["a"].needs_values
+
+
+def test_what_crosses_a_process_of_its_error_is_the_text():
+    with pytest.raises(LoadError) as caught:
+        example().load()
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert isinstance(again, treeload.TreeloadError) and str(again) == str(caught.value)
+
+
+def test_a_terminal_prints_it_in_the_same_words():
+    printed = io.StringIO()
+    rich.console.Console(width=120, file=printed, highlight=False).print(example())
+    assert printed.getvalue().rstrip() == str(example())
+
+
+def test_its_mask_and_labels_say_what_changes():
+    plan = example()
+    assert plan.mask() == {"a": True, "b": True, "bias": True, "kept": False, "miss": False}
+    assert plan.labels(loaded="slow", kept="fast")["kept"] == "fast"

@@ -69,18 +69,14 @@ def take_what_agrees(tree: Tree, offers: Offers) -> Agreement:
     # What no tree of plain arrays has is looked for once, not at each leaf.
     if Number in set(map(type, offered)):
         agrees = [same and type(one) is not Number for same, one in zip(agrees, offered, strict=True)]
-    if jax.ShapeDtypeStruct in set(map(type, values)) and (wide := wide_dtypes()):
+    if jax.ShapeDtypeStruct in set(map(type, values)):
+        wide = wide_dtypes()
         agrees = [
-            same and not (is_abstract(one) and one.dtype in wide)
+            same and not (is_abstract(one) and (one.dtype in wide or unplaceable(one.shape, one.sharding)))
             for same, one in zip(agrees, values, strict=True)
         ]
     if tree.made_up:
         agrees = [same and not tree.is_made_up(name) for same, name in zip(agrees, names, strict=True)]
-    if any(getattr(one, "sharding", None) is not None for one in values if is_abstract(one)):
-        agrees = [
-            same and not (is_abstract(one) and unplaceable(one.shape, one.sharding))
-            for same, one in zip(agrees, values, strict=True)
-        ]
     if tree.aliases:
         agrees = [same and name not in tree.aliases for same, name in zip(agrees, names, strict=True)]
     if len(where) == count and all(agrees):

@@ -52,6 +52,11 @@ def open_boxes(part: OpenedPart, wanted: Iterable[Keys] = (), rules: Sequence[Ru
     return replace(part, called={(*part.subtree, *name): without for name, without in opened.items()})
 
 
+def box_key(name: Keys) -> str:
+    """The key that the innermost box in a name gave to what it holds; empty where there is none."""
+    return next((key for key in reversed(name) if key in _BOXES), "")
+
+
 def without_boxes(
     names: Collection[Keys],
     wanted: Set[Keys] = frozenset(),

@@ -15,6 +15,7 @@ from treeload._findings.remedy import Remedy
 from treeload._leaves.number import number_of
 from treeload._leaves.placement import unplaceable
 from treeload._leaves.spec import SlotKind, Spec, is_abstract, is_key, spec_of, without_sharding
+from treeload._matching.boxes import box_key
 from treeload._matching.fit import is_boolean, is_python_number, misfit, narrows
 from treeload._matching.ledger import Feed, Ledger
 from treeload._matching.rivals import refuse_collisions, tie_checks
@@ -97,9 +98,7 @@ def _leaf(sides: Sides, ledger: Ledger, index: int) -> None:
     first = feeds[0]
     tied = isinstance(first.rule, Tie) and ledger.is_checked(first.name)
     by_position = _by_position(sides, first)
-    reason = "by position" if by_position else ""
-    if not reason and _is_boxed(sides, first.value):
-        reason = "the box that it is stored in is opened"
+    reason = "by position" if by_position else _opened_box(sides, first.value)
     pending = bool(checks) or tied
     ledger.load(index, first, wanted, reason=reason, by_position=by_position, needs_values=pending)
 
@@ -120,10 +119,11 @@ def _by_position(sides: Sides, feed: Feed) -> bool:
     return counted or (feed.rule is None and sides.tree.is_made_up(feed.name))
 
 
-def _is_boxed(sides: Sides, value: Expression) -> bool:
-    """Whether the segments of boxes were left out of a source leaf's name."""
+def _opened_box(sides: Sides, value: Expression) -> str:
+    """That the segments of boxes were left out of a source leaf's name; empty where none were."""
     parts = sides.offers.parts
-    return any(leaf.name in (parts[leaf.index].called or ()) for leaf in value.leaves())
+    boxed = (leaf.name for leaf in value.leaves() if leaf.name in (parts[leaf.index].called or ()))
+    return next((f"its box's own segment, {box_key(name)!r}, left out" for name in boxed), "")
 
 
 def _disagreement(sides: Sides, ledger: Ledger, index: int, feed: Feed) -> str:
@@ -135,7 +135,7 @@ def _disagreement(sides: Sides, ledger: Ledger, index: int, feed: Feed) -> str:
     fault = misfit(feed.name, held, wanted, feed.value.spec, number, casting)
     if fault is None:
         return ""
-    plain = feed.rule is None and not _is_boxed(sides, feed.value)
+    plain = feed.rule is None and not _opened_box(sides, feed.value)
     ledger.find(
         fault.kind,
         feed.name,
