@@ -162,7 +162,7 @@ def test_a_variable_that_holds_one_is_refused_too(held: Any) -> None:
         jax.devices()[0],
         jax.sharding.SingleDeviceSharding(jax.devices()[0]), jax.tree.structure({"a": 1}),
     ],
-    ids=repr,
+    ids=lambda static: type(static).__name__,
 )  # fmt: skip
 def test_what_holds_no_array_is_a_static(static: Any) -> None:
     assert why_hidden(static) == ""
