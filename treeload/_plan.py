@@ -12,8 +12,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
-from rich.text import Text
-
 from treeload._errors import TreeloadError
 from treeload._findings.finding import Finding
 from treeload._inference.suggestions import Suggestions
@@ -21,8 +19,8 @@ from treeload._leaves.selection import Patterns, Within, compile_patterns
 from treeload._loading import checks, load
 from treeload._plans.decisions import Decisions, percent
 from treeload._plans.entry import Action
-from treeload._reports.html import plan_html
-from treeload._reports.text import error_text, plan_rich
+from treeload._reports.html import error_html, plan_html
+from treeload._reports.text import Report, error_rich, error_text, plan_rich
 from treeload._trees.marks import marked
 from treeload._trees.tree import PyTree
 
@@ -41,6 +39,20 @@ class LoadError(TreeloadError):
         super().__init__(message)
         self.findings = findings
         self.plan = plan
+
+    def __repr__(self) -> str:
+        return f"<LoadError: {str(self).partition(chr(10))[0]}>"
+
+    def __rich__(self) -> Report:
+        """The text for a rich console, with colours where it is a terminal."""
+        return error_rich(self.plan, self.findings)
+
+    def to_html(self) -> str:
+        """The text as a piece of HTML, without scripts or links to anything."""
+        return error_html(self.plan, self.findings)
+
+    def _repr_html_(self) -> str:
+        return self.to_html()
 
     def __reduce__(self) -> tuple[type[TreeloadError], tuple[str]]:
         # A plan holds the user's trees, which need not pickle: what crosses a process is the text.
@@ -84,7 +96,7 @@ class Plan(Decisions):
     def __str__(self) -> str:
         return plan_rich(self).plain
 
-    def __rich__(self) -> Text:
+    def __rich__(self) -> Report:
         """The report for a rich console, with colours where it is a terminal."""
         return plan_rich(self)
 

@@ -21,6 +21,7 @@ from flax import nnx
 import treeload
 from treeload import BIAS, Concat, LoadError, Op, Plan, Policy, Rename, Rule
 from treeload._naming.pattern import compile_pattern
+from treeload._reports.going_on import GoingOn
 from treeload._reports.problems import problems, ways
 
 KNOWN: dict[tuple[str, str], str] = {
@@ -671,15 +672,36 @@ def known(law: str) -> list[Any]:
 
 
 def printed_codes(plan: Plan) -> Iterator[tuple[str, str, str]]:
-    """The words and the code of every way that a plan's findings or its report print."""
+    """The words and the code of every way that a plan's findings or its report print, but for its repairs."""
     for finding in plan.findings:
         for way in finding.remedies:
             if way.code:
                 yield way.before, way.code, way.after
-    for same in problems(plan, plan.errors).values():
-        for printed in ways(same):
-            if printed.code.whole and "..." not in printed.code.whole:
-                yield printed.before, printed.code.whole, printed.after
+    going_on = GoingOn(plan, plan.errors)
+    for found, forgiving in ((going_on.rules, True), (going_on.left, going_on.may_forgive)):
+        for same in problems(going_on.after, found).values():
+            for printed in ways(same, forgiving=forgiving):
+                if printed.code.whole and "..." not in printed.code.whole:
+                    yield printed.before, printed.code.whole, printed.after
+
+
+def repaired(row: Mistake, plan: Plan) -> tuple[Any, list[Rule]] | None:
+    """The source and the rules that the report prints to go on with; None where it leaves a choice."""
+    src: Any = row.src
+    rules: list[Rule] = []
+    for step in GoingOn(plan, plan.errors).steps():
+        text = "\n".join(step.code.broken)
+        if text.startswith("From(") and len(step.code.broken) > 1:
+            return None
+        if text.startswith("From("):
+            src = eval(text, {**SCOPE, "src": src})
+        elif text.startswith("rules = "):
+            pasted_rules = dict(SCOPE)
+            exec(text, pasted_rules)
+            rules = pasted_rules["rules"]
+        elif text == "rules=plan.suggest()":
+            rules = list(plan.suggest())
+    return src, rules
 
 
 def pasted(code: str) -> Any:
@@ -859,6 +881,26 @@ def test_rules_that_are_suggested_lead_to_the_right_values(name: str) -> None:
     assert row.cure in ("suggest", "none", "ops") or not {
         str(entry.name) for entry in again.entries if entry.rule in rules.certain
     } - set(row.right), rules
+
+
+@pytest.mark.parametrize("name", known("repair"))
+def test_what_a_report_prints_to_go_on_with_loads_the_right_values(name: str) -> None:
+    """In the order in which it is printed, pasted as it stands."""
+    row = TABLE[name]()
+    plan = tried(row.plan())
+    repair = repaired(row, plan)
+    if repair is None or (repair[0] is row.src and not repair[1]):
+        return
+    src, rules = repair
+    how = {key: value for key, value in row.how.items() if key not in ("rules", "policy")}
+    if src is not row.src:
+        how.pop("separator", None)
+    whole = treeload.plan(row.dst, src, **how, rules=rules, policy=everything_kept())
+    fed = {str(each) for e in whole.entries if e.action == "load" for each in (e.name, *e.aliases)}
+    assert fed, whole
+    after = flat(whole.load())
+    assert [leaf for leaf in fed & set(row.right) if not equal(after[leaf], row.right[leaf])] == []
+    assert len(whole.errors) == 0
 
 
 def everything_kept() -> Policy:

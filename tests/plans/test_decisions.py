@@ -94,6 +94,6 @@ def test_verified_decisions_have_nothing_pending_and_the_old_ones_stay() -> None
 
 def test_what_rules_took_is_no_part_of_the_diagnosis_and_where_all_is_well_there_is_none() -> None:
     found = decisions({"a": one(), "b": one(3)}, {"x": one(), "y": one(3)}, Rename("x", "a"))
-    destination, source = found._without_rules
+    destination, source = found.without_rules
     assert list(destination) == [("b",)] and list(source) == [("y",)]
     assert decisions({"a": one()}, {"a": one()}).diagnosis == ()

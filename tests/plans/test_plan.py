@@ -271,7 +271,7 @@ def test_what_crosses_a_process_of_its_error_is_the_text():
 
 def test_a_terminal_prints_it_in_the_same_words():
     printed = io.StringIO()
-    rich.console.Console(width=120, file=printed, highlight=False).print(example())
+    rich.console.Console(width=80, file=printed, highlight=False).print(example())
     assert printed.getvalue().rstrip() == str(example())
 
 

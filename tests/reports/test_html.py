@@ -58,9 +58,9 @@ class Evil(Source):
 def broken() -> Plan:
     layers = [{"kernel": f32(2, 3), "bias": f32(3)} for _ in range(12)]
     dst = {"layers": layers, "head": {"kernel": f32(3, 2), "bias": f32(2)}, "ids": np.zeros(2, np.int32)}
-    return treeload.plan(
-        dst, {"layers": [{"kernel": f32(2, 4)} for _ in range(12)], "ids": f32(2), "old": f32(1)}
-    )
+    dst["norm"] = f32(3)
+    src = {"layers": [{"kernel": f32(2, 4)} for _ in range(12)], "ids": f32(2), "old": f32(1), "norm": f32(3)}
+    return treeload.plan(dst, src)
 
 
 def evil(policy: Policy = Policy()) -> Plan:  # noqa: B008
@@ -79,7 +79,7 @@ def test_a_plan_is_one_well_formed_piece_that_runs_and_fetches_nothing(plan: Pla
     page = Page(plan.to_html())
     assert page.open == [] and page.tags[0] == "div"
     assert set(page.tags) <= set(
-        "div p b br table thead tbody tr th td details summary code span ul li".split()
+        "div p b br table thead tbody tr th td details summary code span ul li pre".split()
     )
     assert {name for name, _ in page.attributes} <= {"class", "style"}
     assert "\x1b" not in page.text

@@ -67,6 +67,8 @@ class Manner:
         told_by_sides: its message says no more than the two sides do.
         counterpart: the kind of finding that the other side has of a leaf of another name.
         among_unused: its leaf is listed with the source leaves that are not used, with the reason.
+        settled_by_rules: it may be none under a rule, which brings a leaf or takes one away.
+        about_rules: a rule, a source or a scope did nothing: said before what came of it.
         settled_by_init: it is none where ``init=`` makes the leaf.
         absent_where: for a value that must be zero: where it is absent.
     """
@@ -80,6 +82,8 @@ class Manner:
     told_by_sides: bool = False
     counterpart: Kind | None = None
     among_unused: bool = False
+    settled_by_rules: bool = False
+    about_rules: bool = False
     settled_by_init: bool = False
     absent_where: str = ""
 
@@ -94,6 +98,7 @@ KINDS: Mapping[Kind, Manner] = MappingProxyType(
             ("error", "keep"),
             inline="expected",
             counterpart=Kind.UNEXPECTED,
+            settled_by_rules=True,
         ),
         Kind.UNEXPECTED: Manner(
             "an array in the source, nothing in the destination",
@@ -101,12 +106,14 @@ KINDS: Mapping[Kind, Manner] = MappingProxyType(
             inline="found",
             counterpart=Kind.MISSING,
             among_unused=True,
+            settled_by_rules=True,
         ),
         Kind.SHAPE: Manner(
             "the shapes differ, after the rule's ops; nothing is ever broadcast, squeezed, padded or cut",
             ("error", "keep"),
             columns=_BOTH,
             told_by_sides=True,
+            settled_by_rules=True,
         ),
         Kind.DTYPE: Manner(
             'the cast is not allowed: `casting` is `"same_kind"` unless the policy says otherwise; '
@@ -118,6 +125,7 @@ KINDS: Mapping[Kind, Manner] = MappingProxyType(
             "a leaf against a subtree, an array against a static, a typed PRNG key against a raw one",
             ("error", "keep"),
             columns=_BOTH,
+            settled_by_rules=True,
         ),
         Kind.ABSENT: Manner(
             "absent on one side, `absent_is_zero` says that is zero, and the other side's array is not all "
@@ -138,11 +146,13 @@ KINDS: Mapping[Kind, Manner] = MappingProxyType(
             ("error", "first"),
             in_words=True,
             own_words=True,
+            settled_by_rules=True,
         ),
         Kind.RULE: Manner(
             "a rule that matched nothing, or could not apply",
             ("error", "ignore"),
             columns=_BOTH,
+            about_rules=True,
         ),
         Kind.ABSTRACT: Manner(
             "a leaf to be kept, in a destination that has no values, and no `init=`",

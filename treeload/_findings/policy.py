@@ -8,7 +8,7 @@ checked when it is made: a typo in a verdict or a pattern never waits for the lo
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Protocol, TypeAlias
 
@@ -32,6 +32,10 @@ class Verdicts(Protocol):
 
     def zero_if_absent(self, printed: str) -> bool:
         """Whether absent and zero mean the same at this name."""
+
+    @property
+    def patterns(self) -> Iterable[tuple[str, Pattern]]:
+        """Every pattern that was written for names of this load, each with its setting."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,6 +118,16 @@ class Policy:
     def zero_if_absent(self, printed: str) -> bool:
         """Whether absent and zero mean the same at this name."""
         return any(pattern.matches(printed) for pattern in self._zero)
+
+    @property
+    def patterns(self) -> Iterator[tuple[str, Pattern]]:
+        """Every pattern that was written for names of this load, each with its setting.
+
+        Those of ``BIAS`` are written for whatever model comes, so they are none of them.
+        """
+        for setting, compiled in self._compiled.items():
+            yield from ((setting, pattern) for pattern, _ in compiled if pattern is not None)
+        yield from (("absent_is_zero", pattern) for pattern in self._zero if pattern.text not in BIAS)
 
     # By what was compiled: two mappings are equal in any order, but say different things.
     def __eq__(self, other: object) -> bool:

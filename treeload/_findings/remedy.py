@@ -23,6 +23,7 @@ from treeload._findings.kinds import Kind
 from treeload._leaves.spec import Spec
 from treeload._naming.pattern import quote
 from treeload._ops.op import Op
+from treeload._rules.rule import Rule
 
 PLAINLY = "to go on:"
 """The words before a way that is open to several leaves and said of each in other words."""
@@ -74,6 +75,11 @@ class Remedy(ABC):
         start, items, end = self._parts()
         return f"{start}...{end}" if items else start + end
 
+    @property
+    def leaves_out(self) -> bool:
+        """Whether it makes nothing load: the destination keeps its own, or the source's leaf is left out."""
+        return False
+
     def _parts(self) -> tuple[str, list[str], str]:
         """The code: its beginning, what is written for each pattern, its end."""
         return "", [], ""
@@ -123,6 +129,10 @@ class Forgive(Remedy):
     @property
     def after(self) -> str:
         return self.besides
+
+    @property
+    def leaves_out(self) -> bool:
+        return self.verdict in ("keep", "ignore")
 
     def _parts(self) -> tuple[str, list[str], str]:
         return _mapping(self.kind, self.patterns, self.verdict)
@@ -222,6 +232,21 @@ class UseOps(Remedy):
 
     def plainly(self) -> UseOps:
         return replace(self, why=PLAINLY)
+
+
+@dataclass(frozen=True)
+class UseRule(Remedy):
+    """A rule in place of the one that was given; ``why`` are the words before it."""
+
+    rule: Rule
+    why: str = PLAINLY
+
+    @property
+    def before(self) -> str:
+        return self.why
+
+    def _parts(self) -> tuple[str, list[str], str]:
+        return repr(self.rule), [], ""
 
 
 # What is said of one leaf.

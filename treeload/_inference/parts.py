@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 from treeload._leaves.spec import Spec
 from treeload._naming.name import Keys, print_name
@@ -24,6 +25,9 @@ _MOMENTS = re.compile(
     r"|acc(umulat\w*)?|moments?|param_states",
     re.IGNORECASE,
 )
+
+
+_STATE = re.compile(r"opt(im(izer)?)?_?states?|optimizers?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,15 @@ def best(found: Iterable[Part]) -> tuple[Part, ...]:
         and not (part.source[-1:] == part.destination[-1:] != ())
     ]
     return (first, *same)
+
+
+def is_of_optimizer(name: Keys) -> bool:
+    """Whether a leaf belongs to an optimizer's state: below a key that says so, or in a step of a chain."""
+    if any(_STATE.fullmatch(key) for key in name):
+        return True
+    return any(at.isdigit() and _MOMENTS.fullmatch(key) for at, key in pairwise(name)) or (
+        len(name) > 1 and name[-2].isdigit() and name[-1] == "count"
+    )
 
 
 def _rank(part: Part, most: int, order: int) -> tuple[bool, int, int, int, int]:

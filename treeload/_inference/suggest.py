@@ -21,7 +21,7 @@ from treeload._inference.pairing import Decision, pair
 from treeload._inference.parts import Part, best, parts
 from treeload._inference.proposals import Proposal, Verdict, examples, gathered, proposals
 from treeload._inference.relayouts import Fit, shapes
-from treeload._inference.suggestions import Ambiguity, Suggestions
+from treeload._inference.suggestions import AS_GIVEN, Ambiguity, Suggestions
 from treeload._inference.templates import HOLE, Leaves, Module, modules
 from treeload._inference.tokens import concepts, conflict, heads_apart
 from treeload._inference.unsettled import ambiguity, unfed
@@ -60,7 +60,7 @@ def suggest(
     return Suggestions(
         (*given, *found),
         certain=(*given, *found.certain),
-        reasons=(*("as given" for _ in given), *found.reasons),
+        reasons=(*(AS_GIVEN for _ in given), *found.reasons),
         ambiguous=found.ambiguous,
         instead=(*(() for _ in given), *found.instead),
         left=found.left,

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from html import escape
+
+from rich.text import Text
 
 from treeload._rules.rule import Rule
+
+AS_GIVEN = "as given"
+"""The reason of a rule that was there before."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,21 @@ class Suggestions(tuple[Rule, ...]):
         lines += [f"# {ambiguity}" for ambiguity in self.ambiguous]
         lines += [f"# {sentence}" for sentence in self.left]
         return "\n".join(lines)
+
+    def __rich__(self) -> Text:
+        """The code for a rich console: with colours where it is a terminal, and lines left to be pasted."""
+        styled = Text(no_wrap=False)
+        for number, text in enumerate(str(self).split("\n")):
+            styled.append("\n" * bool(number))
+            styled.append(text, "dim" if text.lstrip().startswith("#") else "cyan")
+        return styled
+
+    def to_html(self) -> str:
+        """The code as a piece of HTML."""
+        return f"<div class='treeload'><pre><code>{escape(str(self))}</code></pre></div>"
+
+    def _repr_html_(self) -> str:
+        return self.to_html()
 
     def __repr__(self) -> str:
         rules = f"{len(self):,} {'rule' if len(self) == 1 else 'rules'}"

@@ -13,5 +13,6 @@ slots        the destination's side
 fit          whether one value can go into one leaf
 rivals       several values for one leaf
 leftovers    the source's side
+idle         what the user wrote and nothing came of, and what was meant
 whole        what can only be said at the end
 """

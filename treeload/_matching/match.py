@@ -12,12 +12,16 @@ They ask the ``Sides``, which are frozen, and write into one ``Ledger``.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 
+from treeload._errors import TreeloadError
 from treeload._findings.policy import Verdicts
 from treeload._leaves.selection import Scope, Within
 from treeload._matching.agree import Agreement, take_what_agrees
 from treeload._matching.boxes import open_boxes
 from treeload._matching.follow_ties import follow_ties
+from treeload._matching.idle import idle_patterns
 from treeload._matching.ledger import Ledger
 from treeload._matching.leftovers import decide_leftovers
 from treeload._matching.offers import Offers, offered
@@ -26,11 +30,12 @@ from treeload._matching.positions import Miscount, by_number, by_position, misco
 from treeload._matching.sides import Sides
 from treeload._matching.slots import decide
 from treeload._matching.whole import audit, refuse_miscount
-from treeload._plans.decisions import Decisions
+from treeload._plans.decisions import Decisions, Otherwise
 from treeload._plans.entry import SAME_NAME
 from treeload._rules.apply import Arrival
 from treeload._rules.rule import Rule
 from treeload._rules.tie import Tie
+from treeload._sources.separated import SeparatedSource
 from treeload._trees.tree import Tree
 
 
@@ -77,7 +82,26 @@ def match(
         checks=tuple(ledger.checks),
         given=tuple(rules),
         before_rules=sides.offers.before_rules,
+        idle=partial(idle_patterns, sides, tuple(ledger.findings)),
+        again=partial(_again, tree, tuple(parts), policy, scope),
     )
+
+
+def _again(
+    tree: Tree, parts: Sequence[OpenedPart], policy: Verdicts, scope: Scope, other: Otherwise
+) -> Decisions | None:
+    """The same load otherwise; None where it cannot be: of several sources, of one with its own rules."""
+    if other.subtree or other.into or other.separator:
+        if len(parts) > 1 or not parts[0].keeps_names:
+            return None
+        source = parts[0].source
+        if other.separator:
+            source = SeparatedSource(source, other.separator)
+        parts = [replace(parts[0], source=source, subtree=other.subtree, into=other.into, explicit=True)]
+    try:
+        return match(tree, parts, rules=other.rules, policy=policy, scope=scope)
+    except TreeloadError:  # names that split into one another, say
+        return None
 
 
 def _offered(tree: Tree, parts: Sequence[OpenedPart], rules: Sequence[Rule]) -> tuple[Offers, Agreement]:

@@ -6,7 +6,8 @@ nothing, a leaf that is kept and holds nothing; and the near names, for which bo
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from treeload._errors import RuleError
@@ -14,14 +15,20 @@ from treeload._findings import remedy
 from treeload._findings.finding import Finding
 from treeload._findings.kinds import Kind
 from treeload._leaves.spec import is_abstract
+from treeload._matching.idle import meant, printed_names
 from treeload._matching.ledger import Ledger
 from treeload._matching.parts import OpenedPart
 from treeload._matching.positions import Miscount
 from treeload._matching.sides import Sides
-from treeload._naming.name import Name, prefixes_of, print_name
+from treeload._naming.mended import mend
+from treeload._naming.name import Name, prefixes_of, print_name, split
 from treeload._naming.near import NearNames
+from treeload._naming.pattern import Pattern
 from treeload._plans.entry import SAME_NAME, Entry, Unused
 from treeload._rules.apply import RuleFailure
+from treeload._rules.rule import Rule
+
+_TOPS = 8  # first keys that are named where a scope matches nothing
 
 
 def audit(sides: Sides, ledger: Ledger, slow: Iterable[int]) -> None:
@@ -51,6 +58,7 @@ def _failed_rule(sides: Sides, ledger: Ledger, failure: RuleFailure) -> None:
         at = Name(failure.name if failure.name is not None else leaf.name)
         ledger.unused.append(Unused(leaf.source, leaf.name, leaf.spec, at, "its rule could not be applied"))
     how = "correct the rule or leave it out" if failure.name is None else "correct the rule's ops"
+    instead = [] if failure.taken else _instead(sides, failure.rule)
     ledger.findings.append(
         Finding(
             Kind.RULE,
@@ -60,16 +68,23 @@ def _failed_rule(sides: Sides, ledger: Ledger, failure: RuleFailure) -> None:
             source=leaves[0] if leaves else None,
             rule=failure.rule,
             message=failure.message,
-            remedies=(remedy.ignore_rule(how, failure.destination_text),),
+            remedies=(*instead, remedy.ignore_rule(how, failure.destination_text)),
         )
     )
+
+
+def _instead(sides: Sides, rule: Rule) -> list[remedy.Remedy]:
+    """What was meant by a rule that took nothing; which names the rules of a ``From`` see is not known."""
+    if any(rule in part.rules for part in sides.offers.parts):
+        return []
+    return meant(rule, list(sides.offers.before_rules()), sides.slots)
 
 
 def _idle_scope(sides: Sides, ledger: Ledger) -> None:
     """A finding for each pattern of the scope that is no leaf's: a typo there would load nothing."""
     if sides.scope is None:
         return
-    printed = [print_name(name) for name in (*sides.slots, *sides.offers.shaped)]
+    printed = printed_names(sides)
     for pattern in sides.scope.patterns:
         if not any(map(pattern.matches, printed)):
             ledger.findings.append(
@@ -78,13 +93,19 @@ def _idle_scope(sides: Sides, ledger: Ledger) -> None:
                     _loose_name(pattern.text),
                     sides.policy.verdict(Kind.RULE, pattern.text),
                     message=f"scope {pattern.text!r} matches no leaf of the destination or the source",
-                    remedies=(
-                        remedy.Advice(
-                            "correct the scope; names are matched whole, so a subtree is 'encoder/**'"
-                        ),
-                    ),
+                    remedies=(remedy.Advice(_other_scope(pattern, printed)),),
                 )
             )
+
+
+def _other_scope(pattern: Pattern, printed: Sequence[str]) -> str:
+    found = mend(pattern, printed)
+    if found is None:
+        tops = list(dict.fromkeys(split(name)[0] for name in printed if name))
+        some = ", ".join(tops[:_TOPS]) + (" and others" if len(tops) > _TOPS else "")
+        return f"names are matched whole, so a subtree is 'encoder/**'; they begin with {some or 'nothing'}"
+    matched = f"{found.count:,} {'name' if found.count == 1 else 'names'}"
+    return f"names are matched whole: scope={json.dumps(found.text, ensure_ascii=False)} matches {matched}"
 
 
 def _idle_parts(sides: Sides, ledger: Ledger) -> None:

@@ -3,5 +3,6 @@
 name      the tuple of key strings, printed and read back
 near      which names are nearly a given one
 pattern   what a pattern matches
+mended    what a pattern that matches nothing was to be
 template  what captures are written into
 """

@@ -23,12 +23,29 @@ from treeload._naming.name import Keys, Name, NameLike, as_name, print_name
 from treeload._ops.expression import Leaf
 from treeload._plans.as_dict import entry_dict, finding_dict, leaf_dict
 from treeload._plans.check import Check
-from treeload._plans.entry import SAME_NAME, Action, Entry, Row, Unused
+from treeload._plans.entry import SAME_NAME, Action, Entry, IdlePattern, Row, Unused
 from treeload._rules.rule import Rule
 from treeload._sources.source import Source, SourceLeaf
 from treeload._trees.tree import Tree
 
 _ORDER = {kind: at for at, kind in enumerate(KINDS)}
+
+
+@dataclass(frozen=True)
+class Otherwise:
+    """The same load under other rules, and of its source given in another way.
+
+    Attributes:
+        rules: the rules, in place of those that were given.
+        subtree: the part of the source.
+        into: the part of the destination that it feeds.
+        separator: what the source's names are split at; empty where they are not.
+    """
+
+    rules: tuple[Rule, ...] = ()
+    subtree: Keys = ()
+    into: Keys = ()
+    separator: str = ""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -45,6 +62,8 @@ class Decisions:
         done: those that were.
         given: the rules that were given.
         before_rules: the source's leaves under the names that those rules see.
+        idle: finds the patterns of the policy that match no name.
+        again: decides the same load otherwise; None where it cannot be done so.
     """
 
     tree: Tree
@@ -56,6 +75,8 @@ class Decisions:
     done: tuple[Check, ...] = ()
     given: tuple[Rule, ...] = ()
     before_rules: Callable[[], Mapping[Keys, Spec]] = dict
+    idle: Callable[[], tuple[IdlePattern, ...]] = tuple
+    again: Callable[[Otherwise], Decisions | None] = lambda _: None
 
     def __post_init__(self) -> None:
         in_order = sorted(self.findings, key=lambda finding: _ORDER[finding.kind])
@@ -136,7 +157,7 @@ class Decisions:
         """Whether no error is known so far."""
         return all(finding.verdict != "error" for finding in self.findings)
 
-    def _count(self) -> dict[Action, tuple[int, int]]:
+    def count(self) -> dict[Action, tuple[int, int]]:
         """Leaves and elements for each action, without making entries."""
         count = dict.fromkeys(Action, (0, 0))
         for value, row in zip(self.tree.values, self.rows, strict=True):
@@ -154,7 +175,7 @@ class Decisions:
         the source has none either, and 0.0 if it has. A leaf with a problem is not loaded, nor is one that
         is zeroed or kept. Tied leaves count once.
         """
-        count = self._count()
+        count = self.count()
         total = sum(size for _, size in count.values())
         loaded = count[Action.LOAD][1] + count[Action.TIE][1]
         if total or any(leaves for leaves, _ in count.values()):
@@ -163,7 +184,7 @@ class Decisions:
 
     def summary(self) -> str:
         """One line: ``148 of 150 leaves load (98.7 % of 86.6 M elements); 2 kept; 3 problems``."""
-        count = self._count()
+        count = self.count()
         total = sum(leaves for leaves, _ in count.values())
         size = sum(size for _, size in count.values())
         loaded = count[Action.LOAD][0] + count[Action.TIE][0]
@@ -206,15 +227,17 @@ class Decisions:
     @cached_property
     def suggestions(self) -> Suggestions:
         """Rules for what did not match; see ``Plan.suggest``."""
-        return suggest(*self._without_rules, given=self.given)
+        about_rules = [finding for finding in self.findings if KINDS[finding.kind].about_rules]
+        idle = [finding.rule for finding in about_rules if finding.rule is not None and not finding.source]
+        return suggest(*self.without_rules, given=[rule for rule in self.given if rule not in idle])
 
     @cached_property
     def diagnosis(self) -> tuple[str, ...]:
         """What source and destination differ in as a whole, in sentences; nothing where the plan is ok."""
-        return () if self.ok else diagnose(*self._without_rules)
+        return () if self.ok else diagnose(*self.without_rules)
 
     @cached_property
-    def _without_rules(self) -> tuple[dict[Keys, Spec], dict[Keys, Spec]]:
+    def without_rules(self) -> tuple[dict[Keys, Spec], dict[Keys, Spec]]:
         """Destination and source without what the plan's rules feed and take."""
         destination = {
             tuple(entry.name): entry.spec

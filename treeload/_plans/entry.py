@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from treeload._leaves.spec import Spec
+from treeload._naming.mended import Mended
 from treeload._naming.name import Name
 from treeload._ops.expression import Expression, fills_from_destination
 from treeload._ops.op import Op
@@ -47,6 +48,21 @@ class Unused(SourceLeaf):
 
     at: Name
     why: str
+
+
+@dataclass(frozen=True, slots=True)
+class IdlePattern:
+    """A pattern of the policy that matches no name, and so forgives nothing.
+
+    Attributes:
+        setting: for which setting of the policy it was written.
+        text: the pattern.
+        meant: a pattern near it that matches; None where there is none.
+    """
+
+    setting: str
+    text: str
+    meant: Mended | None
 
 
 @dataclass(frozen=True, slots=True)

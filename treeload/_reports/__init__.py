@@ -4,6 +4,8 @@ page       lines: what may stand in one, where it breaks
 groups     names that say the same thing, as one
 problems   findings as a reader wants them
 leaves     what happens to each leaf, in rows
+verdict    how much loads, at a glance
+going_on   what repairs it, said before anything is forgiven
 text       a plan, and an error, for a terminal
 html       a plan for a notebook
 inventory  what a source holds

@@ -11,10 +11,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
+from rich.text import Text
+
 from treeload._leaves.spec import Spec, elements, print_spec
 from treeload._naming.name import Name, NameLike, as_name
-from treeload._reports.groups import group
-from treeload._reports.page import MARGIN, WIDTH, counted, printable, sentence
+from treeload._reports.groups import Group, group
+from treeload._reports.html import html_code, html_text, table
+from treeload._reports.page import HEAD, MARGIN, WIDTH, counted, line, sentence
 
 Kind: TypeAlias = Literal["only in a", "only in b", "shape", "dtype", "values", "equal"]
 
@@ -52,7 +55,7 @@ class LeafDiff:
         return "values" if self.differing else "equal"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Diff:
     """What differs between two trees or checkpoints.
 
@@ -152,23 +155,58 @@ class Diff:
         differ = "differs" if len(self.leaves) == 1 else "differ"
         return f"{many:,} of {counted(len(self.leaves), 'leaf', 'leaves')} {differ}: {', '.join(parts)}"
 
-    def __str__(self) -> str:
-        lines = [text.plain for text in sentence(self.summary(), "", hanging=MARGIN)]
-        lines += [f"  a  {printable(self.a)}", f"  b  {printable(self.b)}"]
+    def _by_kind(self) -> Iterator[tuple[str, tuple[LeafDiff, ...]]]:
+        """What differs, under the titles of the report."""
         for title, leaves in (
             ("only in a", self.only_in_a), ("only in b", self.only_in_b), ("other shapes", self.shapes),
             ("other dtypes", self.dtypes), ("other values", self.values),
         ):  # fmt: skip
             if leaves:
-                lines += ["", title, *_listed(leaves)]
-        return "\n".join(lines)
+                yield title, leaves
+
+    def __str__(self) -> str:
+        return self.__rich__().plain
+
+    def __rich__(self) -> Text:
+        """The same text for a rich console, with colours where it is a terminal."""
+        lines = sentence(self.summary(), "", hanging=MARGIN, style=HEAD)
+        lines += [line(MARGIN, "a  ", self.a), line(MARGIN, "b  ", self.b)]
+        for title, leaves in self._by_kind():
+            lines += [Text(), line((title, HEAD)), *map(line, _listed(leaves))]
+        return Text("\n").join(lines)
+
+    def __repr__(self) -> str:
+        return f"<Diff: {self.summary()}>"
+
+    def to_html(self) -> str:
+        """The report as a piece of HTML, without scripts or links to anything."""
+        head = (
+            f"<p><b>{html_text(self.summary())}</b><br>a: {html_text(self.a)}<br>b: {html_text(self.b)}</p>"
+        )
+        parts = [f"<div class='treeload'>{head}"]
+        for title, leaves in self._by_kind():
+            groups = _grouped(leaves)
+            rows = []
+            for found in groups[:_ROWS]:
+                members = [leaves[member] for member in found.members]
+                facts = (html_code(found.title), html_code(_facts(members[0])), html_text(_values(members)))
+                rows.append(facts)
+            rest = sum(len(found.members) for found in groups[_ROWS:])
+            parts += [f"<p>{title}</p>", table(("name", "spec", "how far apart"), rows, rest, ".leaves")]
+        return "".join((*parts, "</div>"))
+
+    def _repr_html_(self) -> str:
+        return self.to_html()
 
 
 _MOST = 24  # lines of one kind
 
 
+_ROWS = 200  # rows of one kind in HTML
+
+
 def _listed(leaves: Sequence[LeafDiff]) -> Iterator[str]:
-    groups = group([(leaf.name, (_facts(leaf), bool(leaf.differing))) for leaf in leaves])
+    groups = _grouped(leaves)
     shown = groups[:_MOST]
     width = min(max(len(found.title) for found in shown), 46)
     for found in shown:
@@ -185,6 +223,10 @@ def _listed(leaves: Sequence[LeafDiff]) -> Iterator[str]:
     if len(groups) > _MOST:
         left = sum(len(found.members) for found in groups[_MOST:])
         yield f"  … and {left:,} more; .leaves and to_dict() have them all"
+
+
+def _grouped(leaves: Sequence[LeafDiff]) -> list[Group]:
+    return group([(leaf.name, (_facts(leaf), bool(leaf.differing))) for leaf in leaves])
 
 
 def _facts(leaf: LeafDiff) -> str:

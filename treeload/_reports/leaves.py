@@ -47,16 +47,24 @@ class Rows:
     rest: int
 
 
-def entry_rows(plan: Decisions, most: int) -> tuple[Rows, Rows, int]:
+def as_they_are(plan: Decisions) -> tuple[int, list[Entry]]:
+    """How many leaves load under their own name, unchanged; and all the others."""
+    rest = [
+        row
+        for row in plan.rows
+        if isinstance(row, Entry) and not (row.action == Action.LOAD and not any(_details([row], {})))
+    ]
+    return sum(row is not None for row in plan.rows) - len(rest), rest
+
+
+def entry_rows(plan: Decisions, of: Sequence[Entry], most: int) -> tuple[Rows, Rows, int]:
     """What happens to leaves: to those that load, to all others, and how many have a problem of their own.
 
     The third are in no row: a report has said of them what there is to say. At most ``most`` rows each.
     """
     wrong = {finding.name for finding in plan.errors}
     forgiven = {f.name: f for f in plan.findings if f.verdict == "keep" and isinstance(f.found, Spec)}
-    entries = plan.entries
-    if wrong:
-        entries = tuple(entry for entry in entries if not _is_wrong(entry, wrong))
+    entries = [entry for entry in of if not is_wrong(entry, wrong)] if wrong else list(of)
     groups = group([(entry.name, _facts(entry, forgiven)) for entry in entries])
     groups.sort(key=lambda found: _ORDER.index(entries[found.members[0]].action))
 
@@ -67,7 +75,7 @@ def entry_rows(plan: Decisions, most: int) -> tuple[Rows, Rows, int]:
 
     load = [found for found in groups if entries[found.members[0]].action == Action.LOAD]
     others = groups[len(load) :]
-    return _rows(load, row, most), _rows(others, row, most), len(plan.entries) - len(entries)
+    return _rows(load, row, most), _rows(others, row, most), len(of) - len(entries)
 
 
 def _rows(groups: Sequence[Group], row: Callable[[Group], Row], most: int) -> Rows:
@@ -76,7 +84,7 @@ def _rows(groups: Sequence[Group], row: Callable[[Group], Row], most: int) -> Ro
     return Rows(list(map(row, groups[:most])), sum(len(found.members) for found in groups[most:]))
 
 
-def _is_wrong(entry: Entry, wrong: set[Name]) -> bool:
+def is_wrong(entry: Entry, wrong: set[Name]) -> bool:
     """Whether the leaf is kept because of a problem of its own, or of a node above it."""
     if entry.action != Action.KEEP or entry.optional:
         return False

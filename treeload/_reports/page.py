@@ -91,6 +91,9 @@ class Code:
     broken: tuple[str, ...]
 
 
+NO_CODE = Code("", ())
+
+
 def code(before: str, said: Code, after: str, indent: str) -> list[Text]:
     """Words, code to be pasted, and more words: on one line, or else the code begins a line of its own."""
     before, after = printable(before), printable(after)

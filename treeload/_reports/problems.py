@@ -247,11 +247,16 @@ _Open: TypeAlias = "list[tuple[Problem, list[Remedy]]]"
 """The problems that a way is open to, each with its findings' own remedies of that way."""
 
 
-def ways(same: Sequence[Problem]) -> list[Way]:
-    """The ways to go on from problems of one kind, each said once, with the names that it is open to."""
+def ways(same: Sequence[Problem], *, forgiving: bool = True) -> list[Way]:
+    """The ways to go on from problems of one kind, each said once, with the names that it is open to.
+
+    ``forgiving``: those too by which nothing more would load.
+    """
     found: dict[tuple[Remedy, bool], _Open] = {}
     for problem in same:
         for way, own in _common_ways(problem.findings):
+            if way.leaves_out and not forgiving:
+                continue
             # What names its leaves, and what leaves them to the reader, are not one piece of code.
             found.setdefault((way, bool(own[0].patterns)), []).append((problem, own))
     return [_way(way, open_to, to_all=len(open_to) == len(same)) for (way, _), open_to in found.items()]

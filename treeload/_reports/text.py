@@ -8,15 +8,17 @@ Refuses to own facts: everything printed is in the plan, and where a page is not
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
+from rich.console import Console, ConsoleOptions
 from rich.text import Text
 
 from treeload._findings.finding import Finding
 from treeload._findings.kinds import KINDS
 from treeload._plans.decisions import Decisions
 from treeload._plans.entry import Action
-from treeload._reports.leaves import Row, Rows, entry_rows, pending_rows, unused_rows
+from treeload._reports.going_on import GoingOn, Step
+from treeload._reports.leaves import Row, Rows, as_they_are, entry_rows, pending_rows, unused_rows
 from treeload._reports.page import (
     CODE,
     HEAD,
@@ -32,6 +34,7 @@ from treeload._reports.page import (
     sentence,
 )
 from treeload._reports.problems import Problem, problems, ways
+from treeload._reports.verdict import bar, legend, module_lines, shares
 
 _KIND = max(map(len, KINDS)) + 2  # the column of kinds; names stand behind it
 
@@ -51,10 +54,10 @@ _SPEC = 18  # likewise of specs
 _PAGE = 44  # lines that the problems of a plan take, about
 
 
+_SETTLED = 12  # likewise what is settled by what is said before
+
+
 _DEEP = " " * 10  # what goes on below a line of a list
-
-
-_WHOLE = 4  # problems from which on it helps to be told what they have in common
 
 
 _LIST = 24  # lines of leaves, or of groups of them
@@ -70,26 +73,24 @@ def plan_text(plan: Decisions) -> str:
     return plan_rich(plan).plain
 
 
-def error_rich(plan: Decisions, errors: Sequence[Finding]) -> Text:
+def error_rich(plan: Decisions, errors: Sequence[Finding]) -> Report:
     """``error_text`` for a rich console."""
     leaves = counted(len(plan.entries), "leaf", "leaves")
     head = f"{counted(len(errors), 'problem', 'problems')} in loading {leaves} from"
-    return _joined(
-        [
-            *_from(plan, head, HEAD), *_whole(plan), Text(), *_problems(plan, errors), Text(),
-            line("Nothing was changed."),
-        ]
+    going_on = GoingOn(plan, errors)
+    return Report(
+        plan, _from(plan, head, HEAD),
+        [*_repair_first(going_on), *_section("leaves by module", list(module_lines(plan))), Text(),
+         line("Nothing was changed.")],
     )  # fmt: skip
 
 
-def plan_rich(plan: Decisions) -> Text:
+def plan_rich(plan: Decisions) -> Report:
     """``plan_text`` for a rich console."""
-    lines = [
-        *sentence(plan.summary(), "", hanging=MARGIN, style=HEAD), *_from(plan, "from", ""), *_whole(plan),
-    ]  # fmt: skip
+    head = sentence(plan.summary(), "", hanging=MARGIN, style=HEAD)
     forgiven = [finding for finding in plan.findings if finding.verdict in ("first", "ignore")]
-    for head, body in (
-        ("", _problems(plan, plan.errors)),
+    lines = [*_from(plan, "from", ""), *_repair_first(GoingOn(plan, plan.errors))]
+    for title, body in (
         # Only what no leaf below tells of: that one is kept or not used is said there.
         ("forgiven by the policy", _problems(plan, [f for f in forgiven if not KINDS[f.kind].among_unused])),
         (
@@ -99,21 +100,60 @@ def plan_rich(plan: Decisions) -> Text:
         ("leaves", _entries(plan)),
         ("not used", _table(unused_rows(plan, _LIST), "plan.unused")),
     ):
-        if body:
-            lines += [Text(), *([line((head, HEAD))] if head else []), *body]
-    return _joined(lines)
+        lines += _section(title, body)
+    return Report(plan, head, lines)
 
 
-def _joined(lines: Sequence[Text]) -> Text:
-    return Text("\n").join(lines)
+class Report:
+    """A report, whose bar is as wide as the terminal that it is shown on; as text it has 80 columns."""
+
+    def __init__(self, plan: Decisions, head: Sequence[Text], body: Sequence[Text]) -> None:
+        self._shares, self._head, self._body = shares(plan), head, body
+
+    @property
+    def plain(self) -> str:
+        """The report without colours."""
+        return self._joined(WIDTH).plain
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
+        yield self._joined(max(WIDTH, options.max_width))
+
+    def _joined(self, width: int) -> Text:
+        found = self._shares
+        drawn = [bar(found, width), *sentence(legend(found), "")] if found else []
+        return Text("\n").join([*self._head, *drawn, *self._body])
 
 
-def _whole(plan: Decisions) -> list[Text]:
-    """In what the two sides differ as a whole, where there are problems."""
-    if len(plan.errors) < _WHOLE:
-        return []
-    said = [row for text in plan.diagnosis for row in sentence(printable(text), MARGIN, hanging=MARGIN * 2)]
-    return [Text(), line("seen as a whole"), *said] if said else []
+def _section(title: str, body: Sequence[Text]) -> list[Text]:
+    """Lines under a title; nothing where there are none."""
+    return [Text(), *([line((title, HEAD))] if title else []), *body] if body else []
+
+
+# What is wrong: first what repairs it, then what it was.
+
+
+def _repair_first(going_on: GoingOn) -> list[Text]:
+    plan, steps = going_on.plan, list(going_on.steps())
+    said = [row for text in going_on.causes for row in sentence(printable(text), MARGIN, hanging=MARGIN * 2)]
+    rules = _problems(plan, going_on.rules)
+    first = [*rules, *_steps(going_on.idle())]
+    title = "to go on" if first or steps else "seen as a whole"
+    lines = _section(title, [*first, *said, *_steps(steps)])
+    if going_on.settled:
+        lines += _section("what that settles", _problems(plan, going_on.settled, advice=False, page=_SETTLED))
+    left = _problems(going_on.after, going_on.left, forgiving=going_on.may_forgive)
+    return lines + _section("what is left" if going_on.settled else "", left)
+
+
+def _steps(steps: Iterable[Step]) -> list[Text]:
+    lines: list[Text] = []
+    for step in steps:
+        if step.code.whole:
+            lines += code(step.words, step.code, "", MARGIN)
+        else:
+            lines += sentence(step.words, MARGIN, hanging=MARGIN * 2)
+            lines += [line(MARGIN * 2, (each, CODE)) for each in step.code.broken]
+    return lines
 
 
 def _from(plan: Decisions, head: str, style: str) -> list[Text]:
@@ -130,16 +170,22 @@ def _from(plan: Decisions, head: str, style: str) -> list[Text]:
 # Problems.
 
 
-def _problems(plan: Decisions, findings: Sequence[Finding]) -> list[Text]:
+def _problems(
+    plan: Decisions, findings: Sequence[Finding], *, advice: bool = True, forgiving: bool = True,
+    page: int = _PAGE,
+) -> list[Text]:  # fmt: skip
+    """Findings, grouped; with ``advice`` the ways to go on from errors, with ``forgiving`` all of them."""
     lines: list[Text] = []
     by_kind = problems(plan, findings)
     for same in by_kind.values():
-        lines += _kind(same, _PAGE // len(by_kind))
+        lines += _kind(same, page // len(by_kind), near=advice)
+        if advice and same[0].findings[0].verdict == "error":
+            lines += _ways(same, forgiving)
     return lines
 
 
-def _kind(same: Sequence[Problem], most: int) -> list[Text]:
-    """The problems of one kind in about so many lines, and the ways to go on from them."""
+def _kind(same: Sequence[Problem], most: int, *, near: bool) -> list[Text]:
+    """The problems of one kind in about so many lines."""
     column = min(max(len(problem.group.title) for problem in same), _TITLE - _KIND)
     lines: list[Text] = []
     for number, problem in enumerate(same):
@@ -149,17 +195,22 @@ def _kind(same: Sequence[Problem], most: int) -> list[Text]:
                 line(_INDENT, (f"… and {rest:,} more; plan.findings and to_dict() have them all", QUIET))
             )
             break
-        lines += _problem(problem, column)
-    if same[0].findings[0].verdict == "error":
-        for way in ways(same):
-            if way.code.whole:
-                lines += code(way.before, way.code, way.after, _INDENT)
-            else:
-                lines += sentence(way.before, _INDENT, hanging=_INDENT + MARGIN)
+        lines += _problem(problem, column, near=near)
     return lines
 
 
-def _problem(problem: Problem, column: int) -> list[Text]:
+def _ways(same: Sequence[Problem], forgiving: bool) -> list[Text]:
+    """The ways to go on from problems of one kind."""
+    lines: list[Text] = []
+    for way in ways(same, forgiving=forgiving):
+        if way.code.whole:
+            lines += code(way.before, way.code, way.after, _INDENT)
+        else:
+            lines += sentence(way.before, _INDENT, hanging=_INDENT + MARGIN)
+    return lines
+
+
+def _problem(problem: Problem, column: int, *, near: bool) -> list[Text]:
     style = WRONG if problem.findings[0].verdict == "error" else QUIET
     title = printable(problem.group.title) or "the root"
     head = (MARGIN, (f"{problem.kind:<{_KIND}}", style))
@@ -172,7 +223,7 @@ def _problem(problem: Problem, column: int) -> list[Text]:
     if problem.said:
         rules = {repr(finding.rule) for finding in problem.findings[:1]}
         lines += sentence(problem.said, _INDENT, hanging=_INDENT + MARGIN, whole=rules)
-    if problem.near:
+    if problem.near and near:
         lines += sentence(f"near: {problem.near}", _INDENT, hanging=_INDENT + MARGIN)
     return lines
 
@@ -181,10 +232,14 @@ def _problem(problem: Problem, column: int) -> list[Text]:
 
 
 def _entries(plan: Decisions) -> list[Text]:
-    """Those that load first: they are the ones that a page may lack room for."""
-    load, others, wrong = entry_rows(plan, _LIST)
+    """The modules, then leaves; those that load first: they are the ones that a page may lack room for."""
+    lines = list(module_lines(plan))
+    plain, rest = as_they_are(plan)
+    if plain:
+        lines.append(line(MARGIN, f"{Action.LOAD:<6}{counted(plain, 'leaf as it is', 'leaves as they are')}"))
+    load, others, wrong = entry_rows(plan, rest, _LIST)
     aligned = [*load.shown, *others.shown]
-    lines = _table(load, "plan.entries", aligned) + _table(others, "plan.entries", aligned)
+    lines += _table(load, "plan.entries", aligned) + _table(others, "plan.entries", aligned)
     if wrong:
         because = f"because of {'a problem' if wrong == 1 else 'problems'} above"
         lines.append(line(MARGIN, f"{Action.KEEP:<6}{counted(wrong, 'leaf', 'leaves')} {because}"))

@@ -79,6 +79,12 @@ class Rename(Rule):
         match = self.source.match(print_name(name)) if len(self.sources) == 1 else None
         return None if match is None else self.destination.expand(match)
 
+    def of_subtree(self) -> Rule | None:
+        if len(self.sources) > 1 or self.source.opaque or not (self.source.text and self.destination.text):
+            return None
+        rest = "{*rest}" if "rest" not in self.source.captures else "{*below}"
+        return Rename(f"{self.source}/{rest}", f"{self.destination}/{rest}", *self.ops)
+
     def destination_text(self) -> str:
         return str(self.destination)
 

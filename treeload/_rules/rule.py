@@ -94,6 +94,10 @@ class Rule(abc.ABC):
         """Where a slot that holds nothing goes (an explicit None in the source), if this rule takes it."""
         return None
 
+    def of_subtree(self) -> Rule | None:
+        """This rule for all leaves below the name that it takes; None where it is for no single name."""
+        return None
+
     def destination_text(self) -> str:
         """The destination side of the rule as it was written: where its findings belong."""
         return str(self.patterns[0])

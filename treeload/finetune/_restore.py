@@ -284,3 +284,9 @@ class _Verdicts:
 
     def zero_if_absent(self, printed: str) -> bool:
         return False  # absent moments start fresh
+
+    @property
+    def patterns(self) -> Iterator[tuple[str, Pattern]]:
+        for setting, pattern in self.user.patterns:
+            if not any(map(pattern.matches, self.parameter.values())):
+                yield setting, pattern

@@ -1,0 +1,136 @@
+"""How much loads, at a glance: a bar of what becomes of the elements, and a line for each top-level module.
+
+Owns the counts by status and by module, and how they are drawn. In words and characters: a colour says
+nothing that they do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from rich.text import Text
+
+from treeload._leaves.spec import elements, spec_of
+from treeload._plans.decisions import Decisions, percent
+from treeload._plans.entry import SAME_NAME, Action, Entry, SameName
+from treeload._reports.groups import group
+from treeload._reports.leaves import is_wrong
+from treeload._reports.page import MARGIN, QUIET, WRONG, line
+
+_MODULES = 8  # lines of modules
+
+_WORDS = {Action.LOAD: "loaded", Action.TIE: "loaded", Action.ZERO: "zeroed", Action.KEEP: "kept"}
+_LOOKS = {"loaded": ("█", "green"), "zeroed": ("0", ""), "kept": ("░", QUIET), "wrong": ("×", WRONG)}
+
+
+@dataclass(frozen=True)
+class Share:
+    """What becomes of some of the destination's elements.
+
+    Attributes:
+        word: ``loaded``, ``zeroed``, ``kept`` or ``wrong``.
+        size: how many elements; how many leaves, where none of them has any.
+    """
+
+    word: str
+    size: int
+
+    @property
+    def mark(self) -> str:
+        """The character that stands for it."""
+        return _LOOKS[self.word][0]
+
+    @property
+    def style(self) -> str:
+        """Its colour on a terminal."""
+        return _LOOKS[self.word][1]
+
+
+@dataclass(frozen=True)
+class Module:
+    """A top-level module: its name, with those like it, and how many of its leaves load."""
+
+    title: str
+    loaded: int
+    of: int
+
+    def __str__(self) -> str:
+        return f"{self.title} {self.loaded:,}/{self.of:,}"
+
+
+def shares(plan: Decisions) -> list[Share]:
+    """What becomes of the destination's elements, in the bar's order; what comes to nothing is left out."""
+    found = dict.fromkeys(_LOOKS, (0, 0))
+    wrong = {finding.name for finding in plan.errors}
+    for value, row in zip(plan.tree.values, plan.rows, strict=True):
+        if row is not None:
+            word = "wrong" if isinstance(row, Entry) and is_wrong(row, wrong) else _word(row)
+            leaves, size = found[word]
+            found[word] = (leaves + 1, size + elements(spec_of(value)))
+    by_size = any(size for _, size in found.values())
+    return [Share(word, size if by_size else leaves) for word, (leaves, size) in found.items() if leaves]
+
+
+def _word(row: Entry | SameName) -> str:
+    return _WORDS[Action.LOAD if row is SAME_NAME else row.action]
+
+
+def bar(found: Sequence[Share], width: int) -> Text:
+    """The shares as a bar of so many characters; each has at least one, however small it is."""
+    total = sum(share.size for share in found)
+    drawn = Text()
+    room = width - len(found)
+    for share in found:
+        part = share.size / total if total else 0.0
+        drawn.append(share.mark * (1 + int(part * room)), share.style)
+    # What rounding left over is the largest one's.
+    largest = max(found, key=lambda share: share.size)
+    missing = Text(largest.mark * (width - len(drawn.plain)), largest.style)
+    at = drawn.plain.index(largest.mark)
+    return drawn[:at] + missing + drawn[at:]
+
+
+def legend(found: Sequence[Share]) -> str:
+    """The bar in words: ``█ 98.7 % loaded, × 1.3 % wrong``."""
+    total = sum(share.size for share in found)
+    return ", ".join(f"{share.mark} {_percent(share.size, total)} {share.word}" for share in found)
+
+
+def _percent(size: int, total: int) -> str:
+    """A share that is never rounded to nothing, nor to all."""
+    part = size / total if total else 0.0
+    return "less than 0.1 %" if 0 < part < 0.0005 else percent(part)
+
+
+def modules(plan: Decisions) -> tuple[list[Module], int]:
+    """The top-level modules, those that load in part first; and how many are not listed.
+
+    There are none to speak of where there is only one, or where each is a single leaf.
+    """
+    loaded: dict[str, list[int]] = {}
+    for name, row in zip(plan.tree.names, plan.rows, strict=True):
+        if row is not None and name:
+            count = loaded.setdefault(name[0], [0, 0])
+            count[0] += _word(row) == "loaded"
+            count[1] += 1
+    keys = list(loaded)
+    if len(keys) < 2 or all(of == 1 for _, of in loaded.values()):
+        return [], 0
+    groups = group([((key,), tuple(loaded[key])) for key in keys])
+    found = [
+        Module(each.title, sum(loaded[keys[m]][0] for m in each.members),
+               sum(loaded[keys[m]][1] for m in each.members))
+        for each in groups
+    ]  # fmt: skip
+    found.sort(key=lambda module: module.loaded == module.of)
+    most = _MODULES if len(found) > _MODULES + 1 else _MODULES + 1
+    return found[:most], len(found[most:])
+
+
+def module_lines(plan: Decisions) -> Iterator[Text]:
+    """The modules, one to a line."""
+    found, rest = modules(plan)
+    yield from (line(MARGIN, str(module)) for module in found)
+    if rest:
+        yield line(MARGIN, (f"… and {rest:,} modules more", QUIET))
