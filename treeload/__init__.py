@@ -6,21 +6,10 @@ model = plan.load()                           # does exactly that, or changes no
 """
 
 from treeload import rules as rules  # the module of ready-made rules: treeload.rules.linen_to_nnx
-from treeload._api import (
-    average,
-    diff,
-    export,
-    initializer,
-    inspect,
-    load,
-    names,
-    open,
-    plan,
-    resume,
-    save,
-    state,
-    update,
-)
+from treeload._api.checkpoints import average, diff, initializer, resume
+from treeload._api.load import load, plan, update
+from treeload._api.look import inspect, names, open, state
+from treeload._api.save import export, save
 from treeload._errors import NameCollision, RuleError, SaveError, SourceError, TreeloadError, TreeloadWarning
 from treeload._findings.finding import Finding
 from treeload._findings.policy import BIAS, Policy

@@ -16,7 +16,7 @@ import jax
 import optax
 from flax import nnx
 
-from treeload import _api
+from treeload._api.load import checked_policy, plan_under
 from treeload._errors import RuleError
 from treeload._findings.kinds import KINDS, Kind
 from treeload._findings.policy import Policy, default_verdict
@@ -131,8 +131,8 @@ def plan_optimizer(
     stored = _stored(opened, where, wanted)
     found = correspond(wanted, parameters, stored, _of_parameters(rules))
     reset = {name for name in found.numbers if (hyperparams if is_hyperparameter(name) else count) == "reset"}
-    made = _api.plan_under(
-        _Verdicts.of(_api.checked_policy(policy), found),
+    made = plan_under(
+        _Verdicts.of(checked_policy(policy), found),
         destination,
         From(opened, subtree=where) if wanted else [],
         "plan_optimizer",

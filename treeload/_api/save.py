@@ -1,0 +1,101 @@
+"""A tree to a path: ``save`` in our own way, ``export`` in the way of the source that it came from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from treeload._checkpoints import export as _export
+from treeload._checkpoints.left_out import left_out, warn_of_left_out
+from treeload._errors import RuleError, SaveError
+from treeload._formats.orbax import write as _save
+from treeload._leaves.spec import SlotKind
+from treeload._naming.name import Name
+from treeload._plan import Plan
+from treeload._rules.rule import Rule, as_rules
+from treeload._sources import given
+from treeload._trees.tree import PyTree
+
+
+def save(
+    path: str | os.PathLike[str],
+    tree: PyTree,
+    *,
+    metadata: Mapping[str, Any] | None = None,
+    history: Any = None,
+    overwrite: bool = False,
+    compression: bool = False,
+) -> None:
+    """Writes ``state(tree)`` through Orbax, so that ``open``, ``load`` and plain Orbax read it.
+
+    Tied leaves are written once and their aliases recorded; so are absent slots, arrays of size zero,
+    and a digest of every leaf. What is no array and no number (a text, a function) cannot be stored:
+    ``inspect`` shows its name, and a ``TreeloadWarning`` says it, but for a module's own configuration.
+
+    Args:
+        path: the directory to make. Relative paths and missing parents are fine.
+        tree: any tree of concrete arrays.
+        metadata: JSON-like data kept with the checkpoint; ``open(path).metadata`` gives it back.
+        history: the version of the code's parameters to record.
+        overwrite: replace a checkpoint at ``path``. The old one is not removed before the new one is
+            complete; what is not a checkpoint is never replaced.
+        compression: compress with zstd: on float weights a few per cent smaller, and 3–4 times slower.
+
+    Raises:
+        SaveError: ``path`` exists and ``overwrite`` was not asked for, or is no checkpoint; a leaf is
+            abstract or of a type that cannot be stored; two names are one for Orbax.
+        NameCollision: two leaves have one name.
+        TypeError: ``path`` is no path, or ``tree`` no tree.
+    """
+    given.path(path, "save")
+    walked = given.read_only(tree, "save", error=SaveError)
+    if walked.names == [()] and walked.kinds[0] <= SlotKind.SCALAR:
+        raise SaveError("a single array has no name to be saved under; save a dict, {'array': array}")
+    absent = {Name(name): value for name, value, kind in walked.slots() if kind == SlotKind.ABSENT and name}
+    aliases = {Name(alias): Name(name) for name, others in walked.aliases.items() for alias in others}
+    warn_of_left_out(walked, stacklevel=2)  # before a byte is written, for whom it is an error
+    leaves = {Name(name): value for name, value in walked.leaves()}
+    _save.write(
+        Path(os.fspath(path)), leaves, beside=_save.Beside(aliases, absent, history, left_out(walked)),
+        metadata=metadata, overwrite=overwrite, compression=compression,
+    )  # fmt: skip
+
+
+def export(
+    path: str | os.PathLike[str],
+    tree: PyTree,
+    *,
+    like: Plan | None = None,
+    rules: Rule | Iterable[Rule] = (),
+) -> None:
+    """Writes ``tree`` in the names and the layout of the source that it was loaded from.
+
+    ``path`` ends in ``.safetensors`` for such a file, with the source's metadata; else it is an Orbax
+    checkpoint. A leaf that was loaded and exported again is the same bit for bit. Leaves that came from
+    no source leaf (a new head) keep their own names.
+
+    Args:
+        path: where to write; nothing may be there.
+        tree: a concrete tree of the plan's destination's structure.
+        like: the plan by which it was loaded: it knows every source leaf's shape and dtype, so more
+            can be undone.
+        rules: without a plan, the rules by which it was loaded; each must have an inverse. A ``Tie``'s
+            leaf is left out, once it is checked to be tied still.
+
+    Raises:
+        SaveError: something cannot be undone, said by name before a byte is written; or the path
+            exists, or the file system refuses.
+    """
+    given.path(path, "export")
+    given.read_only(tree, "export", error=SaveError)
+    if like is not None and not isinstance(like, Plan):
+        raise TypeError(
+            f"export(like=...) takes the Plan by which the tree was loaded, not a {type(like).__name__}"
+        )
+    if like is not None and rules:
+        raise RuleError("export takes a plan or rules, not both: the plan knows its rules")
+    _export.export(
+        Path(os.path.expanduser(os.fspath(path))), tree, like=like, rules=as_rules(rules, "rules=...")
+    )
