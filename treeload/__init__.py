@@ -10,6 +10,7 @@ from treeload._api.checkpoints import average, diff, initializer, resume
 from treeload._api.load import load, plan, update
 from treeload._api.look import inspect, names, open, state
 from treeload._api.save import export, save
+from treeload._checkpoints.history import History
 from treeload._errors import NameCollision, RuleError, SaveError, SourceError, TreeloadError, TreeloadWarning
 from treeload._findings.finding import Finding
 from treeload._findings.policy import BIAS, Policy
@@ -29,6 +30,7 @@ from treeload._rules.stack import Stack, Unstack
 from treeload._rules.tie import Tie
 from treeload._sources.part import From
 from treeload._sources.source import Source, SourceLeaf
+from treeload._versions.version import Version
 
 __all__ = [
     "BIAS",
@@ -39,6 +41,7 @@ __all__ = [
     "Entry",
     "Finding",
     "From",
+    "History",
     "Inventory",
     "LoadError",
     "Name",
@@ -64,6 +67,7 @@ __all__ = [
     "TreeloadError",
     "TreeloadWarning",
     "Unstack",
+    "Version",
     "average",
     "diff",
     "export",

@@ -15,6 +15,7 @@ from treeload._checkpoints import average as _average
 from treeload._checkpoints import compare as _diff
 from treeload._checkpoints import initializer as _initializer
 from treeload._checkpoints import resume as _resume
+from treeload._checkpoints.history import History
 from treeload._checkpoints.view import View
 from treeload._errors import RuleError
 from treeload._leaves.selection import Patterns
@@ -100,6 +101,7 @@ def resume(
     directory: str | os.PathLike[str] | From,
     *,
     otherwise: Any,
+    history: History | None = None,
     skip_unreadable: bool = False,
 ) -> tuple[PyTree, int | float | None]:
     """The latest complete checkpoint of a training and its step; else where it starts from, and ``None``.
@@ -115,6 +117,8 @@ def resume(
             and rename what an older version of the code saved.
         otherwise: where a new training starts from: a source (``From`` with its rules, path, tree), a
             ``Plan``, or a function of no arguments giving a tree. It is loaded into ``dst`` strictly, too.
+        history: how the code's parameters changed: a checkpoint that older code saved takes the steps that it
+            has not seen. It is not about ``otherwise``.
         skip_unreadable: take the latest checkpoint that can be read, and log those that cannot. Else
             such a checkpoint is an error: nothing is lost without your knowing.
 
@@ -134,7 +138,7 @@ def resume(
     where = Path(os.path.expanduser(os.fspath(source.src)))
     return _resume.resume(
         where,
-        plan=lambda path: plan(dst, replace(source, src=path)),
+        plan=lambda path: plan(dst, replace(source, src=path), history=history),
         start=lambda: _resume.start_from(otherwise, lambda values: load(dst, values)),
         skip_unreadable=skip_unreadable,
     )

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from treeload._checkpoints.history import History
 from treeload._errors import RuleError
 from treeload._findings.policy import Policy, Verdicts
 from treeload._leaves.selection import Scope
@@ -26,6 +27,7 @@ def plan(
     rules: Rule | Iterable[Rule] = (),
     policy: Policy = Policy(),  # noqa: B008  # a Policy never changes
     scope: Scope = None,
+    history: History | None = None,
 ) -> Plan:
     """What loading ``src`` into ``dst`` would do, leaf by leaf, and everything that is wrong with it.
 
@@ -41,6 +43,8 @@ def plan(
         policy: what is forgiven; by default nothing.
         scope: the part of the destination that is loaded: a pattern over names, several, or a predicate
             on (name, spec). All else is kept and not reported.
+        history: how the code's parameters changed: the steps that a source has not seen are applied to it
+            before its rules. A source that is newer, or does not say its version, is a ``version`` finding.
 
     Examples:
         >>> import jax.numpy as jnp, treeload
@@ -50,12 +54,13 @@ def plan(
 
     Raises:
         SourceError: the source is missing, malformed, or does not say what it holds.
-        RuleError: a rule, pattern or scope that cannot mean anything.
+        RuleError: a rule, pattern or scope that cannot mean anything; a ``From`` that states a version, and
+            no history.
         NameCollision: two leaves of one tree have one name.
         TypeError: ``dst`` is no tree (a class, a function, a path), ``src`` is no source, or either holds
             arrays where they never load: inside of an object that JAX does not know, say.
     """
-    return plan_under(checked_policy(policy), dst, src, "plan", rules=rules, scope=scope)
+    return plan_under(checked_policy(policy), dst, src, "plan", rules=rules, scope=scope, history=history)
 
 
 def load(
@@ -65,6 +70,7 @@ def load(
     rules: Rule | Iterable[Rule] = (),
     policy: Policy = Policy(),  # noqa: B008
     scope: Scope = None,
+    history: History | None = None,
     **how: Any,
 ) -> PyTree:
     """A new tree of ``dst``'s structure, types and placement with the values of ``src``.
@@ -81,7 +87,9 @@ def load(
         LoadError: anything is wrong, all of it said at once; nothing was changed.
         SourceError, RuleError, NameCollision, TypeError: as ``plan``.
     """
-    return plan_under(checked_policy(policy), dst, src, "load", rules=rules, scope=scope).load(**how)
+    return plan_under(
+        checked_policy(policy), dst, src, "load", rules=rules, scope=scope, history=history
+    ).load(**how)
 
 
 def update(
@@ -91,6 +99,7 @@ def update(
     rules: Rule | Iterable[Rule] = (),
     policy: Policy = Policy(),  # noqa: B008
     scope: Scope = None,
+    history: History | None = None,
     **how: Any,
 ) -> None:
     """Puts the values of ``src`` into an NNX Module or Optimizer itself: all of them, or none.
@@ -107,17 +116,22 @@ def update(
             f"update() writes into NNX Modules, Optimizers, Variables and jax.Refs; a {type(obj).__name__} "
             "cannot be updated in place: use tree = treeload.load(tree, ...)"
         )
-    plan_under(checked_policy(policy), obj, src, "update", rules=rules, scope=scope).update(**how)
+    plan_under(checked_policy(policy), obj, src, "update", rules=rules, scope=scope, history=history).update(
+        **how
+    )
 
 
 def plan_under(
-    verdicts: Verdicts, dst: PyTree, src: Any, verb: str, *, rules: Rule | Iterable[Rule], scope: Scope
+    verdicts: Verdicts, dst: PyTree, src: Any, verb: str, *, rules: Rule | Iterable[Rule], **how: Any
 ) -> Plan:
-    """As ``plan``, asked for by ``verb``; something else than a user's policy may give the verdicts."""
+    """As ``plan``, asked for by ``verb``; something else than a user's policy may give the verdicts.
+
+    ``how`` is ``scope`` and ``history``.
+    """
     with _no_collections():
         tree = given.destination(dst, src, verb)
         decided = match(
-            tree, opened_parts(src, verb), rules=as_rules(rules, "rules=..."), policy=verdicts, scope=scope
+            tree, opened_parts(src, verb), rules=as_rules(rules, "rules=..."), policy=verdicts, **how
         )
         return Plan.of(decided)
 

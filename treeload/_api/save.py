@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from treeload._checkpoints import export as _export
+from treeload._checkpoints.history import History
 from treeload._checkpoints.left_out import left_out, warn_of_left_out
 from treeload._errors import RuleError, SaveError
 from treeload._formats.orbax import write as _save
@@ -16,7 +17,9 @@ from treeload._naming.name import Name
 from treeload._plan import Plan
 from treeload._rules.rule import Rule, as_rules
 from treeload._sources import given
+from treeload._sources.stamp import UNSTAMPED
 from treeload._trees.tree import PyTree
+from treeload._versions.version import checked_history
 
 
 def save(
@@ -24,7 +27,7 @@ def save(
     tree: PyTree,
     *,
     metadata: Mapping[str, Any] | None = None,
-    history: Any = None,
+    history: History | None = None,
     overwrite: bool = False,
     compression: bool = False,
 ) -> None:
@@ -38,7 +41,8 @@ def save(
         path: the directory to make. Relative paths and missing parents are fine.
         tree: any tree of concrete arrays.
         metadata: JSON-like data kept with the checkpoint; ``open(path).metadata`` gives it back.
-        history: the version of the code's parameters to record.
+        history: how the code's parameters changed so far: its newest version is recorded, of the whole and of
+            each scope, so that later code knows which steps the checkpoint has not seen.
         overwrite: replace a checkpoint at ``path``. The old one is not removed before the new one is
             complete; what is not a checkpoint is never replaced.
         compression: compress with zstd: on float weights a few per cent smaller, and 3–4 times slower.
@@ -47,8 +51,10 @@ def save(
         SaveError: ``path`` exists and ``overwrite`` was not asked for, or is no checkpoint; a leaf is
             abstract or of a type that cannot be stored; two names are one for Orbax.
         NameCollision: two leaves have one name.
+        RuleError: ``history`` is no ``History``.
         TypeError: ``path`` is no path, or ``tree`` no tree.
     """
+    known = checked_history(history)
     given.path(path, "save")
     walked = given.read_only(tree, "save", error=SaveError)
     if walked.names == [()] and walked.kinds[0] <= SlotKind.SCALAR:
@@ -57,8 +63,9 @@ def save(
     aliases = {Name(alias): Name(name) for name, others in walked.aliases.items() for alias in others}
     warn_of_left_out(walked, stacklevel=2)  # before a byte is written, for whom it is an error
     leaves = {Name(name): value for name, value in walked.leaves()}
+    version = UNSTAMPED if known is None else known.newest
     _save.write(
-        Path(os.fspath(path)), leaves, beside=_save.Beside(aliases, absent, history, left_out(walked)),
+        Path(os.fspath(path)), leaves, beside=_save.Beside(aliases, absent, version, left_out(walked)),
         metadata=metadata, overwrite=overwrite, compression=compression,
     )  # fmt: skip
 

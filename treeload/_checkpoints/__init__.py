@@ -7,6 +7,7 @@ average      their mean
 resume       where a training goes on
 initializer  one leaf as an initialiser
 left_out     what a save cannot store
+history      how a model changed: History
 export       back into the source's layout
 undo         the way back down an expression
 """

@@ -36,7 +36,7 @@ from treeload._plans.entry import Action
 from treeload._rules.apply import apply_rules
 from treeload._rules.rule import Rule
 from treeload._rules.tie import Tie
-from treeload._sources.source import Absent
+from treeload._sources.source import stamp_of
 from treeload._trees.tree import PyTree
 from treeload._trees.walk import walk
 
@@ -60,17 +60,20 @@ def export(path: Path, tree: PyTree, *, like: Plan | None, rules: Sequence[Rule]
         _safetensors_write.write(path, [(leaf.name, leaf.spec, leaf.array) for leaf in leaving], metadata)
     else:
         leaves = {Name(leaf.name): leaf.array() for leaf in leaving}
-        aliases, absent = _besides(leaves, like)
-        _save.write(path, leaves, beside=_save.Beside(aliases, absent), metadata=metadata)
+        _save.write(path, leaves, beside=_besides(leaves, like), metadata=metadata)
 
 
-def _besides(leaves: Mapping[Name, Array], plan: Plan | None) -> tuple[dict[Name, Name], dict[Name, Absent]]:
-    """What a checkpoint of ours records beside its arrays, as far as the source knew it."""
+def _besides(leaves: Mapping[Name, Array], plan: Plan | None) -> _save.Beside:
+    """What a checkpoint of ours records beside its arrays, as far as the source knew it.
+
+    It is of the source's version, whose names and layout it has.
+    """
     if plan is None or len(plan.sources) != 1:
-        return {}, {}
-    (source,) = plan.sources
+        return _save.Beside()
+    (source,), (dated,) = plan.sources, plan.dated
     aliases = {a: of for a, of in source.ties().items() if of in leaves and a not in leaves}
-    return aliases, {n: v for n, v in source.absent().items() if n not in leaves and n not in aliases}
+    absent = {n: v for n, v in source.absent().items() if n not in leaves and n not in aliases}
+    return _save.Beside(aliases, absent, stamp_of(source) if dated is None else dated.before)
 
 
 def _held(tree: PyTree) -> dict[Keys, Array]:

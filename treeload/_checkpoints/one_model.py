@@ -6,7 +6,7 @@ Differences of structure are found from the specs, before a floating-point leaf 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -22,6 +22,7 @@ from treeload._naming.name import Name
 from treeload._reports.groups import group
 from treeload._reports.page import sentence
 from treeload._sources.source import SourceLeaf
+from treeload._sources.stamp import print_stamp
 
 
 class NoAverage(TreeloadError):
@@ -64,7 +65,7 @@ def one_model(views: Sequence[View]) -> dict[Name, list[Name]]:
     """
     specs, who = [view.specs() for view in views], _labels(views)
     held: dict[Name, list[Name]] = {}
-    findings: list[Finding] = []
+    findings = list(_other_versions(views, who))
     for names in _leaves(views):
         own = [next((name for name in names if name in each), None) for each in specs]
         present = [number for number, name in enumerate(own) if name is not None]
@@ -85,6 +86,22 @@ def one_model(views: Sequence[View]) -> dict[Name, list[Name]]:
         held[name] = [found for found in own if found is not None]
     _raise_for(findings, "")
     return held
+
+
+def _other_versions(views: Sequence[View], who: Sequence[str]) -> Iterator[Finding]:
+    """A finding for each checkpoint of another version than the first that says one.
+
+    Its names may mean other things, or its layouts may be others, where all shapes agree.
+    """
+    said = [(number, view.version) for number, view in enumerate(views) if view.version]
+    for number, version in said[1:]:
+        first, expected = said[0]
+        if version != expected:
+            one, other = (f"version {print_stamp(stamp)}" for stamp in (expected, version))
+            message = (
+                f"{one} in {who[first]}; {other} in {who[number]}: load each with history=, then average"
+            )
+            yield Finding(Kind.VERSION, Name(), "error", one, other, message=message)
 
 
 def opened(views: Sequence[View]) -> list[View]:

@@ -19,11 +19,13 @@ from treeload._loading.gather import Job, gather
 from treeload._matching.boxes import open_boxes
 from treeload._matching.offers import Offers, offered
 from treeload._matching.parts import OpenedPart
+from treeload._matching.versions import refuse_stated
 from treeload._naming.name import Keys, Name, print_name
 from treeload._ops.expression import Expression, Leaf, evaluate
 from treeload._rules.rule import Rule
 from treeload._rules.tie import Tie
-from treeload._sources.source import Source, as_source_error
+from treeload._sources.source import Source, as_source_error, stamp_of
+from treeload._sources.stamp import UNSTAMPED
 
 _LEAVES_AT_ONCE = 512
 
@@ -54,6 +56,7 @@ class View(Source):
         self._again = again
         self._values = values
         self._ties = ties
+        self.version = stamp_of(sources[0]) if len(sources) == 1 else UNSTAMPED
 
     @classmethod
     def of(
@@ -71,6 +74,7 @@ class View(Source):
             raise RuleError("a Tie is about a destination, and there is none here")
         if any(part.by_position for part in parts):
             raise RuleError("From(by_position=True) goes by a destination's order, and there is none here")
+        refuse_stated(parts)
         beside = tuple(beside)
         offers = offered([open_boxes(part, beside, rules) for part in parts], rules)
         problems = [failure.message for failure in offers.failures]

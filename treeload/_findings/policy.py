@@ -129,6 +129,22 @@ class Policy:
             yield from ((setting, pattern) for pattern, _ in compiled if pattern is not None)
         yield from (("absent_is_zero", pattern) for pattern in self._zero if pattern.text not in BIAS)
 
+    def names(self, kind: str, printed: str) -> bool:
+        """Whether a pattern, and not one verdict for all names, forgives findings of ``kind`` here."""
+        for pattern, verdict in self._compiled.get(kind, ()):
+            if pattern is not None and pattern.matches(printed):
+                return verdict != default_verdict(kind)
+        return False
+
+    @property
+    def code(self) -> str:
+        """The policy as code, with what it forgives alone."""
+        said = [
+            f"{each.name}={getattr(self, each.name)!r}"
+            for each in fields(self) if each.init and getattr(self, each.name) != each.default
+        ]  # fmt: skip
+        return f"Policy({', '.join(said)})"
+
     # By what was compiled: two mappings are equal in any order, but say different things.
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Policy):

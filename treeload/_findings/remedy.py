@@ -249,6 +249,35 @@ class UseRule(Remedy):
         return repr(self.rule), [], ""
 
 
+@dataclass(frozen=True)
+class StateVersion(Remedy):
+    """The version of a source that does not say it, stated in its ``From``.
+
+    ``numbers``: those that it may be of; ``fits`` says that each leads to a load without a problem.
+    """
+
+    numbers: tuple[int, ...]
+    fits: bool = False
+
+    @property
+    def before(self) -> str:
+        if self.fits:
+            return f"nothing else is wrong if it is of version {' or '.join(map(str, self.numbers))}:"
+        return f"to state which it is of, from {self.numbers[0]} to {self.numbers[-1]}:"
+
+    @property
+    def code(self) -> str:
+        return f"From(..., version={self.numbers[0]})"
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        return (self.code,)
+
+    @property
+    def outline(self) -> str:
+        return self.code
+
+
 # What is said of one leaf.
 
 
@@ -271,6 +300,11 @@ def leave_out_nonzero(name: Sequence[str]) -> Forgive:
     """The same for a leaf that was to be zero and is not."""
     without = "to leave it out anyway: take the pattern for it out of absent_is_zero, and"
     return Forgive(Kind.UNEXPECTED, "ignore", (quote(name),), without)
+
+
+def take_as_it_is(name: Sequence[str]) -> Forgive:
+    """Load a source of another version, or of none, by the names that it has."""
+    return Forgive(Kind.VERSION, "ignore", (quote(name),), "to take it as it is:")
 
 
 def ignore_rule(how: str, pattern: str) -> Forgive:

@@ -2,8 +2,10 @@
 
 match        the order in which a load is decided
 parts        what users give as sources, opened
+versions     which steps of a history each has to take
 boxes        segments that a box made are no part of a name
 positions    sources without names, and nodes without keys
+inside       what lies in a part, the steps of a history taken
 offers       what the sources give, under the destination's names
 agree        the fast pass: what simply agrees
 sides        both sides, and the questions asked of them

@@ -32,6 +32,8 @@ def open_boxes(part: OpenedPart, wanted: Iterable[Keys] = (), rules: Sequence[Ru
     """
     if part.by_position:
         return part
+    if part.steps:
+        return _open_whole(part, wanted)
     source, depth = part.source, len(part.subtree)
     with as_source_error(f"{source.label} does not say what it holds"):
         own = [
@@ -50,6 +52,14 @@ def open_boxes(part: OpenedPart, wanted: Iterable[Keys] = (), rules: Sequence[Ru
     if not opened:
         return part
     return replace(part, called={(*part.subtree, *name): without for name, without in opened.items()})
+
+
+def _open_whole(part: OpenedPart, wanted: Iterable[Keys]) -> OpenedPart:
+    """As ``open_boxes`` for a part with steps to take, which are over the names of its whole source."""
+    whole = replace(part, subtree=(), into=(), rules=(), dated=None)
+    asked = [(*part.subtree, *name[len(part.into) :]) for name in wanted]
+    rules = [rule for step in part.steps if step.nodes is None for rule in step.rules]
+    return replace(part, called=open_boxes(whole, asked, rules).called)
 
 
 def box_key(name: Keys) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from treeload._findings import remedy
+from treeload._findings.finding import Finding
 from treeload._findings.kinds import Kind
 from treeload._findings.remedy import Remedy
 from treeload._leaves.spec import SlotKind, is_key, spec_of, without_sharding
@@ -99,4 +100,11 @@ def _unexpected(sides: Sides, ledger: Ledger, feed: Feed) -> None:
         message=f"the destination has {held or 'nothing'} here",
         remedies=ways,
     )
-    ledger.leave(name, feed.value, "unexpected" if finding.verdict == "error" else "ignored by the policy")
+    ledger.leave(name, feed.value, _ignored(sides, finding))
+
+
+def _ignored(sides: Sides, finding: Finding) -> str:
+    if finding.verdict == "error":
+        return "unexpected"
+    by_version = sides.forgiven_by(finding.kind, finding.name)
+    return f"ignored {by_version}" if by_version else "ignored by the policy"

@@ -12,7 +12,7 @@ They ask the ``Sides``, which are frozen, and write into one ``Ledger``.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 from treeload._errors import TreeloadError
@@ -29,6 +29,7 @@ from treeload._matching.parts import OpenedPart
 from treeload._matching.positions import Miscount, by_number, by_position, miscount
 from treeload._matching.sides import Sides
 from treeload._matching.slots import decide
+from treeload._matching.versions import note_undated, with_steps
 from treeload._matching.whole import audit, refuse_miscount
 from treeload._plans.decisions import Decisions, Otherwise
 from treeload._plans.entry import SAME_NAME
@@ -36,33 +37,50 @@ from treeload._rules.apply import Arrival
 from treeload._rules.rule import Rule
 from treeload._rules.tie import Tie
 from treeload._sources.separated import SeparatedSource
+from treeload._sources.stamp import WHOLE
 from treeload._trees.tree import Tree
+from treeload._versions.forgive import StepVerdicts
+from treeload._versions.version import Steps
 
 
 def match(
-    tree: Tree, parts: Sequence[OpenedPart], *, rules: Sequence[Rule], policy: Verdicts, scope: Scope
-) -> Decisions:
+    tree: Tree, parts: Sequence[OpenedPart], *, rules: Sequence[Rule], policy: Verdicts, scope: Scope,
+    history: Steps | None = None,
+) -> Decisions:  # fmt: skip
     """What a load into ``tree`` will do; reads names, shapes and dtypes only.
 
     Raises:
-        SourceError: a source's ``specs`` could not be had.
-        RuleError: a scope that cannot mean anything; ties in a circle.
+        SourceError: a source's ``specs`` could not be had, or what it says of its version is none.
+        RuleError: a scope that cannot mean anything; ties in a circle; a version stated without a history.
     """
+    opened, undated = with_steps(parts, history)
+
+    def is_right(index: int, number: int) -> bool:
+        """Whether nothing is wrong if the source there is of this version."""
+        stated = replace(parts[index], stated={WHOLE: number})
+        tried = [*parts[:index], stated, *parts[index + 1 :]]
+        return match(tree, tried, rules=rules, policy=policy, scope=scope, history=history).ok
+
     within = Within.of(scope)
     ties = [rule for rule in rules if isinstance(rule, Tie)]
-    offers, agreement = _offered(tree, parts, [rule for rule in rules if not isinstance(rule, Tie)])
+    offers, agreement = _offered(tree, opened, [rule for rule in rules if not isinstance(rule, Tie)])
     wrong = [one for part in offers.parts if part.by_position for one in [miscount(tree, part)] if one]
     if wrong:
         offers = offers.with_arrivals(_blocked(offers, wrong))
     if within is not None:
         agreement = Agreement([None] * len(tree.names), range(len(tree.names)))
-    sides, rows, slow = Sides(tree, offers, policy, within), list(agreement.rows), list(agreement.rest)
+    stepped = any(part.steps for part in offers.parts)
+    of_steps = StepVerdicts(policy, offers.stood) if stepped else None
+    sides = Sides(tree, offers, of_steps or policy, within, of_steps)
+    rows, slow = list(agreement.rows), list(agreement.rest)
     followed = follow_ties(sides, ties) if ties else None
     if followed is not None:
         sides, slow = followed.sides, sorted({*slow, *followed.slots})
         for index in followed.slots:
             rows[index] = None
     ledger = Ledger(sides, rows)
+    for each in undated:
+        note_undated(ledger, each, partial(is_right, each.part))
     for one in wrong:
         refuse_miscount(ledger, one)
     if followed is not None:
@@ -75,7 +93,7 @@ def match(
     audit(sides, ledger, slow)
     return Decisions(
         tree=tree,
-        sources=tuple(part.source for part in parts),
+        sources=tuple(part.source for part in opened),
         rows=ledger.rows,
         findings=tuple(ledger.findings),
         unused=tuple(ledger.unused),
@@ -83,25 +101,43 @@ def match(
         given=tuple(rules),
         before_rules=sides.offers.before_rules,
         idle=partial(idle_patterns, sides, tuple(ledger.findings)),
-        again=partial(_again, tree, tuple(parts), policy, scope),
+        again=_Load(tree, tuple(parts), policy, scope, history).again,
+        dated=tuple(part.dated for part in opened),
     )
 
 
-def _again(
-    tree: Tree, parts: Sequence[OpenedPart], policy: Verdicts, scope: Scope, other: Otherwise
-) -> Decisions | None:
-    """The same load otherwise; None where it cannot be: of several sources, of one with its own rules."""
-    if other.subtree or other.into or other.separator:
-        if len(parts) > 1 or not parts[0].keeps_names:
+@dataclass(frozen=True)
+class _Load:
+    """All that a load is decided from, but its rules."""
+
+    tree: Tree
+    parts: tuple[OpenedPart, ...]
+    policy: Verdicts
+    scope: Scope
+    history: Steps | None
+
+    def again(self, other: Otherwise) -> Decisions | None:
+        """The same load otherwise; None where it cannot be: of several sources, of one with its own rules."""
+        parts = self.parts
+        if other.subtree or other.into or other.separator:
+            if len(parts) > 1 or not parts[0].keeps_names:
+                return None
+            source = parts[0].source
+            if other.separator:
+                source = SeparatedSource(source, other.separator)
+            way = {"source": source, "subtree": other.subtree, "into": other.into, "explicit": True}
+            parts = (replace(parts[0], **way),)
+        try:
+            return match(
+                self.tree,
+                parts,
+                rules=other.rules,
+                policy=self.policy,
+                scope=self.scope,
+                history=self.history,
+            )
+        except TreeloadError:  # names that split into one another, say
             return None
-        source = parts[0].source
-        if other.separator:
-            source = SeparatedSource(source, other.separator)
-        parts = [replace(parts[0], source=source, subtree=other.subtree, into=other.into, explicit=True)]
-    try:
-        return match(tree, parts, rules=other.rules, policy=policy, scope=scope)
-    except TreeloadError:  # names that split into one another, say
-        return None
 
 
 def _offered(tree: Tree, parts: Sequence[OpenedPart], rules: Sequence[Rule]) -> tuple[Offers, Agreement]:

@@ -16,14 +16,21 @@ import jax
 import numpy as np
 
 from treeload._leaves.spec import Spec, without_sharding
+from treeload._matching.inside import Inside, inside
 from treeload._matching.parts import OpenedPart
 from treeload._naming.name import Keys, Name
 from treeload._ops.expression import Expression, Leaf
 from treeload._rules.apply import Arrival, RuleFailure, apply_rules, rename_empty
 from treeload._rules.rule import Rule
 from treeload._sources.source import as_source_error
+from treeload._versions.forgive import Stood
+from treeload._versions.migrate import Moved, Trail, names_before, origins
+from treeload._versions.version import Dated
 
 Empty: TypeAlias = "None | bool"
+
+Trailed: TypeAlias = tuple[int, Trail]
+"""Which part a leaf is from, and its way through the steps of a history."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +66,9 @@ class Offers:
         failures: rules that did not do their work.
         arrivals: what comes out of each part, before the plan's rules.
         mapped: the leaves, where any has another name than its source's; None in a plain load.
+        rules: the plan's rules.
+        trails: name → the ways of the leaves there through the steps of a history, each with its part.
+        left: leaves that a step of a history left behind, and the names that they had.
     """
 
     parts: tuple[OpenedPart, ...]
@@ -68,6 +78,9 @@ class Offers:
     failures: tuple[RuleFailure, ...] = ()
     arrivals: Sequence[tuple[Keys, Arrival]] = ()
     mapped: Mapped | None = None
+    rules: tuple[Rule, ...] = ()
+    trails: Mapping[Keys, Sequence[Trailed]] = field(default_factory=dict)
+    left: Sequence[Moved] = ()
 
     # Which leaves there are.
 
@@ -140,6 +153,26 @@ class Offers:
         one, two = (self.tables[each.index][each.name] for each in (leaf, other))
         return one is two and isinstance(one, (jax.Array, np.ndarray))
 
+    # What the steps of a history did.
+
+    def by_version(self, name: Keys) -> str:
+        """``by version 1 → 3``, where steps changed what arrived at a name; else empty."""
+        words = (_dated(self.parts[index]).words(trail.scopes) for index, trail in self.trails.get(name, ()))
+        return next(filter(None, words), "")
+
+    def stood(self, name: Keys) -> Iterator[Stood]:
+        """What the leaf of a name was called after each step that its source, or any, has to take."""
+        if name in self.trails:
+            for index, trail in self.trails[name]:
+                yield from ((_dated(self.parts[index]), step, own) for step, own in trail.stood)
+            return
+        for part in self.parts if any(part.steps for part in self.parts) else ():
+            inside = [each for each in names_before(self.rules, name) if each[: len(part.into)] == part.into]
+            for placed in inside if part.steps else ():
+                for within in names_before(part.rules, placed[len(part.into) :]):
+                    for step, own in origins(part.steps, (*part.subtree, *within)):
+                        yield _dated(part), step, own
+
     # With more.
 
     def with_arrivals(self, more: Mapping[Keys, Arrival], failures: Sequence[RuleFailure] = ()) -> Offers:
@@ -176,6 +209,11 @@ def offered(parts: Sequence[OpenedPart], rules: Sequence[Rule] = ()) -> Offers:
     return mapper.offers()
 
 
+def _dated(part: OpenedPart) -> Dated:
+    assert part.dated is not None  # what has a trail has taken steps
+    return part.dated
+
+
 @dataclass
 class _Mapper:
     """One mapping of names: the parts one by one, then the plan's rules on what comes out of them."""
@@ -190,6 +228,8 @@ class _Mapper:
     failed: dict[Keys, Arrival] = field(default_factory=dict)  # names that a rule was to feed and did not
     arrivals: list[tuple[Keys, Arrival]] = field(default_factory=list)
     tables: list[Mapping[Any, Any]] = field(default_factory=list)
+    trails: dict[Keys, list[Trailed]] = field(default_factory=dict)  # by the names before the plan's rules
+    left: list[Moved] = field(default_factory=list)
 
     def take_part(self, index: int) -> None:
         """The leaves of one source under the names they have before the plan's rules."""
@@ -198,36 +238,50 @@ class _Mapper:
             absent, statics, table = part.source.absent(), part.source.statics(), part.source.shaped()
             self.ties.append(part.source.ties())
         self.tables.append(table)
-        inside = {
-            within: Leaf(index, Name(name), without_sharding(spec))
-            for name, spec in table.items() if (within := part.name_within(name)) is not None
-        }  # fmt: skip
-        self.take_empty(part, absent)
-        for name in statics:
-            if name[: len(part.subtree)] == part.subtree:
-                self.statics.add(rename_empty(_placed(part, name), self.rules))
-        arrived, failures = apply_rules(list(inside.items()), part.rules)
-        hollow = [
-            tuple(name[len(part.subtree) :]) for name in absent if name[: len(part.subtree)] == part.subtree
-        ]
-        for one in failures:
-            if one.taken or not _renames_any(one.rule, hollow):
-                placed = None if one.name is None else rename_empty((*part.into, *one.name), self.rules)
-                self.fail(replace(one, name=placed, into=part.into))
+        held = inside(index, part, table, absent, statics)
+        for within, nothing in held.absent.items():
+            placed = (*part.into, *rename_empty(within, part.rules))
+            self.empty_before_rules.append(placed)
+            self.empty[rename_empty(placed, self.rules)] = nothing
+        for within in held.statics:
+            placed = (*part.into, *rename_empty(within, part.rules))
+            self.statics.add(rename_empty(placed, self.rules))
+        self.take_history(part, held)
+        by_name: dict[Keys, list[Moved]] = {}
+        for one in held.leaves:
+            by_name.setdefault(one.name, []).append(one)
+        arrived, failures = apply_rules([(one.name, one.value) for one in held.leaves], part.rules)
+        for failure in failures:
+            if failure.taken or not _renames_any(failure.rule, held.absent):
+                self.fail(replace(failure, name=self.placed(part, failure.name), into=part.into))
         for within, arrival in arrived:
             name = (*part.into, *within)
             if arrival.value is None:  # its rule failed, which was said here or at another of its names
                 self.failed.setdefault(rename_empty(name, self.rules), arrival)
-            else:
-                self.arrivals.append((name, arrival))
+                continue
+            came = [one for taken in arrival.taken for one in by_name[taken]]
+            if arrival.rule is None:
+                came = [one for one in came if one.value is arrival.value]
+                arrival = replace(arrival, rule=came[0].rule)
+            if part.steps:
+                trails = self.trails.setdefault(name, [])
+                trails += ((index, one.trail) for one in came)
+            self.arrivals.append((name, arrival))
 
-    def take_empty(self, part: OpenedPart, absent: Mapping[Name, Empty]) -> None:
-        """The slots that a source knows to be empty, where its leaves would go."""
-        for slot, nothing in absent.items():
-            if slot[: len(part.subtree)] == part.subtree:
-                placed = _placed(part, slot)
-                self.empty_before_rules.append(placed)
-                self.empty[rename_empty(placed, self.rules)] = nothing
+    def take_history(self, part: OpenedPart, held: Inside) -> None:
+        """What went wrong in the steps of a history, and what they left behind."""
+        for failure in held.failures:
+            self.fail(
+                replace(failure, name=self.placed(part, failure.name), into=(*part.into, *failure.into))
+            )
+        for within, arrival in held.failed:
+            name = (*part.into, *rename_empty(within, part.rules))
+            self.failed.setdefault(rename_empty(name, self.rules), arrival)
+        self.left += (replace(one, name=(*part.into, *one.name)) for one in held.left)
+
+    def placed(self, part: OpenedPart, within: Keys | None) -> Keys | None:
+        """Where what comes out of a part's own rules goes; None where that is not known."""
+        return None if within is None else rename_empty((*part.into, *within), self.rules)
 
     def offers(self) -> Offers:
         """What all parts give under the plan's rules, and who wins where names collide."""
@@ -244,7 +298,8 @@ class _Mapper:
             else:
                 rule = arrival.rule or earlier[id(arrival.value)]
                 groups.setdefault(name, []).append(replace(arrival, rule=rule))
-        order = [*self.rules, *(rule for part in self.parts for rule in part.rules), None]
+        of_steps = (rule for part in self.parts for step in reversed(part.steps) for rule in step.rules)
+        order = [*self.rules, *(rule for part in self.parts for rule in part.rules), *of_steps, None]
         rank = {id(rule): number for number, rule in reversed(list(enumerate(order)))}
         for several in groups.values():
             if len(several) > 1:
@@ -255,19 +310,22 @@ class _Mapper:
         )
         return Offers(
             self.parts, self.empty, frozenset(self.statics), tuple(self.ties), tuple(self.failures),
-            self.arrivals, mapped,
+            self.arrivals, mapped, self.rules, self.trails_of(arrived), self.left,
         )  # fmt: skip
+
+    def trails_of(self, arrived: Iterable[tuple[Keys, Arrival]]) -> dict[Keys, list[Trailed]]:
+        """The ways of what arrived at each name."""
+        found: dict[Keys, list[Trailed]] = {}
+        for name, arrival in arrived if self.trails else ():
+            for taken in arrival.taken:
+                found.setdefault(name, []).extend(self.trails.get(taken, ()))
+        return found
 
     def fail(self, one: RuleFailure) -> None:
         """Notes a rule's failure; what it was to feed is then known to be fed by nothing."""
         self.failures.append(one)
         if one.name is not None:
             self.failed.setdefault(one.name, Arrival(None, one.rule, one.taken))
-
-
-def _placed(part: OpenedPart, name: Keys) -> Keys:
-    """Where an empty slot, or a static, of a part goes before the plan's rules."""
-    return (*part.into, *rename_empty(tuple(name[len(part.subtree) :]), part.rules))
 
 
 def _renames_any(rule: Rule, names: Iterable[Keys]) -> bool:

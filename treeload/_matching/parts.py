@@ -20,6 +20,8 @@ from treeload._sources.memory import MemorySource
 from treeload._sources.part import From
 from treeload._sources.separated import SeparatedSource
 from treeload._sources.source import Source
+from treeload._sources.stamp import Stamp
+from treeload._versions.version import Dated, Version
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,9 @@ class OpenedPart:
             segments of its boxes, or the destination's name at its position. None where no leaf has another.
         numbered: own names of leaves that are called by their place among others: what has no names of its
             own, and what was stored with numbers in their place.
+        stated: the versions that its ``From`` states.
+        dated: the versions between which it stands, in a load with a history. Where it has steps to take, its
+            leaves take them under their own names, before the subtree is looked at.
     """
 
     source: Source
@@ -47,11 +52,18 @@ class OpenedPart:
     by_position: bool = False
     called: Mapping[Keys, Keys] | None = None
     numbered: Set[Keys] = frozenset()
+    stated: Stamp | None = None
+    dated: Dated | None = None
+
+    @property
+    def steps(self) -> tuple[Version, ...]:
+        """The changes of the code that its source has not seen."""
+        return () if self.dated is None else self.dated.steps
 
     @property
     def keeps_names(self) -> bool:
         """Whether every leaf is offered to the plan's rules under its own name."""
-        return not (self.rules or self.subtree or self.into or self.by_position or self.called)
+        return not (self.rules or self.subtree or self.into or self.by_position or self.called or self.steps)
 
     def name_within(self, own: Keys) -> Keys | None:
         """What a leaf of the source goes by within the part; None for one outside, or without a place."""
@@ -88,8 +100,9 @@ def _opened_part(part: From, verb: str, *, explicit: bool = True) -> OpenedPart:
             f"{source.label} holds arrays without names: From(..., by_position=True) takes them in order"
         )
     return OpenedPart(
-        source, part.subtree, part.into, part.rules, explicit=explicit, by_position=part.by_position
-    )
+        source, part.subtree, part.into, part.rules, explicit=explicit, by_position=part.by_position,
+        stated=part.version,
+    )  # fmt: skip
 
 
 def opened_source(src: Any, verb: str, *, item: str | None = None, separator: str | None = None) -> Source:

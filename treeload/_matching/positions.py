@@ -52,7 +52,7 @@ def by_number(tree: Tree, part: OpenedPart) -> OpenedPart:
 
     Such a node has its attributes' names in a tree in memory, and 0 to n-1 in what was stored of it.
     """
-    if not tree.keyless or part.by_position:
+    if not tree.keyless or part.by_position or part.steps:  # whose names are not yet those of today
         return part
     within = {
         tuple(own): name for own in part.source.specs() if (name := part.name_within(tuple(own))) is not None

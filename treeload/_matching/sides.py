@@ -14,10 +14,11 @@ from treeload._findings.policy import Verdicts
 from treeload._leaves.selection import Within
 from treeload._leaves.spec import SlotKind
 from treeload._matching.offers import Offers
-from treeload._naming.name import Keys, prefixes_of
+from treeload._naming.name import Keys, prefixes_of, print_name
 from treeload._ops.expression import Expression, Leaf
 from treeload._sources.source import SourceLeaf
 from treeload._trees.tree import Tree
+from treeload._versions.forgive import StepVerdicts
 
 
 @dataclass(frozen=True)
@@ -29,12 +30,14 @@ class Sides:
         offers: what the sources give, under destination-side names.
         policy: the verdicts.
         scope: the part of the destination that is loaded; None for all of it.
+        of_steps: the verdicts, where the steps of a history have a say in them.
     """
 
     tree: Tree
     offers: Offers
     policy: Verdicts
     scope: Within | None
+    of_steps: StepVerdicts | None = None
 
     @cached_property
     def slots(self) -> dict[Keys, int]:
@@ -63,6 +66,10 @@ class Sides:
     def in_scope(self, name: Keys, spec: Any) -> bool:
         """Whether the leaf is among those that the load is restricted to."""
         return self.scope is None or self.scope.holds(name, spec)
+
+    def forgiven_by(self, kind: str, name: Keys) -> str:
+        """``by version 1 → 3``, where a step of a history and not the user forgives this; else empty."""
+        return "" if self.of_steps is None else self.of_steps.words(kind, print_name(name))
 
     def was_number(self, value: Expression) -> bool:
         """Whether it is a source leaf that was a Python number when it was saved."""

@@ -98,7 +98,8 @@ def _leaf(sides: Sides, ledger: Ledger, index: int) -> None:
     first = feeds[0]
     tied = isinstance(first.rule, Tie) and ledger.is_checked(first.name)
     by_position = _by_position(sides, first)
-    reason = "by position" if by_position else _opened_box(sides, first.value)
+    how = "by position" if by_position else _opened_box(sides, first.value)
+    reason = ", ".join(filter(None, (how, sides.offers.by_version(first.name))))
     pending = bool(checks) or tied
     ledger.load(index, first, wanted, reason=reason, by_position=by_position, needs_values=pending)
 
@@ -147,7 +148,7 @@ def _disagreement(sides: Sides, ledger: Ledger, index: int, feed: Feed) -> str:
             way.merged((quote(feed.name),)) if plain and not way.patterns else way for way in fault.remedies
         ],
     )
-    return fault.reason
+    return _because(fault.reason, sides.forgiven_by(fault.kind, feed.name))
 
 
 # Where nothing feeds the leaf.
@@ -211,7 +212,10 @@ def _zero(sides: Sides, ledger: Ledger, index: int, wanted: Spec) -> None:
         return
     narrowed = narrows(held, wanted.dtype)
     if not narrowed:
-        ledger.zero(index, wanted, "absent in the source, which means zero here")
+        by_version = next(
+            filter(None, (sides.forgiven_by(Kind.MISSING, n) for n in sides.names_of(index))), ""
+        )
+        ledger.zero(index, wanted, _because("absent in the source, which means zero here", by_version))
         return
     ledger.find(
         Kind.DTYPE, name, (wanted, None), message=narrowed, remedies=[remedy.keep_own(Kind.DTYPE, name)]
@@ -229,7 +233,11 @@ def _missing(sides: Sides, ledger: Ledger, index: int, wanted: Spec) -> None:
         ways.insert(0, remedy.zeros(name))
     message = f"the source has {found or 'nothing'} here"
     ledger.find(Kind.MISSING, name, (wanted, found), message=message, remedies=ways)
-    ledger.keep(index, "missing in the source")
+    ledger.keep(index, _because("missing in the source", sides.forgiven_by(Kind.MISSING, name)))
+
+
+def _because(reason: str, by_version: str) -> str:
+    return f"{reason}, {by_version}" if by_version else reason
 
 
 # A leaf on one side and a subtree on the other: one finding, at that name.

@@ -35,6 +35,9 @@ def audit(sides: Sides, ledger: Ledger, slow: Iterable[int]) -> None:
     """Every finding about the whole; ``slow`` are the slots that may hold an entry."""
     for failure in sides.offers.failures:
         _failed_rule(sides, ledger, failure)
+    for one in sides.offers.left:
+        gone = one.trail.dropped
+        ledger.leave(one.name, one.value, f"{gone} has it no longer; the leaf of this name is a later one")
     _idle_scope(sides, ledger)
     _idle_parts(sides, ledger)
     _kept_and_abstract(sides, ledger, slow)
@@ -63,7 +66,7 @@ def _failed_rule(sides: Sides, ledger: Ledger, failure: RuleFailure) -> None:
         Finding(
             Kind.RULE,
             _loose_name(failure.destination_text) if failure.name is None else Name(failure.name),
-            sides.policy.verdict(Kind.RULE, failure.destination_text),
+            "ignore" if failure.forgiven else sides.policy.verdict(Kind.RULE, failure.destination_text),
             found=leaves[0].spec if leaves else None,
             source=leaves[0] if leaves else None,
             rule=failure.rule,

@@ -8,6 +8,7 @@ from treeload._findings.finding import Finding
 from treeload._leaves.spec import Spec, nbytes
 from treeload._plans.entry import Entry
 from treeload._sources.source import SourceLeaf
+from treeload._versions.version import Dated
 
 
 def _spec_dict(spec: Spec | str | None) -> Any:
@@ -18,6 +19,13 @@ def _spec_dict(spec: Spec | str | None) -> Any:
 
 def leaf_dict(leaf: SourceLeaf) -> dict[str, Any]:
     return {"source": leaf.source, "name": str(leaf.name), "spec": _spec_dict(leaf.spec)}
+
+
+def dated_dict(dated: Dated | None) -> dict[str, Any] | None:
+    """Between which versions a source stands, and the steps that it takes; None where it is not known."""
+    if dated is None:
+        return None
+    return {"from": dict(dated.before), "to": dict(dated.after), "steps": list(map(repr, dated.steps))}
 
 
 def entry_dict(entry: Entry) -> dict[str, Any]:

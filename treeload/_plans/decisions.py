@@ -21,12 +21,13 @@ from treeload._inference.suggestions import Suggestions
 from treeload._leaves.spec import Spec, elements, is_abstract, quantity, spec_of, without_sharding
 from treeload._naming.name import Keys, Name, NameLike, as_name, print_name
 from treeload._ops.expression import Leaf
-from treeload._plans.as_dict import entry_dict, finding_dict, leaf_dict
+from treeload._plans.as_dict import dated_dict, entry_dict, finding_dict, leaf_dict
 from treeload._plans.check import Check
 from treeload._plans.entry import SAME_NAME, Action, Entry, IdlePattern, Row, Unused
 from treeload._rules.rule import Rule
 from treeload._sources.source import Source, SourceLeaf
 from treeload._trees.tree import Tree
+from treeload._versions.version import Dated
 
 _ORDER = {kind: at for at, kind in enumerate(KINDS)}
 
@@ -64,6 +65,7 @@ class Decisions:
         before_rules: the source's leaves under the names that those rules see.
         idle: finds the patterns of the policy that match no name.
         again: decides the same load otherwise; None where it cannot be done so.
+        dated: for each source, between which versions of a history it stands; None where that is not known.
     """
 
     tree: Tree
@@ -77,6 +79,7 @@ class Decisions:
     before_rules: Callable[[], Mapping[Keys, Spec]] = dict
     idle: Callable[[], tuple[IdlePattern, ...]] = tuple
     again: Callable[[Otherwise], Decisions | None] = lambda _: None
+    dated: tuple[Dated | None, ...] = ()
 
     def __post_init__(self) -> None:
         in_order = sorted(self.findings, key=lambda finding: _ORDER[finding.kind])
@@ -216,6 +219,7 @@ class Decisions:
             "ok": self.ok,
             "coverage": self.coverage,
             "sources": [source.label for source in self.sources],
+            "versions": [dated_dict(dated) for dated in self.dated],
             "entries": [entry_dict(entry) for entry in self.entries],
             "findings": [finding_dict(finding) for finding in self.findings],
             "pending": [str(name) for name in self.pending],

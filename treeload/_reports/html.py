@@ -16,7 +16,7 @@ from treeload._reports.going_on import GoingOn, Step
 from treeload._reports.leaves import Rows, entry_rows, pending_rows, unused_rows
 from treeload._reports.page import counted, printable
 from treeload._reports.problems import Problem, Way, problems, ways
-from treeload._reports.verdict import bar, legend, modules, shares
+from treeload._reports.verdict import bar, legend, modules, shares, steps_taken
 
 _MOST = 200  # rows of one list
 
@@ -65,7 +65,8 @@ def _verdict(plan: Decisions, head: str) -> str:
     labels = " and ".join(html_text(source.label) for source in plan.sources)
     found = shares(plan)
     drawn = f"<br>{html_code(bar(found, _BAR).plain)}<br>{html_text(legend(found))}" if found else ""
-    return f"<p><b>{html_text(head)}</b>{drawn}<br>from {labels}</p>"
+    steps = "".join(f"<br>{html_text(words)}" for words in steps_taken(plan))
+    return f"<p><b>{html_text(head)}</b>{drawn}<br>from {labels}{steps}</p>"
 
 
 def _modules(plan: Decisions) -> str:

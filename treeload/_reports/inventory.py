@@ -18,7 +18,8 @@ from treeload._naming.name import Name, NameLike, as_name, print_name
 from treeload._reports.groups import group, print_names
 from treeload._reports.html import html_code, table
 from treeload._reports.page import HEAD, MARGIN, QUIET, WIDTH, counted, line, printable, sentence
-from treeload._sources.source import Source, SourceLeaf, as_source_error
+from treeload._sources.source import Source, SourceLeaf, as_source_error, stamp_of
+from treeload._sources.stamp import Stamp, print_stamp
 
 
 @dataclass(frozen=True, repr=False)
@@ -32,7 +33,8 @@ class Inventory:
         absent: slots the source knows to be empty: name → None or False.
         left_out: what the saved tree held that is no array, and is not here: name → what it was.
         metadata: what the checkpoint says about itself.
-        version: the version recorded in it; None where there is none.
+        version: at which versions of the code's parameters it was saved: scope → number, ``""`` for the
+            whole; empty where it does not say so.
     """
 
     label: str
@@ -40,7 +42,7 @@ class Inventory:
     ties: Mapping[Name, Name]
     absent: Mapping[Name, Any]
     metadata: Mapping[str, Any]
-    version: Any = None
+    version: Stamp = field(default_factory=dict)
     left_out: Mapping[Name, str] = field(default_factory=dict)
 
     @property
@@ -87,7 +89,7 @@ class Inventory:
             "ties": {str(alias): str(name) for alias, name in self.ties.items()},
             "absent": {str(name): value for name, value in self.absent.items()},
             "left_out": {str(name): what for name, what in self.left_out.items()},
-            "version": self.version,
+            "version": dict(self.version),
             "metadata": dict(self.metadata),
         }  # fmt: skip
 
@@ -126,8 +128,8 @@ class Inventory:
         lines = [line((whole, HEAD))]
         if len(whole) > WIDTH:
             lines = [line((f"{self._summary()} in", HEAD)), line(MARGIN, self.label)]
-        if self.version is not None:
-            lines += sentence(f"version {self.version}", "", hanging=MARGIN)
+        if self.version:
+            lines += sentence(printable(f"version {print_stamp(self.version)}"), "", hanging=MARGIN)
         return lines
 
     def _rows(self) -> list[_Row]:
@@ -228,12 +230,13 @@ def inventory(source: Source) -> Inventory:
     with as_source_error(f"{source.label} does not say what it holds"):
         leaves = tuple(SourceLeaf(source.label, Name(name), spec) for name, spec in source.specs().items())
         metadata = dict(source.metadata)
+        version = stamp_of(source)
         return Inventory(
             source.label,
             leaves,
             dict(source.ties()),
             dict(source.absent()),
             metadata,
-            metadata.get("version"),
+            version,
             dict(source.left_out()),
         )

@@ -34,7 +34,7 @@ from treeload._reports.page import (
     sentence,
 )
 from treeload._reports.problems import Problem, problems, ways
-from treeload._reports.verdict import bar, legend, module_lines, shares
+from treeload._reports.verdict import bar, legend, module_lines, shares, steps_taken
 
 _KIND = max(map(len, KINDS)) + 2  # the column of kinds; names stand behind it
 
@@ -79,7 +79,7 @@ def error_rich(plan: Decisions, errors: Sequence[Finding]) -> Report:
     head = f"{counted(len(errors), 'problem', 'problems')} in loading {leaves} from"
     going_on = GoingOn(plan, errors)
     return Report(
-        plan, _from(plan, head, HEAD),
+        plan, [*_from(plan, head, HEAD), *_versions(plan)],
         [*_repair_first(going_on), *_section("leaves by module", list(module_lines(plan))), Text(),
          line("Nothing was changed.")],
     )  # fmt: skip
@@ -89,7 +89,7 @@ def plan_rich(plan: Decisions) -> Report:
     """``plan_text`` for a rich console."""
     head = sentence(plan.summary(), "", hanging=MARGIN, style=HEAD)
     forgiven = [finding for finding in plan.findings if finding.verdict in ("first", "ignore")]
-    lines = [*_from(plan, "from", ""), *_repair_first(GoingOn(plan, plan.errors))]
+    lines = [*_from(plan, "from", ""), *_versions(plan), *_repair_first(GoingOn(plan, plan.errors))]
     for title, body in (
         # Only what no leaf below tells of: that one is kept or not used is said there.
         ("forgiven by the policy", _problems(plan, [f for f in forgiven if not KINDS[f.kind].among_unused])),
@@ -165,6 +165,11 @@ def _from(plan: Decisions, head: str, style: str) -> list[Text]:
     if len(labels) > 1:
         head = f"{head} {len(labels)} sources"
     return [line((head, style)), *(line(MARGIN, label) for label in labels)]
+
+
+def _versions(plan: Decisions) -> list[Text]:
+    """Which steps of a history each source takes, where it takes any."""
+    return [each for text in steps_taken(plan) for each in sentence(text, "", hanging=MARGIN)]
 
 
 # Problems.

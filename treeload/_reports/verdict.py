@@ -16,7 +16,7 @@ from treeload._plans.decisions import Decisions, percent
 from treeload._plans.entry import SAME_NAME, Action, Entry, SameName
 from treeload._reports.groups import group
 from treeload._reports.leaves import is_wrong
-from treeload._reports.page import MARGIN, QUIET, WRONG, line
+from treeload._reports.page import MARGIN, QUIET, WRONG, line, printable
 
 _MODULES = 8  # lines of modules
 
@@ -57,6 +57,14 @@ class Module:
 
     def __str__(self) -> str:
         return f"{self.title} {self.loaded:,}/{self.of:,}"
+
+
+def steps_taken(plan: Decisions) -> list[str]:
+    """Which steps of a history each source takes, in words, where it takes any."""
+    return [
+        printable(dated.words(dated.scopes) + (f": {source.label}" if len(plan.sources) > 1 else ""))
+        for source, dated in zip(plan.sources, plan.dated, strict=False) if dated is not None and dated.steps
+    ]  # fmt: skip
 
 
 def shares(plan: Decisions) -> list[Share]:

@@ -40,6 +40,7 @@ class RuleFailure:
         message: why.
         leaves: the source leaves in them.
         into: where in the destination the names of its ``From`` go.
+        forgiven: it is a step's of a history, whose own policy forgives it.
     """
 
     rule: Rule
@@ -48,6 +49,7 @@ class RuleFailure:
     message: str
     leaves: tuple[Leaf, ...] = ()
     into: Keys = ()
+    forgiven: bool = False
 
     @property
     def destination_text(self) -> str:

@@ -1,5 +1,6 @@
 """Where values come from.
 
+stamp      at which versions of the code a source was saved
 source     the seam that every format and every user fills
 format     what a format says of itself
 separated  joined names split

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from treeload._errors import RuleError
 from treeload._naming.name import Name, NameLike, as_name
 from treeload._rules.rule import Rule, as_rules
+from treeload._sources.stamp import WHOLE, Stamp, checked_stamp
 
 
 @dataclass(frozen=True, init=False)
@@ -30,6 +31,9 @@ class From:
         by_position: the source's arrays are the destination's leaves (below ``into``) in their order:
             for flat lists of weights, and formats without names. Their count must agree, and every
             shape is checked.
+        version: at which version of the code's parameters the source was saved, where it does not say so
+            itself, or says it wrongly: of the whole, or a mapping of scopes to numbers, as ``{"": 3,
+            "**/attn": 2}``. A scope that is not named is at 1. For a load with ``history=``.
 
     Raises:
         RuleError: a name or a rule that cannot mean anything.
@@ -42,6 +46,7 @@ class From:
     item: str | None
     separator: str | None
     by_position: bool
+    version: Stamp | None
 
     def __init__(
         self,
@@ -53,6 +58,7 @@ class From:
         item: str | None = None,
         separator: str | None = None,
         by_position: bool = False,
+        version: int | Mapping[str, int] | None = None,
     ) -> None:
         if isinstance(src, From):
             raise RuleError("a From is made of a path, a tree or a Source, not of another From")
@@ -64,5 +70,16 @@ class From:
         for field, value in (
             ("src", src), ("subtree", as_name(subtree or ())), ("into", as_name(into or ())),
             ("rules", given), ("item", item), ("separator", separator), ("by_position", by_position),
+            ("version", _stated(version)),
         ):  # fmt: skip
             object.__setattr__(self, field, value)
+
+
+def _stated(version: int | Mapping[str, int] | None) -> Stamp | None:
+    """The stamp that a user states."""
+    if version is None:
+        return None
+    try:
+        return checked_stamp(version if isinstance(version, Mapping) else {WHOLE: version})
+    except ValueError as error:
+        raise RuleError(f"From(version={version!r}): {error}") from None

@@ -60,6 +60,7 @@ class SeparatedSource(Source):
         self.separator = separator
         self.label = source.label
         self.metadata = source.metadata
+        self.version = source.version
         self.positional = source.positional
         self.counts_numbers = source.counts_numbers
         self.gives_away = source.gives_away

@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeAlias
 from treeload._errors import SourceError, TreeloadError
 from treeload._leaves.spec import Spec
 from treeload._naming.name import Name
+from treeload._sources.stamp import UNSTAMPED, Stamp, checked_stamp
 
 Absent: TypeAlias = Literal[None, False]
 
@@ -29,6 +30,8 @@ class Source(abc.ABC):
     Attributes:
         label: what this source is, in a few words for reports: ``"'ckpts/vit' (Orbax, step 300)"``.
         metadata: what the checkpoint says about itself besides its arrays; JSON-like.
+        version: at which versions of the code's parameters it was saved: pattern of a scope → number, ``""``
+            for the whole; empty where that is not known. ``treeload.History`` says what they mean.
         positional: its leaves have no names but their numbers, so it loads by position only.
         counts_numbers: by position, Python numbers that are a tree's configuration have a place too.
         gives_away: every NumPy array that it yields is the caller's own, as ``read`` says, and it can be
@@ -39,6 +42,7 @@ class Source(abc.ABC):
 
     label: str = "a source"
     metadata: Mapping[str, Any] = MappingProxyType({})
+    version: Stamp = UNSTAMPED
     positional: bool = False
     counts_numbers: bool = False
     gives_away: bool = False
@@ -135,6 +139,19 @@ def as_source_error(what: str) -> Iterator[None]:
         if len(reason) > 300:
             reason = reason[:300] + " …"
         raise SourceError(f"{what}: {type(error).__name__}: {reason}") from error
+
+
+def stamp_of(source: Source) -> Stamp:
+    """What a source says of its version.
+
+    Raises:
+        SourceError: it is no stamp.
+    """
+    with as_source_error(f"{source.label} does not say its version"):
+        try:
+            return checked_stamp(source.version)
+        except ValueError as error:
+            raise SourceError(f"{source.label} says a version that is none: {error}") from None
 
 
 @dataclass(frozen=True, slots=True)

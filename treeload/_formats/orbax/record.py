@@ -21,6 +21,7 @@ from treeload._errors import SourceError
 from treeload._leaves.spec import Spec, is_numeric
 from treeload._naming.name import Name
 from treeload._sources.source import Absent, as_source_error
+from treeload._sources.stamp import Stamp, checked_stamp
 
 RECORD = "treeload"
 """The key in a checkpoint's custom metadata under which ``treeload.save`` keeps its record."""
@@ -49,13 +50,13 @@ class Record:
     encoded: dict[str, str]
     scalars: frozenset[Name]
     digests: dict[str, str]
-    history: Any
+    version: Stamp
     left_out: Mapping[Name, str]
 
     @classmethod
     def read(cls, record: Any, label: str) -> Record:
         if record is None:
-            return cls(False, {}, {}, {}, {}, frozenset(), {}, None, {})
+            return cls(False, {}, {}, {}, {}, frozenset(), {}, {}, {})
         version = record.get("format") if isinstance(record, dict) else None
         if not isinstance(version, int):
             raise SourceError(f"{label}: its record of treeload is malformed")
@@ -72,7 +73,7 @@ class Record:
                 encoded=_strings(record.get("encoded", {})),
                 scalars=frozenset(map(Name.parse, _strings(record.get("scalars", {})))),
                 digests=_strings(record.get("digests", {})),
-                history=record.get("history"),
+                version=checked_stamp(record.get("version", {})),
                 left_out={Name.parse(n): what for n, what in _strings(record.get("left_out", {})).items()},
             )
 

@@ -56,7 +56,6 @@ class OrbaxSource(Source):
 
     Attributes:
         step: the step that was chosen among several, or None.
-        history: what was recorded as ``history`` at the save, or None.
         digests: printed name → xxh3-128 of the leaf's bytes, for what ``treeload.save`` wrote.
 
     Raises:
@@ -75,7 +74,7 @@ class OrbaxSource(Source):
         self.step = self._layout.step
         self.label = _label(path, self._layout)
         self.metadata = MappingProxyType({**custom, **self._tree.custom})
-        self.history = self._record.history
+        self.version = self._record.version
         self.digests: Mapping[str, str] = MappingProxyType(self._record.digests)
         self._stored: dict[Name, _Stored] | None = None
 

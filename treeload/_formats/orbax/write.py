@@ -26,6 +26,7 @@ from treeload._formats.orbax.record import FORMAT, RECORD, digest
 from treeload._leaves.spec import elements, is_key, is_numeric
 from treeload._naming.name import Name, print_name
 from treeload._sources.source import Absent, as_source_error
+from treeload._sources.stamp import Stamp
 
 _PLACEHOLDER = "treeload: no arrays"
 """The one slot, None, of a tree without arrays: Orbax refuses a tree without slots."""
@@ -46,13 +47,13 @@ class Beside:
     Attributes:
         aliases: further names of leaves → the name that their array is written under.
         absent: slots that hold None or False.
-        history: the version of the code's parameters.
+        version: the versions of the code's parameters, scope by scope; empty where nothing is recorded.
         left_out: what is no array and is not written → what it is.
     """
 
     aliases: Mapping[Name, Name] = field(default_factory=dict)
     absent: Mapping[Name, Absent] = field(default_factory=dict)
-    history: Any = None
+    version: Stamp = field(default_factory=dict)
     left_out: Mapping[Name, str] = field(default_factory=dict)
 
 
@@ -78,8 +79,8 @@ def write(
     tree, record = _encode(leaves, beside.aliases, beside.absent)
     if beside.left_out:
         record["left_out"] = {print_name(name): what for name, what in beside.left_out.items()}
-    if beside.history is not None:
-        record["history"] = beside.history
+    if beside.version:
+        record["version"] = dict(beside.version)
     custom = _check_metadata(metadata, record)
     first = jax.process_index() == 0
     with _failures_as_save_error(target):
@@ -129,7 +130,7 @@ def _check_metadata(metadata: Mapping[str, Any] | None, record: dict[str, Any]) 
     if RECORD in metadata:
         raise SaveError(f"metadata cannot have the key {RECORD!r}: treeload keeps its own record there")
     custom = {**metadata, RECORD: record}
-    for what, value in (*metadata.items(), ("history", record.get("history"))):
+    for what, value in metadata.items():
         try:
             if not isinstance(what, str):
                 raise TypeError(f"its key is of type {type(what).__name__}")
