@@ -1,4 +1,7 @@
-"""For those who write a ``Source``: the conformance suite that every format of treeload passes.
+"""Tests to build on: ``check_names`` for a model that changes, and for those who write a ``Source`` a suite.
+
+``check_names`` keeps a file of a model's names and shapes. ``SourceConformance`` is the conformance suite
+that every format of treeload passes:
 
     class TestMyFormat(treeload.testing.SourceConformance):
         def make(self, directory, leaves):
@@ -11,6 +14,7 @@ Owns laws that hold for every source. Malformed files are a format's own affair 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,10 +25,14 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from treeload._checkpoints import golden
+from treeload._checkpoints.history import History
 from treeload._errors import SourceError
-from treeload._leaves.spec import spec_of
+from treeload._leaves.spec import spec_of, without_sharding
 from treeload._naming.name import Name
+from treeload._sources import given
 from treeload._sources.source import Source
+from treeload._trees.tree import PyTree
 
 _DTYPES = ("float32", "float16", "bfloat16", "float64", "int8", "int32", "int64", "uint8", "uint32", "bool")
 
@@ -137,6 +145,58 @@ class SourceConformance:
         for name, value in source.absent().items():
             assert name not in specs
             assert value is None or value is False
+
+
+# For those who change a model.
+
+
+def check_names(path: str | os.PathLike[str], model: PyTree, *, history: History | None = None) -> None:
+    """Nothing, where a model's names and shapes are those of the file, or its history says how they changed.
+
+    A test of a few lines that fails when a parameter is renamed, reshaped, brought or dropped and the
+    history does not tell: its message holds the ``Version`` to add, written out. The file keeps the names
+    of each version, and all of them must still lead to the model. Where it is missing it is written, and
+    the test fails once; of a new version it is completed. Commit it.
+
+    Args:
+        path: the file, ``tests/names.json`` say.
+        model: the model, concrete or abstract; no value is looked at.
+        history: its history; None is ``History()``.
+
+    Examples:
+        >>> import tempfile, os, jax.numpy as jnp
+        >>> path = os.path.join(tempfile.mkdtemp(), "names.json")
+        >>> check_names(path, {"w": jnp.ones((2, 3))})
+        Traceback (most recent call last):
+        ...
+        AssertionError: ...names.json' was not there: it has been written. Commit it, and run the test again.
+        >>> check_names(path, {"w": jnp.zeros((2, 3))})
+
+    Raises:
+        AssertionError: they are others; with the ``Version`` to add where one was found.
+        SourceError: the file is none of this kind.
+    """
+    __tracebackhide__ = True  # what pytest shows is the message, not these lines
+    known = History() if history is None else history
+    where = Path(os.fspath(path))
+    walked = given.destination(model, {}, "check_names")
+    today = golden.Recorded(
+        known.newest, {Name(name): without_sharding(spec_of(value)) for name, value in walked.leaves()}
+    )
+    if not where.exists():
+        golden.write(where, [today])
+        raise AssertionError(
+            f"{str(where)!r} was not there: it has been written. Commit it, and run the test again."
+        )
+    recorded = golden.read(where)
+    wrong = golden.difference(recorded, model, known)
+    if wrong is not None:
+        raise AssertionError(f"{str(where)!r}: {wrong}")
+    if recorded[-1].version != known.newest:
+        golden.write(where, [*recorded, today])
+
+
+# What the suite needs.
 
 
 def _request(spec: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:

@@ -8,6 +8,7 @@ resume       where a training goes on
 initializer  one leaf as an initialiser
 left_out     what a save cannot store
 history      how a model changed: History
+golden       a model's names and shapes in a file, and the change that the file asks for
 export       back into the source's layout
 undo         the way back down an expression
 """

@@ -5,6 +5,7 @@ What a change is and which a source has not seen is in ``_versions``.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from treeload._findings.kinds import KINDS
@@ -45,7 +46,7 @@ class History(Steps):
         RuleError: something that is no ``Version``; numbers of one scope that do not ascend by one from 2.
     """
 
-    def check(self, old: Any, new: PyTree, *, version: int = 1) -> Plan:
+    def check(self, old: Any, new: PyTree, *, version: int | Mapping[str, int] = 1) -> Plan:
         """What loading ``old``, of a certain version, into ``new`` would do; nobody needs the weights.
 
         What is kept is no ``abstract`` finding here: its values come with the model.

@@ -39,6 +39,11 @@ class Sides:
     scope: Within | None
     of_steps: StepVerdicts | None = None
 
+    @property
+    def users(self) -> Verdicts:
+        """The verdicts of the user alone."""
+        return self.policy if self.of_steps is None else self.of_steps.policy
+
     @cached_property
     def slots(self) -> dict[Keys, int]:
         """Destination slots by name and alias."""

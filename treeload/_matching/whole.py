@@ -66,7 +66,8 @@ def _failed_rule(sides: Sides, ledger: Ledger, failure: RuleFailure) -> None:
         Finding(
             Kind.RULE,
             _loose_name(failure.destination_text) if failure.name is None else Name(failure.name),
-            "ignore" if failure.forgiven else sides.policy.verdict(Kind.RULE, failure.destination_text),
+            # A step's policy forgives its own rules, which is known by now, and no others.
+            "ignore" if failure.forgiven else sides.users.verdict(Kind.RULE, failure.destination_text),
             found=leaves[0].spec if leaves else None,
             source=leaves[0] if leaves else None,
             rule=failure.rule,

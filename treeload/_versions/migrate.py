@@ -113,7 +113,8 @@ def _take(step: Version, held: Migrated) -> None:
         return name if node is None else (*node, *rename_empty(name[len(node) :], step.rules))
 
     # Where an earlier rule failed is said under the names of today.
-    held.failed = [(renamed(name), one) for name, one in held.failed]
+    lost = held.failed
+    held.failed = [(renamed(name), one) for name, one in lost]
     held.failures = [
         one if one.name is None else replace(one, name=renamed(one.name)) for one in held.failures
     ]
@@ -124,7 +125,8 @@ def _take(step: Version, held: Migrated) -> None:
     for node, inside in below.items():
         assert node is not None
         empty = [name[len(node) :] for name in held.absent if node_of(name) == node]
-        held.failures += idle.noted(node, _take_node(step, node, inside, held), empty)
+        failed = [print_name(name[len(node) :]) for name, _ in lost if node_of(name) == node]
+        held.failures += idle.noted(node, _take_node(step, node, inside, held), empty, failed)
     held.failures += idle.everywhere()
     held.absent = {renamed(name): nothing for name, nothing in held.absent.items()}
     held.statics = {renamed(name) for name in held.statics}
@@ -169,12 +171,17 @@ class _Idle:
     busy: set[int] = field(default_factory=set)
 
     def noted(
-        self, node: Keys, failures: Iterable[RuleFailure], empty: Sequence[Keys]
+        self, node: Keys, failures: Sequence[RuleFailure], empty: Sequence[Keys], lost: Sequence[str]
     ) -> Iterator[RuleFailure]:
-        """The failures below one node but for those of idle rules; ``empty`` are slots without a value."""
+        """The failures below one node but for those of idle rules.
+
+        A rule is not idle that moves a slot without a value, of ``empty``, or would have taken what an
+        earlier rule failed to feed, of ``lost``.
+        """
         failed = {id(one.rule): one for one in failures if not one.taken}
         for rule in self.step.rules:
-            if id(rule) not in failed or any(rule.rename(name) is not None for name in empty):
+            moves = any(rule.rename(name) is not None for name in empty)
+            if id(rule) not in failed or moves or any(_takes(rule, printed) for printed in lost):
                 self.busy.add(id(rule))
             else:
                 self.found.setdefault(id(rule), self._said(node, failed[id(rule)]))
