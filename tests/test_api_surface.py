@@ -90,9 +90,9 @@ def test_what_a_rule_of_ones_own_is_made_with_is_known_by_the_name_of_the_public
 @pytest.mark.parametrize(
     ("verb", "signature"),
     [
-        ("plan", "dst, src, *, rules, policy, scope"),
-        ("load", "dst, src, *, rules, policy, scope, **how"),
-        ("update", "obj, src, *, rules, policy, scope, **how"),
+        ("plan", "dst, src, *, rules, policy, scope, history"),
+        ("load", "dst, src, *, rules, policy, scope, history, **how"),
+        ("update", "obj, src, *, rules, policy, scope, history, **how"),
         ("state", "tree"),
         ("open", "path"),
         ("inspect", "src"),

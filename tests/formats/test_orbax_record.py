@@ -17,7 +17,7 @@ from treeload._leaves.spec import is_key
 
 def test_a_checkpoint_of_others_has_no_record() -> None:
     record = Record.read(None, "here")
-    assert not record.is_present and record.history is None
+    assert not record.is_present and record.version == {}
     assert not any(
         (record.aliases, record.absent, record.empty, record.encoded, record.scalars, record.digests)
     )

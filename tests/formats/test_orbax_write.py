@@ -173,12 +173,17 @@ def test_any_text_may_be_a_key(tmp_path: Path) -> None:
     }
 
 
-def test_metadata_and_history_come_back(tmp_path: Path) -> None:
-    write(tmp_path / "x", NEW, metadata={"epoch": 3, "tags": ["a"]}, beside=Beside(history=[{"version": 2}]))
+def test_metadata_and_version_come_back(tmp_path: Path) -> None:
+    write(
+        tmp_path / "x",
+        NEW,
+        metadata={"epoch": 3, "tags": ["a"]},
+        beside=Beside(version={"": 2, "**/attn": 3}),
+    )
     source = OrbaxSource(tmp_path / "x")
     assert dict(source.metadata) == {"epoch": 3, "tags": ["a"]}
-    assert source.history == [{"version": 2}]
-    assert OrbaxSource(_written(tmp_path / "y", NEW)).history is None
+    assert source.version == {"": 2, "**/attn": 3}
+    assert OrbaxSource(_written(tmp_path / "y", NEW)).version == {}
 
 
 def _written(path: Path, leaves: dict[Name, Any]) -> Path:

@@ -135,7 +135,9 @@ def test_to_dict_holds_all_and_survives_json():
     plan = example()
     data = plan.to_dict()
     assert json.loads(plan.to_json()) == data and json.loads(plan.to_json(indent=2)) == data
-    assert set(data) == {"summary", "ok", "coverage", "sources", "entries", "findings", "pending", "unused"}
+    assert set(data) == {
+        "summary", "ok", "coverage", "sources", "versions", "entries", "findings", "pending", "unused",
+    }  # fmt: skip
     assert len(data["entries"]) == 5 and len(data["findings"]) == 3 and len(data["unused"]) == 1
     assert set(data["entries"][0]) == {name for name in Entry.__dataclass_fields__ if name != "value"}
     assert set(data["findings"][0]) == {*Finding.__dataclass_fields__, "remedy"}

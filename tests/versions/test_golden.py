@@ -137,7 +137,8 @@ def test_a_module_is_known_by_its_names(tmp_path: Path) -> None:
     [
         "", "{", "[]", '{"format": 2, "versions": []}', '{"format": 1}',
         '{"format": 1, "versions": [{"version": {"": true}, "leaves": {}}]}',
-        '{"format": 1, "versions": [{"version": {}, "leaves": {"a": {"dtype": "int8", "shape": [-1]}}}]}',        '{"format": 1, "versions": [{"version": {"": 1}, "leaves": {"a": {"dtype": "what", "shape": [1]}}}]}',
+        '{"format": 1, "versions": [{"version": {}, "leaves": {"a": {"dtype": "int8", "shape": [-1]}}}]}',
+        '{"format": 1, "versions": [{"version": {"": 1}, "leaves": {"a": {"dtype": "what", "shape": [1]}}}]}',
         '{"format": 1, "versions": [{"version": {"": 1}, "leaves": {"a": {"key": "what", "shape": []}}}]}',
         '{"format": 1, "versions": []}',
     ],

@@ -18,7 +18,7 @@ from treeload._checkpoints.history import History
 from treeload._errors import RuleError
 from treeload._files.strict_json import parse_json
 from treeload._findings.finding import Finding
-from treeload._findings.kinds import KINDS, Kind
+from treeload._findings.kinds import KINDS
 from treeload._findings.policy import Policy
 from treeload._formats.orbax.record import read_dtype
 from treeload._leaves.spec import Spec, is_key, print_spec
@@ -154,12 +154,12 @@ def _listed(errors: Sequence[Finding]) -> str:
     lines = []
     for kind in KINDS:
         same = [finding for finding in errors if finding.kind == kind]
-        if kind == Kind.RULE:
-            lines += [f"  {kind}: {finding.message}" for finding in same]
-        elif same:
-            specs = [_sides(finding) for finding in same]
+        specs = [_sides(finding) for finding in same]
+        if any(specs):
             names = print_names([finding.name for finding in same], most=_SHOWN, facts=specs)
             lines.append(f"  {kind}: {names}")
+        else:
+            lines += [f"  {kind}: {finding.message}" for finding in same]
     return "\n".join(lines)
 
 
@@ -178,22 +178,18 @@ def _proposed(newest: Recorded, plan: Plan, model: PyTree, history: History) -> 
     def check(version: Version) -> Plan:
         return History(*history.versions, version).check(newest.tree, model, version=newest.version)
 
-    rules = [rule for rule in plan.suggest() if rule.patterns]
-    found = check(Version(number, rules=rules))
-    idle = [finding.rule for finding in found.errors if finding.kind == Kind.RULE]
-    rules = [rule for rule in rules if rule not in idle]
-    found = check(Version(number, rules=rules))
-    version = Version(number, rules=rules, policy=_forgiving(found.errors))
+    rules = [rule for rule in plan.suggest() if rule.patterns]  # one without any is about a destination
+    version = Version(number, rules=rules, policy=_forgiving(check(Version(number, rules=rules)).errors))
     return version if check(version).ok else None
 
 
 def _forgiving(errors: Sequence[Finding]) -> Policy:
     """The policy that forgives what no rule mends: what is new, what is gone, what has another shape."""
     settings: dict[str, Mapping[str, str]] = {}
-    for kind in (Kind.MISSING, Kind.UNEXPECTED, Kind.SHAPE, Kind.DTYPE, Kind.STRUCTURE):
+    for kind, manner in KINDS.items():
         names = [finding.name for finding in errors if finding.kind == kind]
-        if names:
-            _, verdict = KINDS[kind].verdicts
+        verdict = manner.verdicts[-1]
+        if names and verdict in ("keep", "ignore"):
             settings[kind.value] = {each.pattern: verdict for each in group([(name, None) for name in names])}
     return Policy(**settings)
 

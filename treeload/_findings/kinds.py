@@ -160,7 +160,7 @@ KINDS: Mapping[Kind, Manner] = MappingProxyType(
             settled_by_init=True,
         ),
         Kind.VERSION: Manner(
-            "a checkpoint newer than the code's history",
+            "a source newer than the code's history, or of a version that is not known",
             ("error", "ignore"),
             columns=_BOTH,
         ),

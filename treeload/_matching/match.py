@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from treeload._errors import TreeloadError
+from treeload._findings.kinds import Kind
 from treeload._findings.policy import Verdicts
 from treeload._leaves.selection import Scope, Within
 from treeload._matching.agree import Agreement, take_what_agrees
@@ -56,10 +57,11 @@ def match(
     opened, undated = with_steps(parts, history)
 
     def is_right(index: int, number: int) -> bool:
-        """Whether nothing is wrong if the source there is of this version."""
+        """Whether nothing else is wrong if the source there is of this version."""
         stated = replace(parts[index], stated={WHOLE: number})
         tried = [*parts[:index], stated, *parts[index + 1 :]]
-        return match(tree, tried, rules=rules, policy=policy, scope=scope, history=history).ok
+        made = match(tree, tried, rules=rules, policy=policy, scope=scope, history=history)
+        return all(finding.kind == Kind.VERSION for finding in made.errors)
 
     within = Within.of(scope)
     ties = [rule for rule in rules if isinstance(rule, Tie)]
@@ -122,11 +124,8 @@ class _Load:
         if other.subtree or other.into or other.separator:
             if len(parts) > 1 or not parts[0].keeps_names:
                 return None
-            source = parts[0].source
-            if other.separator:
-                source = SeparatedSource(source, other.separator)
-            way = {"source": source, "subtree": other.subtree, "into": other.into, "explicit": True}
-            parts = (replace(parts[0], **way),)
+            split = SeparatedSource(parts[0].source, other.separator) if other.separator else parts[0].source
+            parts = (replace(parts[0], source=split, subtree=other.subtree, into=other.into, explicit=True),)
         try:
             return match(
                 self.tree,
