@@ -135,6 +135,13 @@ def test_of_several_sources_only_those_with_steps_forgive() -> None:
     assert [str(finding.name) for finding in plan.errors] == ["b/scale"]
 
 
+def test_no_step_forgives_that_the_version_of_another_source_is_not_known() -> None:
+    step = Version(2, policy=Policy(version="ignore"))
+    parts = [From({"w": f32(1)}, into="a", version=1), From({"w": f32(1)}, into="b")]
+    plan = treeload.plan({"a": {"w": f32(1)}, "b": {"w": f32(1)}}, parts, history=History(step))
+    assert [(finding.kind, str(finding.name)) for finding in plan.errors] == [("version", "b")]
+
+
 def test_a_check_needs_no_values_for_what_is_kept() -> None:
     spec = jax.ShapeDtypeStruct((2,), np.float32)
     checked = History(BROUGHT).check({"w": spec}, {"w": spec, "scale": spec})

@@ -22,6 +22,7 @@ from treeload import (
     Plan,
     Policy,
     Rename,
+    Rule,
     RuleError,
     Split,
     Stack,
@@ -251,6 +252,7 @@ def test_absences_and_statics_follow_the_steps() -> None:
     assert alone.ok  # a rule that moves an empty slot is of use
     (finding,) = planned({"b": {"f": f32(1)}}, {"a": {"f": "relu"}}, step).errors[:1]
     assert finding.kind == "structure"
+    assert planned({"b": {"w": f32(2)}}, {"a": {"w": None}}, step).errors[0].found == "None"
     plan = planned({"b": {"w": f32(2)}}, {"a": {"w": None}}, step, policy=Policy(absent_is_zero="**/w"))
     assert plan["b/w"].action == "zero"
 
@@ -308,12 +310,28 @@ def test_an_export_goes_back_to_the_names_and_the_version_of_its_source(tmp_path
         ([Concat(["q", "k"], "qk", sizes=[1, 1])], "qk", ["qk", "q", "k"]),
         ([Rename("a", "b", Apply(jnp.abs))], "b", ["b"]),
         ([Rename("*", "b")], "b", []),
+        ([Rename("a", "c"), Rename("{x}", "c/{x}")], "c/a", ["c/a"]),
+        ([Rename("a", "c"), Rename("{x}", "c/{x}")], "c/b", ["c/b", "b"]),
     ],
 )
 def test_the_names_before_are_those_that_the_rules_make_into_this_one(
     rules: list[Any], name: str, before: list[str]
 ) -> None:
     assert ["/".join(each) for each in names_before(rules, tuple(name.split("/")))] == before
+
+
+def test_a_rule_of_ones_own_that_matches_more_than_it_can_name_has_no_names_before() -> None:
+    class Wide(Rename):
+        def inverse(self) -> Rule:
+            return Rename("b", "a")
+
+    assert names_before([Wide("a*", "b")], ("b",)) == [("b",)]
+
+
+def test_leaves_of_one_node_are_all_below_it() -> None:
+    step = Version(2, scope="**/attn", rules=[Rename("{x}", "new/{x}")])
+    src = {"0": {"attn": {"q": f32(1), "k": f32(1), "v": None}}}
+    assert planned({"0": {"attn": {"new": {"q": f32(1), "k": f32(1), "v": None}}}}, src, step).ok
 
 
 def test_a_version_that_nothing_would_come_of_is_refused() -> None:

@@ -252,7 +252,8 @@ def names_before(rules: Sequence[Rule], name: Keys) -> list[Keys]:
             for pattern in rule.patterns if match is not None else ():
                 assert match is not None
                 own = _filled(pattern, match.groupdict())
-                if own is not None and next(one for one in rules if _takes(one, print_name(own))) is rule:
+                first = own and next((one for one in rules if _takes(one, print_name(own))), None)
+                if own is not None and first is rule:
                     found.append(own)
     return found
 
