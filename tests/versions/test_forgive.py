@@ -137,7 +137,7 @@ def test_of_several_sources_only_those_with_steps_forgive() -> None:
 
 def test_no_step_forgives_that_the_version_of_another_source_is_not_known() -> None:
     step = Version(2, policy=Policy(version="ignore"))
-    parts = [From({"w": f32(1)}, into="a", version=1), From({"w": f32(1)}, into="b")]
+    parts = [From({"a": {"w": f32(1)}}, version=1), From({"w": f32(1)}, into="b")]
     plan = treeload.plan({"a": {"w": f32(1)}, "b": {"w": f32(1)}}, parts, history=History(step))
     assert [(finding.kind, str(finding.name)) for finding in plan.errors] == [("version", "b")]
 
