@@ -330,8 +330,8 @@ def test_a_rule_of_ones_own_that_matches_more_than_it_can_name_has_no_names_befo
 
 def test_leaves_of_one_node_are_all_below_it() -> None:
     step = Version(2, scope="**/attn", rules=[Rename("{x}", "new/{x}")])
-    src = {"0": {"attn": {"q": f32(1), "k": f32(1), "v": None}}}
-    assert planned({"0": {"attn": {"new": {"q": f32(1), "k": f32(1), "v": None}}}}, src, step).ok
+    src = {"0": {"attn": {"q": f32(1), "k": f32(1), "v": None}}, "b": None}
+    assert planned({"0": {"attn": {"new": {"q": f32(1), "k": f32(1), "v": None}}}, "b": None}, src, step).ok
 
 
 def test_a_version_that_nothing_would_come_of_is_refused() -> None:

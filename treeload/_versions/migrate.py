@@ -122,11 +122,12 @@ def _take(step: Version, held: Migrated) -> None:
     for one in held.leaves:
         below.setdefault(node_of(one.name), []).append(one)
     held.leaves = below.pop(None, [])
+    empty = _below(held.absent, node_of)
+    failed = _below((name for name, _ in lost), node_of)
     for node, inside in below.items():
         assert node is not None
-        empty = [name[len(node) :] for name in held.absent if node_of(name) == node]
-        failed = [print_name(name[len(node) :]) for name, _ in lost if node_of(name) == node]
-        held.failures += idle.noted(node, _take_node(step, node, inside, held), empty, failed)
+        failures = _take_node(step, node, inside, held)
+        held.failures += idle.noted(node, failures, empty.get(node, ()), failed.get(node, ()))
     held.failures += idle.everywhere()
     held.absent = {renamed(name): nothing for name, nothing in held.absent.items()}
     held.statics = {renamed(name) for name in held.statics}
@@ -171,7 +172,7 @@ class _Idle:
     busy: set[int] = field(default_factory=set)
 
     def noted(
-        self, node: Keys, failures: Sequence[RuleFailure], empty: Sequence[Keys], lost: Sequence[str]
+        self, node: Keys, failures: Sequence[RuleFailure], empty: Sequence[Keys], lost: Sequence[Keys]
     ) -> Iterator[RuleFailure]:
         """The failures below one node but for those of idle rules.
 
@@ -181,7 +182,7 @@ class _Idle:
         failed = {id(one.rule): one for one in failures if not one.taken}
         for rule in self.step.rules:
             moves = any(rule.rename(name) is not None for name in empty)
-            if id(rule) not in failed or moves or any(_takes(rule, printed) for printed in lost):
+            if id(rule) not in failed or moves or any(_takes(rule, print_name(name)) for name in lost):
                 self.busy.add(id(rule))
             else:
                 self.found.setdefault(id(rule), self._said(node, failed[id(rule)]))
@@ -213,6 +214,16 @@ def _nodes(step: Version) -> Callable[[Keys], Keys | None]:
         return known[parent]
 
     return node_of
+
+
+def _below(names: Iterable[Keys], node_of: Callable[[Keys], Keys | None]) -> dict[Keys, list[Keys]]:
+    """Each node of a scope, and the names below it, relative to it."""
+    found: dict[Keys, list[Keys]] = {}
+    for name in names:
+        node = node_of(name)
+        if node is not None:
+            found.setdefault(node, []).append(name[len(node) :])
+    return found
 
 
 # The way back.
