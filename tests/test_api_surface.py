@@ -26,7 +26,9 @@ DATA = {
     "Policy", "BIAS", "Plan", "Entry", "Finding", "Name", "Source", "SourceLeaf", "Inventory", "Diff",
     "History", "Version",
 }  # fmt: skip
-ERRORS = {"TreeloadError", "LoadError", "SourceError", "RuleError", "NameCollision", "SaveError"}
+ERRORS = {
+    "TreeloadError", "LoadError", "SourceError", "RuleError", "NameCollision", "SaveError", "LockError",
+}  # fmt: skip
 WARNINGS = {"TreeloadWarning"}
 DESIGN = VERBS | RULES_AND_OPS | DATA | ERRORS | WARNINGS
 

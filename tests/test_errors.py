@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import pytest
 
 import treeload
-from treeload import LoadError, NameCollision, RuleError, SaveError, SourceError, TreeloadError
+from treeload import LoadError, LockError, NameCollision, RuleError, SaveError, SourceError, TreeloadError
 
 
-@pytest.mark.parametrize("error", [LoadError, SourceError, RuleError, NameCollision, SaveError])
+@pytest.mark.parametrize("error", [LoadError, SourceError, RuleError, NameCollision, SaveError, LockError])
 def test_every_error_is_a_treeload_error(error: type[Exception]) -> None:
     assert issubclass(error, TreeloadError)
     assert error.__bases__[0] is TreeloadError
@@ -19,12 +19,12 @@ def test_every_error_is_a_treeload_error(error: type[Exception]) -> None:
 
 def test_only_a_rule_error_is_a_value_error() -> None:
     assert issubclass(RuleError, ValueError)
-    others = (TreeloadError, LoadError, SourceError, NameCollision, SaveError)
+    others = (TreeloadError, LoadError, SourceError, NameCollision, SaveError, LockError)
     assert not any(issubclass(other, ValueError) for other in others)
 
 
 def test_errors_are_called_as_users_write_them() -> None:
-    for error in (TreeloadError, LoadError, SourceError, RuleError, NameCollision, SaveError):
+    for error in (TreeloadError, LoadError, SourceError, RuleError, NameCollision, SaveError, LockError):
         assert f"{error.__module__}.{error.__qualname__}" == f"treeload.{error.__name__}"
 
 
@@ -51,7 +51,9 @@ def test_a_load_error_that_crosses_a_process_keeps_its_text() -> None:
     assert str(copy) == str(error)
 
 
-@pytest.mark.parametrize("error", [TreeloadError, SourceError, RuleError, NameCollision, SaveError])
+@pytest.mark.parametrize(
+    "error", [TreeloadError, SourceError, RuleError, NameCollision, SaveError, LockError]
+)
 def test_other_errors_survive_pickling(error: type[Exception]) -> None:
     copy = pickle.loads(pickle.dumps(error("text")))
     assert type(copy) is error

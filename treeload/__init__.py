@@ -19,7 +19,7 @@ from treeload._ops.convert import Apply, Cast
 from treeload._ops.layout import Reshape, Transpose
 from treeload._ops.op import Op
 from treeload._ops.resize import Pad, Resize, Slice
-from treeload._plan import LoadError, Plan
+from treeload._plan import LoadError, LockError, Plan, check_lock
 from treeload._plans.entry import Entry
 from treeload._reports.diff import Diff
 from treeload._reports.inventory import Inventory
@@ -44,6 +44,7 @@ __all__ = [
     "History",
     "Inventory",
     "LoadError",
+    "LockError",
     "Name",
     "NameCollision",
     "Op",
@@ -69,6 +70,7 @@ __all__ = [
     "Unstack",
     "Version",
     "average",
+    "check_lock",
     "diff",
     "export",
     "initializer",

@@ -5,7 +5,8 @@
     ├── SourceError     a checkpoint cannot be read, or is not what it says it is
     ├── RuleError       a rule, pattern, policy or name that cannot mean anything (a ValueError too)
     ├── NameCollision   two leaves of one tree have one name
-    └── SaveError       a tree or a path that cannot be saved; nothing was replaced
+    ├── SaveError       a tree or a path that cannot be saved; nothing was replaced
+    └── LockError       a plan is not what its lock holds; carries every difference (see ``_plan``)
 
 Beside it ``TreeloadWarning``: what was done, and not all that may have been meant.
 

@@ -1,15 +1,18 @@
 """``Plan``, the face of a load: what was decided, and what can be done with it.
 
-Owns the verbs of a plan: load, verify, print, suggest, mask, require. What is decided is ``Decisions``
+Owns the verbs of a plan: load, verify, print, suggest, mask, require, lock. What is decided is ``Decisions``
 (``_plans``), how it comes about is ``_matching``, how it reads ``_reports``, how it is carried out
-``_loading``: this file only puts them together. With it comes ``LoadError``, which carries a plan.
+``_loading``: this file only puts them together. With it come ``LoadError``, which carries a plan, and
+``check_lock``, which compares one with what ``Plan.lock`` wrote.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, Self
 
 from treeload._errors import TreeloadError
@@ -17,9 +20,12 @@ from treeload._findings.finding import Finding
 from treeload._inference.suggestions import Suggestions
 from treeload._leaves.selection import Patterns, Within, compile_patterns
 from treeload._loading import checks, load
+from treeload._plans import lock
 from treeload._plans.decisions import Decisions, percent
 from treeload._plans.entry import Action
+from treeload._plans.lock import Difference
 from treeload._reports.html import error_html, plan_html
+from treeload._reports.locked import lock_text
 from treeload._reports.text import Report, error_rich, error_text, plan_rich
 from treeload._trees.marks import marked
 from treeload._trees.tree import PyTree
@@ -57,6 +63,23 @@ class LoadError(TreeloadError):
     def __reduce__(self) -> tuple[type[TreeloadError], tuple[str]]:
         # A plan holds the user's trees, which need not pickle: what crosses a process is the text.
         return TreeloadError, (str(self),)
+
+
+class LockError(TreeloadError):
+    """A plan that is not what its lock holds, or a lock that is none.
+
+    Attributes:
+        differences: each fact that is not the same, none grouped or cut: ``.name``, ``.what`` is said of it,
+            the values that are ``.locked`` and those that are ``.now``; empty where there is no lock, or what
+            lies there is none.
+    """
+
+    def __init__(self, message: str, differences: tuple[Difference, ...] = ()) -> None:
+        super().__init__(message, differences)
+        self.differences = differences
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -179,6 +202,19 @@ class Plan(Decisions):
             raise LoadError("; ".join(problems) + f"\n\n{self}", findings=self.errors, plan=self)
         return self
 
+    def lock(self, path: str | os.PathLike[str]) -> None:
+        """Writes down what would load, for ``check_lock`` to compare with: a text file for the repository.
+
+        Sorted, one fact a line: names, actions, specs, source names and specs, ops, rules, and digests where
+        the source knows them; nothing of the machine, such as paths. A lock that is there is replaced.
+
+        Raises:
+            LoadError: the plan has errors that ``init=`` does not settle: nothing would load.
+            SaveError: what is at ``path`` is no lock, or the file system refuses.
+        """
+        self._raise_for(self.errors_despite_init)
+        lock.write_lock(Path(os.path.expanduser(os.fspath(path))), self)
+
     # What it gives on.
 
     def mask(self, wrt: Any = None) -> PyTree:
@@ -258,3 +294,31 @@ class Plan(Decisions):
         verified = self.verify()
         verified._raise_for(verified.errors if init is None else verified.errors_despite_init)
         return init
+
+
+def check_lock(plan: Plan, path: str | os.PathLike[str]) -> None:
+    """Nothing, where ``plan`` is what ``plan.lock(path)`` wrote; no array is read.
+
+    For a test: it fails when a change of the model, the rules or the checkpoint changes what would load.
+    Which function an ``Apply`` calls is told by its name alone.
+
+    Examples:
+        >>> import jax.numpy as jnp, tempfile, treeload
+        >>> path = f"{tempfile.mkdtemp()}/model.lock"
+        >>> treeload.plan({"w": jnp.zeros(2)}, {"w": jnp.ones(2)}).lock(path)
+        >>> treeload.check_lock(treeload.plan({"w": jnp.zeros(2)}, {"w": jnp.zeros(2)}), path)
+
+    Raises:
+        LockError: it is not, all differences said at once; or there is no lock at ``path``, or a damaged one.
+        TypeError: ``plan`` is no Plan, or ``path`` no path.
+    """
+    if not isinstance(plan, Plan):
+        raise TypeError(f"check_lock(plan, path) takes a Plan first, not a {type(plan).__name__}")
+    where = Path(os.path.expanduser(os.fspath(path)))
+    try:
+        locked = lock.read_lock(where)
+    except ValueError as error:
+        raise LockError(f"{str(where)!r} cannot be compared with: {error}") from error
+    found = lock.differences(locked, lock.facts_of(plan))
+    if found:
+        raise LockError(lock_text(str(where), found), found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 from treeload._errors import RuleError
 from treeload._leaves.casts import can_cast
 from treeload._leaves.spec import Spec, is_key, is_numeric, make_spec, print_spec
-from treeload._ops.op import Array, Op
+from treeload._ops.op import Array, Op, says_itself
 
 
 @dataclass(frozen=True, init=False)
@@ -121,7 +122,14 @@ class Apply(Op):
         return None if self.undo is None else Apply(self.undo, self.fn)
 
     def __repr__(self) -> str:
-        return f"Apply({getattr(self.fn, '__name__', repr(self.fn))})"
+        return f"Apply({_called(self.fn)})"
+
+
+def _called(fn: Any) -> str:
+    """What a function is called; never by its address, so that reports and locks are the same each time."""
+    if isinstance(fn, functools.partial):
+        return f"partial({_called(fn.func)})"
+    return str(getattr(fn, "__name__", repr(fn) if says_itself(fn) else type(fn).__name__))
 
 
 def _is_wide(*values: Any) -> bool:

@@ -153,3 +153,9 @@ def integers(values: tuple[Any, ...], what: str) -> tuple[int, ...]:
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
             raise RuleError(f"{what} takes integers, not {value!r}")
     return tuple(int(value) for value in values)
+
+
+def says_itself(step: object) -> bool:
+    """Whether something prints as more than its class and its address, which is another in each run."""
+    inherited: object = object.__repr__
+    return type(step).__repr__ is not inherited

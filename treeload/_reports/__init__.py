@@ -10,4 +10,5 @@ text       a plan, and an error, for a terminal
 html       a plan for a notebook
 inventory  what a source holds
 diff       what two checkpoints differ in
+locked     what a plan and its lock differ in
 """
