@@ -10,6 +10,7 @@ from typing import Any
 from treeload._checkpoints import export as _export
 from treeload._checkpoints.history import History
 from treeload._checkpoints.left_out import left_out, warn_of_left_out
+from treeload._checkpoints.provenance import provenance_of
 from treeload._errors import RuleError, SaveError
 from treeload._formats.orbax import write as _save
 from treeload._leaves.spec import SlotKind
@@ -28,6 +29,7 @@ def save(
     *,
     metadata: Mapping[str, Any] | None = None,
     history: History | None = None,
+    provenance: Any = None,
     overwrite: bool = False,
     compression: bool = False,
 ) -> None:
@@ -43,6 +45,9 @@ def save(
         metadata: JSON-like data kept with the checkpoint; ``open(path).metadata`` gives it back.
         history: how the code's parameters changed so far: its newest version is recorded, of the whole and of
             each scope, so that later code knows which steps the checkpoint has not seen.
+        provenance: what tells where the leaves came from, to be kept with them: the ``Plan`` by which the
+            tree was loaded, the list of the sources that it is an average of, or the ``provenance`` of a
+            source. ``open(path).provenance`` gives it back, and ``inspect`` shows it.
         overwrite: replace a checkpoint at ``path``. The old one is not removed before the new one is
             complete; what is not a checkpoint is never replaced.
         compression: compress with zstd: on float weights a few per cent smaller, and 3–4 times slower.
@@ -64,8 +69,10 @@ def save(
     warn_of_left_out(walked, stacklevel=2)  # before a byte is written, for whom it is an error
     leaves = {Name(name): value for name, value in walked.leaves()}
     version = UNSTAMPED if known is None else known.newest
+    came_from = provenance_of(provenance, tuple(leaves))
+    beside = _save.Beside(aliases, absent, version, left_out(walked), came_from)
     _save.write(
-        Path(os.fspath(path)), leaves, beside=_save.Beside(aliases, absent, version, left_out(walked)),
+        Path(os.fspath(path)), leaves, beside=beside,
         metadata=metadata, overwrite=overwrite, compression=compression,
     )  # fmt: skip
 
@@ -81,7 +88,8 @@ def export(
 
     ``path`` ends in ``.safetensors`` for such a file, with the source's metadata; else it is an Orbax
     checkpoint. A leaf that was loaded and exported again is the same bit for bit. Leaves that came from
-    no source leaf (a new head) keep their own names.
+    no source leaf (a new head) keep their own names. What the source keeps of where its leaves came from
+    (``save(provenance=...)``) goes with them: into the metadata of a safetensors file.
 
     Args:
         path: where to write; nothing may be there.

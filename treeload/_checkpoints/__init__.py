@@ -9,6 +9,7 @@ initializer  one leaf as an initialiser
 left_out     what a save cannot store
 history      how a model changed: History
 golden       a model's names and shapes in a file, and the change that the file asks for
+provenance   where the leaves of what is saved came from
 export       back into the source's layout
 undo         the way back down an expression
 """

@@ -36,6 +36,7 @@ from treeload._plans.entry import Action
 from treeload._rules.apply import apply_rules
 from treeload._rules.rule import Rule
 from treeload._rules.tie import Tie
+from treeload._sources.provenance import Provenance
 from treeload._sources.source import stamp_of
 from treeload._trees.tree import PyTree
 from treeload._trees.walk import walk
@@ -55,25 +56,37 @@ def export(path: Path, tree: PyTree, *, like: Plan | None, rules: Sequence[Rule]
     held = _held(tree)
     leaving = list(_by_plan(held, like) if like is not None else _by_rules(held, rules))
     _check_names(leaving)
-    metadata = _metadata(like.sources[0].metadata) if like is not None and like.sources else {}
+    metadata: Mapping[str, Any] = (
+        _metadata(like.sources[0].metadata) if like is not None and like.sources else {}
+    )
+    came_from = _came_from(leaving, like)
     if path.suffix == ".safetensors":
+        metadata = _safetensors_write.with_provenance(metadata, came_from)
         _safetensors_write.write(path, [(leaf.name, leaf.spec, leaf.array) for leaf in leaving], metadata)
     else:
         leaves = {Name(leaf.name): leaf.array() for leaf in leaving}
-        _save.write(path, leaves, beside=_besides(leaves, like), metadata=metadata)
+        _save.write(path, leaves, beside=_besides(leaves, like, came_from), metadata=metadata)
 
 
-def _besides(leaves: Mapping[Name, Array], plan: Plan | None) -> _save.Beside:
+def _came_from(leaving: Sequence[Leaving], plan: Plan | None) -> Provenance:
+    """What the sources keep of where their own leaves came from: it is true of the exported ones too."""
+    names = {print_name(leaf.name) for leaf in leaving}
+    sources = () if plan is None else plan.sources
+    return {name: known for source in sources for name, known in source.provenance.items() if name in names}
+
+
+def _besides(leaves: Mapping[Name, Array], plan: Plan | None, came_from: Provenance) -> _save.Beside:
     """What a checkpoint of ours records beside its arrays, as far as the source knew it.
 
     It is of the source's version, whose names and layout it has.
     """
     if plan is None or len(plan.sources) != 1:
-        return _save.Beside()
+        return _save.Beside(provenance=came_from)
     (source,), (dated,) = plan.sources, plan.dated
     aliases = {a: of for a, of in source.ties().items() if of in leaves and a not in leaves}
     absent = {n: v for n, v in source.absent().items() if n not in leaves and n not in aliases}
-    return _save.Beside(aliases, absent, stamp_of(source) if dated is None else dated.before)
+    version = stamp_of(source) if dated is None else dated.before
+    return _save.Beside(aliases, absent, version, provenance=came_from)
 
 
 def _held(tree: PyTree) -> dict[Keys, Array]:

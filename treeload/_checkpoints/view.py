@@ -37,7 +37,7 @@ class View(Source):
     """Some leaves of sources, each under the name and in the layout that was asked for.
 
     Args:
-        sources: the sources.
+        sources: the sources; an attribute too.
         values: each name, and what is made of the sources' leaves for it.
         ties: alias → the name that it shares its array with.
     """
@@ -52,7 +52,7 @@ class View(Source):
         again: Callable[[Iterable[Keys]], View] | None = None,
     ) -> None:
         self.label = " and ".join(source.label for source in sources)
-        self._sources = sources
+        self.sources = sources
         self._again = again
         self._values = values
         self._ties = ties
@@ -97,12 +97,12 @@ class View(Source):
 
     def only(self, name: Name, value: Expression) -> View:
         """A view of one leaf, changed to ``value``."""
-        return View(self._sources, {name: value}, {})
+        return View(self.sources, {name: value}, {})
 
     @property
     def looks_into_memory(self) -> bool:
         """Whether one of its sources is in memory."""
-        return any(source.in_memory for source in self._sources)
+        return any(source.in_memory for source in self.sources)
 
     def value(self, name: Name) -> Expression:
         """What the leaf of that name is made of."""
@@ -123,7 +123,7 @@ class View(Source):
             if isinstance(value, Leaf) and request.sharding is not None
         }
         jobs = [Job(tuple(value.leaves())) for value in values]
-        for number, arrays in gather(self._sources, jobs, shardings):
+        for number, arrays in gather(self.sources, jobs, shardings):
             name, sharding = names[number], requests[names[number]].sharding
             with as_source_error(f"{print_name(name)!r} could not be made"):
                 array = evaluate(values[number], arrays)

@@ -17,7 +17,9 @@ from treeload._leaves.spec import elements, nbytes, print_spec, quantity
 from treeload._naming.name import Name, NameLike, as_name, print_name
 from treeload._reports.groups import group, print_names
 from treeload._reports.html import html_code, table
+from treeload._reports.origins import came_from_lines
 from treeload._reports.page import HEAD, MARGIN, QUIET, WIDTH, counted, line, printable, sentence
+from treeload._sources.provenance import Provenance
 from treeload._sources.source import Source, SourceLeaf, as_source_error, stamp_of
 from treeload._sources.stamp import Stamp, print_stamp
 
@@ -35,6 +37,7 @@ class Inventory:
         metadata: what the checkpoint says about itself.
         version: at which versions of the code's parameters it was saved: scope → number, ``""`` for the
             whole; empty where it does not say so.
+        provenance: where its leaves came from, as far as that was kept: see ``Source.provenance``.
     """
 
     label: str
@@ -44,6 +47,7 @@ class Inventory:
     metadata: Mapping[str, Any]
     version: Stamp = field(default_factory=dict)
     left_out: Mapping[Name, str] = field(default_factory=dict)
+    provenance: Provenance = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -91,6 +95,7 @@ class Inventory:
             "left_out": {str(name): what for name, what in self.left_out.items()},
             "version": dict(self.version),
             "metadata": dict(self.metadata),
+            "provenance": dict(self.provenance),
         }  # fmt: skip
 
     def __str__(self) -> str:
@@ -102,6 +107,7 @@ class Inventory:
         for head, body in (
             ("absent", self._absent_lines()),
             ("left out by the save", self._left_out_lines()),
+            ("came from", came_from_lines(self.provenance)),
             ("metadata", self._metadata_lines()),
         ):
             if body:
@@ -239,4 +245,5 @@ def inventory(source: Source) -> Inventory:
             metadata,
             version,
             dict(source.left_out()),
+            dict(source.provenance),
         )

@@ -61,6 +61,9 @@ class SeparatedSource(Source):
         self.label = source.label
         self.metadata = source.metadata
         self.version = source.version
+        self.provenance = {
+            str(Name(split_name(Name.parse(own), separator))): link for own, link in source.provenance.items()
+        }
         self.positional = source.positional
         self.counts_numbers = source.counts_numbers
         self.gives_away = source.gives_away

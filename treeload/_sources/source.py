@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeAlias
 from treeload._errors import SourceError, TreeloadError
 from treeload._leaves.spec import Spec
 from treeload._naming.name import Name
+from treeload._sources.provenance import Provenance
 from treeload._sources.stamp import UNSTAMPED, Stamp, checked_stamp
 
 Absent: TypeAlias = Literal[None, False]
@@ -32,6 +33,8 @@ class Source(abc.ABC):
         metadata: what the checkpoint says about itself besides its arrays; JSON-like.
         version: at which versions of the code's parameters it was saved: pattern of a scope → number, ``""``
             for the whole; empty where that is not known. ``treeload.History`` says what they mean.
+        provenance: where its leaves came from, as far as that was kept when they were saved: printed name →
+            ``{"source", "name", "ops", "rule"}``; JSON-like.
         positional: its leaves have no names but their numbers, so it loads by position only.
         counts_numbers: by position, Python numbers that are a tree's configuration have a place too.
         gives_away: every NumPy array that it yields is the caller's own, as ``read`` says, and it can be
@@ -43,6 +46,7 @@ class Source(abc.ABC):
     label: str = "a source"
     metadata: Mapping[str, Any] = MappingProxyType({})
     version: Stamp = UNSTAMPED
+    provenance: Provenance = MappingProxyType({})
     positional: bool = False
     counts_numbers: bool = False
     gives_away: bool = False

@@ -1,8 +1,8 @@
 """What ``treeload.save`` records in a checkpoint because a tree of Orbax cannot say it.
 
 Owns the form of the record: ties, absences, empty arrays, dtypes stored as another, digests, what is
-left out. ``write`` writes it, ``source`` reads it. It comes from a file, so nothing in it is believed before
-it is checked.
+left out, where the leaves came from. ``write`` writes it, ``source`` reads it. It comes from a file, so
+nothing in it is believed before it is checked.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import xxhash
 from treeload._errors import SourceError
 from treeload._leaves.spec import Spec, is_numeric
 from treeload._naming.name import Name
+from treeload._sources.provenance import Provenance, read_provenance
 from treeload._sources.source import Absent, as_source_error
 from treeload._sources.stamp import Stamp, checked_stamp
 
@@ -52,11 +53,12 @@ class Record:
     digests: dict[str, str]
     version: Stamp
     left_out: Mapping[Name, str]
+    provenance: Provenance
 
     @classmethod
     def read(cls, record: Any, label: str) -> Record:
         if record is None:
-            return cls(False, {}, {}, {}, {}, frozenset(), {}, {}, {})
+            return cls(False, {}, {}, {}, {}, frozenset(), {}, {}, {}, {})
         version = record.get("format") if isinstance(record, dict) else None
         if not isinstance(version, int):
             raise SourceError(f"{label}: its record of treeload is malformed")
@@ -75,6 +77,7 @@ class Record:
                 digests=_strings(record.get("digests", {})),
                 version=checked_stamp(record.get("version", {})),
                 left_out={Name.parse(n): what for n, what in _strings(record.get("left_out", {})).items()},
+                provenance=read_provenance(record.get("provenance", {})),
             )
 
 

@@ -75,6 +75,7 @@ class OrbaxSource(Source):
         self.label = _label(path, self._layout)
         self.metadata = MappingProxyType({**custom, **self._tree.custom})
         self.version = self._record.version
+        self.provenance = MappingProxyType(dict(self._record.provenance))
         self.digests: Mapping[str, str] = MappingProxyType(self._record.digests)
         self._stored: dict[Name, _Stored] | None = None
 

@@ -25,6 +25,7 @@ from treeload._formats.orbax.layout import CHECKPOINT_FILE, TREE_FILE, read_json
 from treeload._formats.orbax.record import FORMAT, RECORD, digest
 from treeload._leaves.spec import elements, is_key, is_numeric
 from treeload._naming.name import Name, print_name
+from treeload._sources.provenance import Provenance
 from treeload._sources.source import Absent, as_source_error
 from treeload._sources.stamp import Stamp
 
@@ -49,12 +50,14 @@ class Beside:
         absent: slots that hold None or False.
         version: the versions of the code's parameters, scope by scope; empty where nothing is recorded.
         left_out: what is no array and is not written → what it is.
+        provenance: where leaves came from.
     """
 
     aliases: Mapping[Name, Name] = field(default_factory=dict)
     absent: Mapping[Name, Absent] = field(default_factory=dict)
     version: Stamp = field(default_factory=dict)
     left_out: Mapping[Name, str] = field(default_factory=dict)
+    provenance: Provenance = field(default_factory=dict)
 
 
 def write(
@@ -81,6 +84,8 @@ def write(
         record["left_out"] = {print_name(name): what for name, what in beside.left_out.items()}
     if beside.version:
         record["version"] = dict(beside.version)
+    if beside.provenance:
+        record["provenance"] = dict(beside.provenance)
     custom = _check_metadata(metadata, record)
     first = jax.process_index() == 0
     with _failures_as_save_error(target):

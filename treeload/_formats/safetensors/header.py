@@ -47,6 +47,10 @@ DTYPES: Mapping[str, np.dtype[Any]] = MappingProxyType(
 )
 
 
+PROVENANCE = "treeload.provenance"
+"""The key of the metadata under which an export keeps where its tensors came from, as JSON."""
+
+
 _PACKED = ("F4", "F6_E2M3", "F6_E3M2")  # several values in a byte: no NumPy array has such bytes
 
 

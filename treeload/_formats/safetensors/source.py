@@ -24,11 +24,13 @@ from treeload._errors import RuleError, SourceError
 from treeload._files.index import ShardIndex, read_index
 from treeload._files.open import File, look_at, look_beside, some
 from treeload._files.read import Stored, read_stored
-from treeload._formats.safetensors.header import read_header
+from treeload._files.strict_json import parse_json
+from treeload._formats.safetensors.header import PROVENANCE, read_header
 from treeload._leaves.spec import Spec
-from treeload._naming.name import Name
+from treeload._naming.name import Name, print_name
 from treeload._sources.format import Format
-from treeload._sources.source import Source
+from treeload._sources.provenance import read_provenance
+from treeload._sources.source import Source, as_source_error
 
 SUFFIX = ".safetensors"
 
@@ -56,6 +58,7 @@ class SafetensorsSource(Source):
     Attributes:
         metadata: ``__metadata__`` of the file; of shards, what the index says, and beside it what every
             shard that has metadata says the same.
+        provenance: where the tensors came from, where ``treeload.export`` kept it in the metadata.
 
     Raises:
         SourceError: anything in the headers or the index that is not as the format says, before any
@@ -80,12 +83,27 @@ class SafetensorsSource(Source):
             agreed = _agreed([header.metadata for header in headers.values() if header.metadata])
             self.metadata = MappingProxyType({**agreed, **index.metadata})
             places = [(tensor, files[shard], headers[shard]) for tensor, shard in index.tensors.items()]
+        self._take_provenance(separator)
         self._stored = {
             Name(_split(tensor, separator)): Stored(file, header.data + header.tensors[tensor].start, spec)
             for tensor, file, header in places
             for spec in (header.tensors[tensor].spec,)
         }
         self._specs = MappingProxyType({name: stored.spec for name, stored in self._stored.items()})
+
+    def _take_provenance(self, separator: str | None) -> None:
+        """What the metadata keeps of where the tensors came from, under the names that they have here."""
+        metadata = dict(self.metadata)
+        said = metadata.pop(PROVENANCE, None)
+        if said is None:
+            return
+        with as_source_error(f"{self.label}: its record of provenance is malformed"):
+            known = parse_json(said)
+            if not isinstance(known, dict):
+                raise ValueError("it is no mapping of tensors")
+            named = {print_name(_split(tensor, separator)): link for tensor, link in known.items()}
+            self.provenance = MappingProxyType(dict(read_provenance(named)))
+        self.metadata = MappingProxyType(metadata)
 
     def specs(self) -> Mapping[Name, Spec]:
         """Shape and dtype of every tensor, in the order of the header or of the index."""

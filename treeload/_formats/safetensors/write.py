@@ -18,8 +18,10 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from treeload._errors import SaveError
-from treeload._formats.safetensors.header import DTYPES
+from treeload._formats.safetensors.header import DTYPES, PROVENANCE
 from treeload._leaves.spec import Spec, nbytes, print_spec
+from treeload._naming.name import Name
+from treeload._sources.provenance import Provenance
 
 Leaving: TypeAlias = tuple[tuple[str, ...], Spec, Callable[[], Any]]
 """A leaf's name, its spec, and what makes its array when it is wanted."""
@@ -55,6 +57,14 @@ def write(
     finally:
         with contextlib.suppress(OSError):  # where the folder could not be made, nothing is there
             beside.unlink()
+
+
+def with_provenance(metadata: Mapping[str, Any], provenance: Provenance) -> Mapping[str, Any]:
+    """The metadata, and in it where the leaves came from, by the names of their tensors."""
+    if not provenance:
+        return metadata
+    joined = {".".join(Name.parse(name)): link for name, link in provenance.items()}
+    return {**metadata, PROVENANCE: json.dumps(joined, ensure_ascii=False)}
 
 
 def _write(beside: Path, header: bytes, leaves: Sequence[Leaving]) -> None:
