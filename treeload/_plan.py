@@ -15,8 +15,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
+from rich.text import Text
+
 from treeload._errors import TreeloadError
 from treeload._findings.finding import Finding
+from treeload._findings.portable import portable
 from treeload._inference.suggestions import Suggestions
 from treeload._leaves.selection import Patterns, Within, compile_patterns
 from treeload._loading import checks, load
@@ -24,7 +27,7 @@ from treeload._plans import lock
 from treeload._plans.decisions import Decisions, percent
 from treeload._plans.entry import Action
 from treeload._plans.lock import Difference
-from treeload._reports.html import error_html, plan_html
+from treeload._reports.html import error_html, plan_html, text_html
 from treeload._reports.locked import lock_text
 from treeload._reports.text import Report, error_rich, error_text, plan_rich
 from treeload._trees.marks import marked
@@ -38,10 +41,12 @@ class LoadError(TreeloadError):
 
     Attributes:
         findings: every finding whose verdict is ``error``, none grouped or cut.
-        plan: the plan they were found in.
+        plan: the plan they were found in; None once the error has crossed to another process, since a plan
+            holds the destination itself, with all its arrays. What of a finding cannot cross, such as a
+            rule with a function of yours, is there as what it prints as.
     """
 
-    def __init__(self, message: str, *, findings: tuple[Finding, ...], plan: Plan) -> None:
+    def __init__(self, message: str, *, findings: tuple[Finding, ...], plan: Plan | None) -> None:
         super().__init__(message)
         self.findings = findings
         self.plan = plan
@@ -49,20 +54,25 @@ class LoadError(TreeloadError):
     def __repr__(self) -> str:
         return f"<LoadError: {str(self).partition(chr(10))[0]}>"
 
-    def __rich__(self) -> Report:
+    def __rich__(self) -> Report | Text:
         """The text for a rich console, with colours where it is a terminal."""
-        return error_rich(self.plan, self.findings)
+        return Text(str(self)) if self.plan is None else error_rich(self.plan, self.findings)
 
     def to_html(self) -> str:
         """The text as a piece of HTML, without scripts or links to anything."""
-        return error_html(self.plan, self.findings)
+        return text_html(str(self)) if self.plan is None else error_html(self.plan, self.findings)
 
     def _repr_html_(self) -> str:
         return self.to_html()
 
-    def __reduce__(self) -> tuple[type[TreeloadError], tuple[str]]:
-        # A plan holds the user's trees, which need not pickle: what crosses a process is the text.
-        return TreeloadError, (str(self),)
+    def __reduce__(self) -> tuple[Any, ...]:
+        notes = {"__notes__": self.__notes__} if hasattr(self, "__notes__") else None
+        return _load_error, (type(self), str(self), portable(self.findings)), notes
+
+
+def _load_error(cls: type[LoadError], message: str, findings: tuple[Finding, ...]) -> LoadError:
+    """The error on the other side of a process."""
+    return cls(message, findings=findings, plan=None)
 
 
 class LockError(TreeloadError):

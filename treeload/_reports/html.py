@@ -56,6 +56,12 @@ def error_html(plan: Decisions, errors: Sequence[Finding]) -> str:
     return _block([*parts, "<p>Nothing was changed.</p>"])
 
 
+def text_html(text: str) -> str:
+    """Lines as they are."""
+    lines = "\n".join(map(html_text, text.split("\n")))
+    return _block([f"<pre>{lines}</pre>"])
+
+
 def _block(parts: Iterable[str]) -> str:
     return "".join(("<div class='treeload'>", *parts, "</div>"))
 
