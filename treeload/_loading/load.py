@@ -9,6 +9,7 @@ that the peak is the result and the leaf at hand.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -48,9 +49,9 @@ def load(
     values, found = _values(decisions, tree, init, progress, fresh=True)
     refuse(found)
     _nothing_abstract(decisions, tree, values)
+    replaced = _replaced(decisions, tree, values) if donate else []
     result = rebuild(tree, values)
-    if donate:
-        _free_replaced(decisions, tree, values)
+    _free(replaced)
     return result
 
 
@@ -69,9 +70,9 @@ def update(
     values, found = _values(decisions, decisions.tree, init, progress, fresh=False)
     refuse(found)
     _nothing_abstract(decisions, decisions.tree, values)
+    replaced = _replaced(decisions, decisions.tree, values) if donate else []
     assign(decisions.tree, values)
-    if donate:
-        _free_replaced(decisions, decisions.tree, values)
+    _free(replaced)
 
 
 def destination_now(decisions: Decisions) -> Tree:
@@ -166,16 +167,25 @@ def _made_by(init: Callable[[], PyTree], decisions: Decisions) -> dict[int, Any]
     return dict(zip(wanted, arrays, strict=True))
 
 
-def _free_replaced(decisions: Decisions, tree: Tree, values: Sequence[Any]) -> None:
-    """Frees the destination's arrays that were replaced and whose buffers nothing else holds."""
+def _replaced(decisions: Decisions, tree: Tree, values: Sequence[Any]) -> list[jax.Array]:
+    """The destination's arrays that are replaced and whose buffers nothing else holds."""
     held = {pointer for value in values for pointer in _buffers(value)}
     for source in decisions.sources:
         for value in source.shaped().values():
             held.update(_buffers(value))
-    for old, new in zip(tree.values, values, strict=True):
-        if isinstance(old, jax.Array) and old is not new and not is_key(old.dtype) and not old.is_deleted():
-            if held.isdisjoint(_buffers(old)):
-                old.delete()
+    return [
+        old
+        for old, new in zip(tree.values, values, strict=True)
+        if isinstance(old, jax.Array) and old is not new and not is_key(old.dtype) and not old.is_deleted()
+        if held.isdisjoint(_buffers(old))
+    ]
+
+
+def _free(arrays: Sequence[jax.Array]) -> None:
+    for array in arrays:
+        # The load has been done: that memory stays taken is no reason to say that it has failed.
+        with contextlib.suppress(Exception):
+            array.delete()
 
 
 def _buffers(value: Any) -> list[int]:

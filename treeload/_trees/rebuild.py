@@ -7,8 +7,10 @@ the values should be. Goes in the order of the walk
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Sequence
-from typing import Any
+from types import MemberDescriptorType
+from typing import Any, TypeAlias
 
 import jax
 from flax import nnx
@@ -47,6 +49,9 @@ def rebuild(tree: Tree, values: Sequence[Any]) -> PyTree:
 def assign(tree: Tree, values: Sequence[Any]) -> None:
     """Puts ``values`` into the NNX object that ``tree`` was walked from, all or none of them.
 
+    Whatever ends it early, an interrupt too, the object is as before: values, attributes, and what NNX knows
+    of them. Neither the hooks of a Variable run nor does its metadata change, either way.
+
     Raises:
         TreeloadError: the object refused an assignment (inside a transform, say); it is as before.
     """
@@ -58,10 +63,30 @@ def assign(tree: Tree, values: Sequence[Any]) -> None:
                 builder.set_variable(tree.variables[index], values[index])
         else:  # into attributes, and into what Variables hold that is no array: by the way of the walk
             builder.put(tree.root)
-    except Exception as error:
-        for undo, *arguments in reversed(builder.undo):
-            undo(*arguments)
+    except BaseException as error:
+        _put_back(builder.undo)
+        if not isinstance(error, Exception):
+            raise
         raise TreeloadError(f"the {type(tree.root).__name__} refused its new values: {error}") from error
+
+
+_TRIES = 8
+
+
+def _put_back(notes: list[Note]) -> None:
+    """Every change undone, the last first; an interrupt that comes meanwhile waits until all of them are."""
+    interrupt: BaseException | None = None
+    while notes:
+        undo, *arguments = notes[-1]
+        for _ in range(_TRIES):
+            try:
+                undo(*arguments)  # to do it twice is as good as once
+                break
+            except BaseException as error:  # noqa: BLE001  # the others must be undone in any case
+                interrupt = error
+        notes.pop()
+    if interrupt is not None:
+        raise interrupt
 
 
 def updatable(tree: PyTree) -> bool:
@@ -75,6 +100,10 @@ def updatable(tree: PyTree) -> bool:
     return bool(leaves) and all(isinstance(leaf, jax.Ref) for leaf in leaves)
 
 
+Note: TypeAlias = "tuple[Any, ...]"
+"""How a change is undone: a function and its arguments. It asks nobody, so that nobody can refuse it."""
+
+
 class _Builder:
     """One pass in the order of the walk that hands each visited slot its new value."""
 
@@ -86,7 +115,7 @@ class _Builder:
         self.clones: dict[int, Any] | None = None
         self.ancestors: set[int] = set()
         self.tree = tree
-        self.undo: list[tuple[Any, ...]] = []  # for each change made: a function and its arguments
+        self.undo: list[Note] = []  # for each change, before it is made
 
     def build(self, node: Any) -> Any:
         """A new node with the new values."""
@@ -186,14 +215,21 @@ class _Builder:
             self.undo.append((raw.__setitem__, ..., raw[...]))
             raw[...] = value
         else:
+            # Where the value is the Variable's own, it is put back without asking for leave to change it.
+            own = isinstance(inspect.getattr_static(type(variable), _VALUE, None), MemberDescriptorType)
+            back = (object.__setattr__, variable, _VALUE) if own else (variable.set_raw_value,)
+            self.undo.append((*back, raw))
             variable.set_raw_value(value)
-            self.undo.append((variable.set_raw_value, raw))
 
     def set_attribute(self, node: Any, key: str, value: Any) -> None:
-        old = vars(node)[key]
         was_static = is_pytree_object(node) and not data_attributes(node).get(key, True)
+        # Of attributes NNX keeps which are data, in an attribute.
+        self.undo += [(object.__setattr__, node, each, vars(node)[each]) for each in (_NODES, key)
+                      if each in vars(node)]  # fmt: skip
         setattr(node, key, nnx.data(value) if was_static else value)
-        self.undo.append((setattr, node, key, nnx.static(old) if was_static else old))
+
+
+_VALUE, _NODES = "_raw_value", "_pytree__nodes"
 
 
 def _nnx_roots(node: Any) -> Iterator[Any]:
