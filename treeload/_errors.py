@@ -12,18 +12,34 @@ Beside it ``TreeloadWarning``: what was done, and not all that may have been mea
 
 This file owns the classes that carry nothing but a text, which is written where the facts are known. It
 imports nothing of treeload, so every other file may raise from it.
+
+Whatever a file, a library or a directory has brought into a text, it does not act on the terminal that shows
+it: each error prints as ``without_controls`` has it.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # the plan is data that an error carries, no dependency of this file
-    pass
+def without_controls(text: str) -> str:
+    r"""``text`` with what a terminal obeys and does not print written as Python would: ``\x1b``; lines stay.
+
+    Examples:
+        >>> print(without_controls("one\x1b[31m\ntwo"))
+        one\x1b[31m
+        two
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode("ascii") for c in text
+    )
 
 
 class TreeloadError(Exception):
     """Base of everything treeload raises on purpose."""
+
+    def __str__(self) -> str:
+        return without_controls(super().__str__())
 
 
 class SourceError(TreeloadError):

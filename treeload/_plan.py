@@ -85,11 +85,8 @@ class LockError(TreeloadError):
     """
 
     def __init__(self, message: str, differences: tuple[Difference, ...] = ()) -> None:
-        super().__init__(message, differences)
+        super().__init__(message)
         self.differences = differences
-
-    def __str__(self) -> str:
-        return str(self.args[0])
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from treeload._errors import SourceError
 from treeload._formats import unknown
+from treeload._naming.printable import printable
 from treeload._sources.format import Format
 from treeload._sources.separated import SeparatedSource
 from treeload._sources.source import Source, as_source_error
@@ -109,7 +110,7 @@ def _by_another_name(path: Path, magic: bytes | None) -> Iterator[None]:
 def _nearest_that_exists(path: Path) -> str:
     for parent in path.parents:
         if parent.is_dir():
-            names = sorted(entry.name for entry in os.scandir(parent))[:8]
+            names = [printable(name, 80) for name in sorted(os.listdir(parent))[:8]]
             holds = f"; {str(parent)!r} holds {', '.join(names)}" if names else f"; {str(parent)!r} is empty"
             return holds
     return ""

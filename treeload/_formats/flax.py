@@ -26,12 +26,13 @@ import ml_dtypes
 import numpy as np
 
 from treeload._errors import SourceError
-from treeload._files.open import look_at, opened
+from treeload._files.open import look_at, opened, read_bytes
 from treeload._files.read import Stored, aligned, read_stored
 from treeload._files.regions import placed, slices_of
 from treeload._files.request import check_requests
 from treeload._files.steps import Step, in_order, is_numbered, step_of
 from treeload._leaves.spec import Spec, is_numeric, spec_of
+from treeload._naming.bounds import name_from_file
 from treeload._naming.name import Name, print_name
 from treeload._sources.format import Format
 from treeload._sources.source import Absent, Source, as_source_error
@@ -88,8 +89,11 @@ def _begins_as_a_map(file: Path, *, with_a_key: bool = False) -> bool:
     """Whether a file's first byte begins a map; with a key, its next one a text."""
     if not file.is_file():
         return False
-    with file.open("rb") as stream:
-        start = stream.read(6)
+    try:
+        with opened(look_at(file)) as descriptor:  # by now it may be a pipe
+            start = read_bytes(descriptor, 6, 0)
+    except SourceError:  # whoever opens it will say why
+        return False
     if not start or not (0x80 <= start[0] <= 0x8F or start[0] in _SIZE_BYTES):
         return False
     key = start[1 + _SIZE_BYTES.get(start[0], 0) :]
@@ -382,7 +386,7 @@ def _leaves(tree: Any, file: str) -> dict[Name, Any]:
     def walk(node: Any, keys: tuple[str, ...]) -> None:
         if isinstance(node, dict):
             if _CHUNKED in node:
-                leaves[Name(keys)] = _join(node, Name(keys))
+                leaves[name_from_file(keys)] = _join(node, Name(keys))
                 return
             for key, child in node.items():
                 walk(child, (*keys, key))
@@ -396,7 +400,7 @@ def _leaves(tree: Any, file: str) -> dict[Name, Any]:
                     "multi-process save, which treeload does not read"
                 )
         else:
-            leaves[Name(keys)] = node
+            leaves[name_from_file(keys)] = node
 
     walk(tree, ())
     return leaves

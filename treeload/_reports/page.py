@@ -7,12 +7,13 @@ shows the colours. No line ever holds a character that a terminal would act upon
 
 from __future__ import annotations
 
-import re
 import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from rich.text import Text
+
+from treeload._naming.printable import printable as printable
 
 WIDTH = 80
 
@@ -30,19 +31,6 @@ CODE = "cyan"
 
 
 QUIET = "dim"
-
-
-def printable(text: str) -> str:
-    r"""``text`` on one line, with what a terminal does not print written as Python would: ``\x1b``.
-
-    Examples:
-        >>> print(printable("red: \x1b[31m"))
-        red: \x1b[31m
-    """
-    text = re.sub(r"[ \t\r\n]*[\t\r\n][ \t\r\n]*", " ", text)
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def line(*parts: str | tuple[str, str]) -> Text:

@@ -13,9 +13,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
-from treeload._errors import RuleError
 from treeload._files.open import brief
-from treeload._naming.name import Name
+from treeload._naming.bounds import parse_from_file
 
 Link: TypeAlias = Mapping[str, Any]
 
@@ -68,12 +67,9 @@ def read_provenance(said: Any) -> Provenance:
     """
     if not isinstance(said, dict):
         raise ValueError("the provenance is no mapping of names")
-    try:
-        for name, known in said.items():
-            Name.parse(name)
-            _check(name, known, 0)
-    except RuleError as error:
-        raise ValueError(f"the provenance has a name that is none: {error}") from error
+    for name, known in said.items():
+        parse_from_file(name)
+        _check(name, known, 0)
     return said
 
 
@@ -90,7 +86,7 @@ def _check(name: str, known: Any, depth: int) -> None:
     if not isinstance(known["ops"], list) or not _is_texts(known["ops"]):
         raise ValueError(f"the provenance of {brief(name)} is not what treeload writes")
     for each in [known["name"]] if isinstance(known["name"], str) else known["name"]:
-        Name.parse(each)
+        parse_from_file(each)
     before = known.get("from", [])
     for each in before if isinstance(before, list) else [before]:
         if each is not None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from treeload._errors import SourceError
 from treeload._leaves.spec import Spec
+from treeload._naming.bounds import name_from_file
 from treeload._naming.name import Keys, Name, print_name
 from treeload._sources.source import Absent, Source
 
@@ -32,9 +33,12 @@ def split_names(names: Iterable[Keys], separator: str, label: str) -> dict[Keys,
     Raises:
         SourceError: two leaves would have one name, or one would lie below another.
     """
-    split = {tuple(name): split_name(name, separator) for name in names}
-    own: dict[Keys, Keys] = {}
     where = f"{label}, split at {separator!r}"
+    try:
+        split = {tuple(name): tuple(name_from_file(split_name(name, separator))) for name in names}
+    except ValueError as error:
+        raise SourceError(f"{where}: there is {error}") from error
+    own: dict[Keys, Keys] = {}
     for name, new in split.items():
         if new in own:
             both = f"{print_name(own[new])!r} and {print_name(name)!r}"

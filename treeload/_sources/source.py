@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeAlias
 from treeload._errors import SourceError, TreeloadError
 from treeload._leaves.spec import Spec
 from treeload._naming.name import Name
+from treeload._naming.printable import printable
 from treeload._sources.provenance import Provenance
 from treeload._sources.stamp import UNSTAMPED, Stamp, checked_stamp
 
@@ -139,7 +140,7 @@ def as_source_error(what: str) -> Iterator[None]:
     except MemoryError as error:
         raise SourceError(f"{what}: not enough memory") from error
     except Exception as error:
-        reason = " ".join(str(error).split()) or "no further word"
+        reason = printable(" ".join(str(error).split())) or "no further word"
         if len(reason) > 300:
             reason = reason[:300] + " …"
         raise SourceError(f"{what}: {type(error).__name__}: {reason}") from error

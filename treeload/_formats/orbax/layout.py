@@ -20,6 +20,7 @@ from treeload._files.open import look_within, opened, read_bytes, resolved_withi
 from treeload._files.replace import finish_dead_save
 from treeload._files.steps import in_order, is_numbered, step_of
 from treeload._files.strict_json import parse_json
+from treeload._naming.bounds import name_from_file
 from treeload._naming.name import Name, print_name
 
 TREE_FILE = "_METADATA"
@@ -238,11 +239,13 @@ def read_tree_metadata(layout: Layout) -> TreeMetadata:
 
 def _read_entry(key: str, entry: Any, file: Path) -> tuple[Name, str]:
     try:
-        name = Name(str(part["key"]) for part in entry["key_metadata"])
+        name = name_from_file(str(part["key"]) for part in entry["key_metadata"])
         value = entry["value_metadata"]
         return name, str(value["value_type"])
     except (KeyError, TypeError) as error:
         raise SourceError(f"{str(file)!r}: the entry {key[:100]!r} is malformed") from error
+    except ValueError as error:
+        raise SourceError(f"{str(file)!r}: the entry {key[:100]!r} has {error}") from error
 
 
 def read_custom_metadata(layout: Layout) -> dict[str, Any]:

@@ -19,6 +19,7 @@ import xxhash
 
 from treeload._errors import SourceError
 from treeload._leaves.spec import Spec, is_numeric
+from treeload._naming.bounds import parse_from_file
 from treeload._naming.name import Name
 from treeload._sources.provenance import Provenance, read_provenance
 from treeload._sources.source import Absent, as_source_error
@@ -69,14 +70,18 @@ class Record:
         with as_source_error(f"{label}: its record of treeload is malformed"):
             return cls(
                 is_present=True,
-                aliases={Name.parse(a): Name.parse(c) for a, c in record.get("aliases", {}).items()},
-                absent={Name.parse(n): _read_absent(v) for n, v in record.get("absent", {}).items()},
-                empty={Name.parse(n): _read_empty(spec) for n, spec in record.get("empty", {}).items()},
+                aliases={
+                    parse_from_file(a): parse_from_file(c) for a, c in record.get("aliases", {}).items()
+                },
+                absent={parse_from_file(n): _read_absent(v) for n, v in record.get("absent", {}).items()},
+                empty={parse_from_file(n): _read_empty(spec) for n, spec in record.get("empty", {}).items()},
                 encoded=_strings(record.get("encoded", {})),
-                scalars=frozenset(map(Name.parse, _strings(record.get("scalars", {})))),
+                scalars=frozenset(map(parse_from_file, _strings(record.get("scalars", {})))),
                 digests=_strings(record.get("digests", {})),
                 version=checked_stamp(record.get("version", {})),
-                left_out={Name.parse(n): what for n, what in _strings(record.get("left_out", {})).items()},
+                left_out={
+                    parse_from_file(n): what for n, what in _strings(record.get("left_out", {})).items()
+                },
                 provenance=read_provenance(record.get("provenance", {})),
             )
 

@@ -32,6 +32,7 @@ from treeload._files.regions import Box, boxes_of, extents_of, placed, slices_of
 from treeload._files.request import check_requests
 from treeload._files.strict_json import parse_json
 from treeload._formats.orbax import layout as _orbax_layout
+from treeload._formats.orbax.chunks import check_chunks
 from treeload._formats.orbax.layout import recognises
 from treeload._formats.orbax.record import RECORD, Record, digest, read_dtype
 from treeload._leaves.spec import Spec, nbytes, print_spec
@@ -165,7 +166,8 @@ class OrbaxSource(Source):
                 f"{self.label}: {print_name(name)!r} is listed in its metadata, but "
                 f"{str(self._layout.tree)!r} stores no array for it"
             )
-        spec, compressed = _read_header(parse_json(found.value.decode()), self._tree.zarr3)
+        header = parse_json(found.value.decode())
+        spec, compressed = _read_header(header, self._tree.zarr3)
         spec_bytes = math.prod(spec.shape) * spec.dtype.itemsize
         limit = bytes_there * (_BEST_COMPRESSION if compressed else 1)
         if self._tree.stores_fill and spec_bytes > limit:
@@ -173,6 +175,7 @@ class OrbaxSource(Source):
                 f"{self.label}: {print_name(name)!r} claims {spec_bytes} bytes ({print_spec(spec)}), but all "
                 f"files together hold {bytes_there}"
             )
+        check_chunks(header, self._tree.zarr3, bytes_there if self._tree.stores_fill else None)
         return spec
 
     def _kvstore(self, key: str) -> dict[str, Any]:

@@ -22,11 +22,12 @@ from typing import Any
 
 from treeload._errors import RuleError, SourceError
 from treeload._files.index import ShardIndex, read_index
-from treeload._files.open import File, look_at, look_beside, some
+from treeload._files.open import File, brief, look_at, look_beside, some
 from treeload._files.read import Stored, read_stored
 from treeload._files.strict_json import parse_json
 from treeload._formats.safetensors.header import PROVENANCE, read_header
 from treeload._leaves.spec import Spec
+from treeload._naming.bounds import check_length, name_from_file
 from treeload._naming.name import Name, print_name
 from treeload._sources.format import Format
 from treeload._sources.provenance import read_provenance
@@ -85,7 +86,7 @@ class SafetensorsSource(Source):
             places = [(tensor, files[shard], headers[shard]) for tensor, shard in index.tensors.items()]
         self._take_provenance(separator)
         self._stored = {
-            Name(_split(tensor, separator)): Stored(file, header.data + header.tensors[tensor].start, spec)
+            _name(file, tensor, separator): Stored(file, header.data + header.tensors[tensor].start, spec)
             for tensor, file, header in places
             for spec in (header.tensors[tensor].spec,)
         }
@@ -112,6 +113,14 @@ class SafetensorsSource(Source):
     def read(self, requests: Mapping[Name, Spec]) -> Iterator[tuple[Name, Any]]:
         """The leaves asked for, in the order in which they lie in their files."""
         return read_stored(self._stored, requests, self.label)
+
+
+def _name(file: File, tensor: str, separator: str | None) -> Name:
+    try:
+        check_length(len(tensor))  # before it is cut into millions of keys
+        return name_from_file(_split(tensor, separator))
+    except ValueError as error:
+        raise SourceError(f"{file}: the tensor {brief(tensor)} has {error}") from error
 
 
 def _split(tensor: str, separator: str | None) -> tuple[str, ...]:
