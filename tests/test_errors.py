@@ -78,7 +78,7 @@ class Mine(treeload.Rule):
     patterns = (compile_pattern("b"),)
 
     def give(self, taken):
-        return [Made.of(("b",), ("b",), self.fail)]
+        return [Made.of(("b",), (("b",),), self.fail)]
 
     def fail(self):
         raise RuleError("no")
@@ -109,7 +109,7 @@ def test_what_does_not_pickle_crosses_as_what_it_prints_as() -> None:
 def test_a_remedy_that_does_not_pickle_crosses_as_what_it_says() -> None:
     way = UseOps((treeload.Apply(lambda x: x),), ("a",))
     finding = Finding(Kind.SHAPE, Name(("a",)), "error", remedies=(way,))
-    (copy,) = pickle.loads(pickle.dumps(LoadError("x", findings=(finding,), plan=None))).findings
+    (copy,) = pickle.loads(pickle.dumps(LoadError("x", findings=(finding,), plan=_raised().plan))).findings
     assert (copy.remedies[0].before, copy.remedies[0].code) == (way.before, way.code)
     assert copy.remedy == finding.remedy
 

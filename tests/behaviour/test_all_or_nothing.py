@@ -153,7 +153,13 @@ CHECKS = [(check.ZeroCheck, "failure"), (check.EqualCheck, "failure"), (overflow
 CASTS = [(deliver, "cast"), (deliver, "evaluate")]
 PLACES = [(deliver, "to_device"), (deliver, "to_default_device"), (deliver, "to_host"), (jax, "device_put")]
 ASSIGNS = [(nnx.Variable, "set_raw_value"), (nnx.Module, "__setattr__"), (rebuild._Builder, "set_attribute")]
-WIRED = {"read": READS, "check": CHECKS, "cast": CASTS, "place": PLACES, "assign": ASSIGNS}
+WIRED: dict[str, list[tuple[Any, str]]] = {
+    "read": READS,
+    "check": CHECKS,
+    "cast": CASTS,
+    "place": PLACES,
+    "assign": ASSIGNS,
+}
 
 
 @pytest.mark.parametrize("place", WIRED)

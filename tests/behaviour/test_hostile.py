@@ -182,6 +182,7 @@ def test_a_chunk_says_no_more_than_its_array() -> None:
         {"driver": "zarr", "kvstore": "memory://", "create": True,
          "metadata": {"shape": [4], "chunks": [4], "dtype": "<f4", "compressor": {"id": "zstd", "level": 1}}}
     ).result()  # fmt: skip
+    assert store.kvstore is not None
     store.kvstore.write("0", bomb(1 << 30)).result()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(ValueError, match="uncompressed byte"):

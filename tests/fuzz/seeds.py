@@ -1,0 +1,78 @@
+"""What the mutator begins with: a small checkpoint of each format and layout, and a lock."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import serialization
+from safetensors.numpy import save_file
+
+import treeload
+
+
+def tree() -> dict[str, Any]:
+    return {
+        "layers": {str(i): {"kernel": np.full((3, 2), i, np.float32)} for i in range(3)},
+        "n": 3, "flag": True, "half": np.ones(4, np.float16),
+    }  # fmt: skip
+
+
+def make(folder: Path) -> list[Path]:
+    """A path for each seed."""
+    import orbax.checkpoint as ocp
+
+    flat: dict[str, Any] = {
+        "a.b": np.ones((2, 3), np.float32),
+        "a.c": np.ones(2, np.int8),
+        "d": np.zeros(0, np.float32),
+    }
+    save_file(flat, folder / "one.safetensors", metadata={"format": "pt", "step": "3"})
+    shards = folder / "shards"
+    shards.mkdir()
+    save_file({"a": flat["a.b"]}, shards / "model-1.safetensors")
+    save_file({"b": flat["a.c"]}, shards / "model-2.safetensors")
+    where = {"a": "model-1.safetensors", "b": "model-2.safetensors"}
+    index = {"metadata": {"total_size": 26}, "weight_map": where}
+    (shards / "model.safetensors.index.json").write_text(json.dumps(index))
+    (folder / "flax.msgpack").write_bytes(serialization.to_bytes({**tree(), "z": 1 + 2j, "none": None}))
+    eqx.tree_serialise_leaves(folder / "equinox.eqx", [jnp.ones((2, 2)), jnp.zeros(3, jnp.bfloat16), 3.0])
+    with (folder / "line.eqx").open("wb") as file:
+        file.write(b'{"width": 3}\n')
+        eqx.tree_serialise_leaves(file, [jnp.ones(2)])
+    shared = jnp.ones(2)
+    ours = {
+        **tree(),
+        "tied": shared,
+        "again": shared,
+        "none": None,
+        "key": jax.random.key(0),
+        "e": jnp.zeros((0, 2)),
+    }
+    plan = treeload.plan(tree(), tree())
+    treeload.save(folder / "ours", ours, metadata={"loss": 0.5, "deep": {"a": [1]}}, provenance=plan)
+    for name, options in (
+        ("plain", {"use_ocdbt": False}),
+        ("zarr3", {"use_ocdbt": False, "use_zarr3": True}),
+    ):
+        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler(**options)) as checkpointer:
+            checkpointer.save(folder / name, {"w": jnp.ones((4, 4)), "v": {"x": jnp.ones(3)}})
+    treeload.export(folder / "from.safetensors", tree(), like=treeload.plan(tree(), folder / "ours",
+                    policy=treeload.Policy(unexpected="ignore")))  # fmt: skip
+    treeload.plan(tree(), folder / "ours", policy=treeload.Policy(unexpected="ignore")).lock(
+        folder / "model.lock"
+    )
+    return sorted(folder.iterdir())
+
+
+def copied(seed: Path, to: Path) -> Path:
+    """A fresh copy of a seed; links and all else that is no file are none of it."""
+    where = to / seed.name
+    shutil.copytree(seed, where) if seed.is_dir() else shutil.copyfile(seed, where)
+    return where
