@@ -281,3 +281,15 @@ def test_its_mask_and_labels_say_what_changes():
     plan = example()
     assert plan.mask() == {"a": True, "b": True, "bias": True, "kept": False, "miss": False}
     assert plan.labels(loaded="slow", kept="fast")["kept"] == "fast"
+
+
+@pytest.mark.parametrize("noted", [True, False])
+def test_a_load_error_comes_back_from_a_pickle_with_its_findings_and_without_its_plan(noted):
+    with pytest.raises(LoadError) as raised:
+        example().raise_for_errors()
+    if noted:
+        raised.value.add_note("at night")
+    copy = pickle.loads(pickle.dumps(raised.value))
+    assert (type(copy), str(copy)) == (LoadError, str(raised.value))
+    assert copy.findings == raised.value.findings and copy.plan is None
+    assert getattr(copy, "__notes__", []) == (["at night"] if noted else [])
