@@ -43,7 +43,15 @@ class TreeloadError(Exception):
 
 
 class SourceError(TreeloadError):
-    """A checkpoint that is missing, incomplete, malformed, or cannot be read."""
+    """A checkpoint that is missing, incomplete, malformed, or cannot be read.
+
+    Attributes:
+        changed: it was replaced or changed while it was read, so that to read it again may do.
+    """
+
+    def __init__(self, *message: object, changed: bool = False) -> None:
+        super().__init__(*message)
+        self.changed = changed
 
 
 class RuleError(TreeloadError, ValueError):

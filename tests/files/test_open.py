@@ -13,6 +13,7 @@ from treeload._errors import SourceError
 from treeload._files.open import (
     brief,
     check_unchanged,
+    identity_of,
     look_at,
     look_beside,
     look_within,
@@ -62,7 +63,7 @@ def test_a_file_is_what_it_was_when_it_was_looked_at(tmp_path: Path) -> None:
     path = file_of(tmp_path / "f")
     found = look_at(path)
     assert (found.path, found.real, found.size) == (path, os.path.realpath(path), 10)
-    assert found.mtime_ns == path.stat().st_mtime_ns
+    assert found.identity == identity_of(path.stat())
     assert str(found) == repr(str(path))
 
 
@@ -134,18 +135,23 @@ def test_a_link_to_the_blobs_of_its_own_cache_alone_is_followed(tmp_path: Path) 
             resolved_within(root, root / name)
 
 
-@pytest.mark.parametrize("change", ["size", "time"])
+@pytest.mark.parametrize("change", ["size", "time", "another", "written over"])
 def test_a_file_that_has_changed_is_not_opened(tmp_path: Path, change: str) -> None:
+    """Also one of the same size and the same time of change, which whoever writes it may set."""
     path = file_of(tmp_path / "f")
-    found = look_at(path)
+    found, then = look_at(path), path.stat().st_mtime_ns
     if change == "size":
         path.write_bytes(b"0")
-        os.utime(path, ns=(found.mtime_ns, found.mtime_ns))
-    else:
-        os.utime(path, ns=(found.mtime_ns + 1000, found.mtime_ns + 1000))
+    elif change == "another":
+        os.replace(file_of(tmp_path / "other"), path)
+    elif change == "written over":
+        path.write_bytes(b"9876543210")
+    now = then + 1000 if change == "time" else then
+    os.utime(path, ns=(now, now))
     says = r"has changed since it was opened \(then 10 bytes, now"
-    with pytest.raises(SourceError, match=says), opened(found):
+    with pytest.raises(SourceError, match=says) as raised, opened(found):
         raise AssertionError("it was opened")
+    assert raised.value.changed
 
 
 def test_a_file_that_changes_while_it_is_open_is_found_out_when_asked(tmp_path: Path) -> None:

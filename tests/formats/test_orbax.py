@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -15,14 +16,19 @@ import numpy as np
 import pytest
 
 from treeload._errors import SourceError
+from treeload._files import digests as _digests
+from treeload._files.regions import extents_of, slices_of
 from treeload._formats.orbax import layout as _layout
 from treeload._formats.orbax import source as _orbax
 from treeload._formats.orbax import write as _save
+from treeload._formats.orbax.arrays import Piece, Reading, Stored, boxes_to_read
+from treeload._formats.orbax.record import mark_of, seal_of
 from treeload._formats.orbax.source import OrbaxSource, recognises
 from treeload._naming.name import Name
 from treeload._sources.source import Source
 from treeload.testing import SourceConformance
 
+P = jax.sharding.PartitionSpec
 LEAF = Name(("encoder", "kernel"))
 
 
@@ -216,12 +222,12 @@ METADATA_FILES = ["_CHECKPOINT_METADATA", "state/_METADATA", "state/array_metada
 @pytest.mark.parametrize("at", METADATA_FILES)
 @pytest.mark.parametrize(
     ("what", "reason"),
-    [("pipe", "is a pipe"), ("link", "is a link"), ("other", "has changed")],
+    [("pipe", "is a pipe"), ("link", "is a link"), ("other", "changed (since|while)")],
 )
 def test_what_takes_a_metadata_files_place_once_it_was_looked_at(
     saved: Path, at: str, what: str, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between the look at it and the opening it becomes a pipe, a link outside, or another file."""
+    """Between the look at it and the opening it becomes a pipe, a link outside, or another file each time."""
     file, outside = saved / at, saved.parent / "outside"
     outside.write_bytes(file.read_bytes())
     look = _layout.look_within
@@ -331,16 +337,80 @@ def test_a_flipped_bit_is_found_under_each_name_of_a_tied_leaf(tmp_path: Path) -
             list(source.read({name: source.specs()[name]}))
 
 
-def test_a_part_of_a_leaf_is_not_held_against_the_digest_of_the_whole(
-    saved: Path, monkeypatch: pytest.MonkeyPatch
+PARTS = {
+    "rows": P("x", None), "columns": P(None, "y"), "a grid": P("x", "y"), "rows over all": P(("x", "y")),
+    "the whole": P(),
+}  # fmt: skip
+
+
+@pytest.fixture
+def blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks of 1 kB instead of 4 MB."""
+    monkeypatch.setattr(_digests, "BLOCK_BYTES", 1024)
+    monkeypatch.setattr(_digests, "_LEAST_PART", 64)
+
+
+@pytest.mark.usefixtures("blocks")
+@pytest.mark.parametrize("parts", PARTS.values(), ids=PARTS)
+@pytest.mark.parametrize("saved_in", PARTS.values(), ids=PARTS)
+def test_a_flipped_bit_is_found_whatever_part_of_a_leaf_each_device_gets(
+    tmp_path: Path, saved_in: P, parts: P
 ) -> None:
-    """As in a job of several processes, of which each asks for its own rows: what is sound is read."""
-    monkeypatch.setattr(_orbax, "_boxes", lambda request, stored: [((25, 50), (0, 100))])
-    monkeypatch.setattr(_orbax, "_place", lambda reading: reading.pieces[0].buffer)
-    source = OrbaxSource(saved)
-    ((_, rows),) = source.read({LEAF: source.specs()[LEAF]})
-    monkeypatch.undo()
-    np.testing.assert_array_equal(rows, _read_all(saved)[LEAF][25:50])
+    mesh = jax.sharding.Mesh(np.asarray(jax.devices()).reshape(4, 2), ("x", "y"))
+    values = np.random.default_rng(0).normal(size=(64, 32)).astype(np.float32)
+    _save.write(tmp_path / "x", {LEAF: jax.device_put(values, jax.sharding.NamedSharding(mesh, saved_in))})
+    spec = jax.ShapeDtypeStruct(values.shape, np.float32, sharding=jax.sharding.NamedSharding(mesh, parts))
+    ((_, array),) = OrbaxSource(tmp_path / "x").read({LEAF: spec})
+    np.testing.assert_array_equal(array, values)
+    place = values.tobytes()[1000:1016]  # within one row, so that it lies somewhere in one piece
+    (file,) = [each for each in _data_files(tmp_path / "x") if place in each.read_bytes()][:1]
+    content = bytearray(file.read_bytes())
+    content[content.index(place) + 3] ^= 1
+    for each in _data_files(tmp_path / "x"):
+        if place in each.read_bytes():
+            each.write_bytes(content)
+    with pytest.raises(
+        SourceError, match="'encoder/kernel' is damaged: its bytes are not those that were saved"
+    ):
+        list(OrbaxSource(tmp_path / "x").read({LEAF: spec}))
+
+
+class _Part:
+    """A sharding of a job of several processes, as one of them sees it: it holds one box of a leaf."""
+
+    device_set = range(8)
+    memory_kind = None
+
+    def __init__(self, *box: tuple[int, int]) -> None:
+        self.index = tuple(slice(*axis) for axis in box)
+
+    def addressable_devices_indices_map(self, shape: Any) -> Any:
+        return {0: self.index}
+
+
+@pytest.mark.usefixtures("blocks")
+@pytest.mark.parametrize(
+    "box", [((8, 16), (0, 32)), ((9, 10), (3, 4)), ((0, 64), (16, 32)), ((63, 64), (0, 32))]
+)
+@pytest.mark.parametrize("columns", [32, 16])
+def test_of_a_large_leaf_the_blocks_that_hold_a_part_are_read_and_verified(
+    tmp_path: Path, box: Any, columns: int
+) -> None:
+    """Not the whole: and so damage elsewhere is no matter, but damage in the part always is."""
+    values = np.random.default_rng(0).normal(size=(64, 32)).astype(np.float32)
+    known = _digests.digests_of(values, (64, columns))
+    stored = Stored("", *[jax.ShapeDtypeStruct(values.shape, np.float32)] * 2, None)
+    request: Any = SimpleNamespace(shape=values.shape, dtype=values.dtype, sharding=_Part(*box))
+    boxes = boxes_to_read(request, stored, known)
+    assert 0 < sum(np.prod(extents_of(each)) for each in boxes) <= values.size * columns // 32
+    for at in np.ndindex(values.shape):
+        damaged = values.copy()
+        damaged[at] += 1
+        inside = all(start <= index < stop for index, (start, stop) in zip(at, box, strict=True))
+        read = any(all(a <= i < b for i, (a, b) in zip(at, each, strict=True)) for each in boxes)
+        pieces = tuple(Piece(each, damaged[slices_of(each)].copy()) for each in boxes)
+        assert Reading(LEAF, request, stored, pieces, known).is_intact is not read
+        assert read or not inside
 
 
 def test_a_leaf_that_is_whole_is_read_beside_one_that_is_damaged(saved: Path) -> None:
@@ -478,11 +548,105 @@ def test_a_path_that_is_a_link_is_followed(saved: Path) -> None:
     ],
 )
 def test_a_record_of_ours_that_lies(saved: Path, record: Any, word: str) -> None:
-    file = saved / "_CHECKPOINT_METADATA"
-    content = json.loads(file.read_text())
-    content["custom_metadata"]["treeload"] = record
-    file.write_text(json.dumps(content))
+    _with_record(saved, lambda was: {"digests": {}, **record} if record and type(record) is dict else record)
     _refused(saved, word)
+
+
+def _with_record(saved: Path, change: Callable[[Any], Any], *, sealed: bool = False) -> None:
+    """Gives a checkpoint another record, without a seal as an earlier treeload wrote it, or sealed."""
+    file, tree = saved / "_CHECKPOINT_METADATA", saved / "state/_METADATA"
+    content, described = json.loads(file.read_text()), json.loads(tree.read_text())
+    custom = content["custom_metadata"]
+    record = custom["treeload"] = change(custom["treeload"])
+    described["custom_metadata"] = None
+    if sealed:
+        record["seal"] = seal_of(custom)
+        described["custom_metadata"] = mark_of(record["seal"])
+    elif isinstance(record, dict):
+        record.pop("seal", None)
+    file.write_text(json.dumps(content))
+    tree.write_text(json.dumps(described))
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"empty": {"step": {"shape": [0], "dtype": "int8"}}}, "'step' is there, but recorded as empty"),
+        ({"digests": {"no/such": "00"}, "arrays": None}, "has a digest of 'no/such', which is not there"),
+        ({"digests": None}, "malformed"),
+    ],
+)
+@pytest.mark.parametrize("sealed", [False, True])
+def test_a_record_of_ours_that_contradicts_the_tree(
+    saved: Path, change: Any, word: str, sealed: bool
+) -> None:
+    _with_record(saved, lambda was: {**was, **change}, sealed=sealed)
+    _refused(saved, word)
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        (lambda arrays: arrays.pop("step"), "was not stored, and it is int64"),
+        (
+            lambda arrays: arrays["step"].update(shape=[1]),
+            r"'step' was stored as int64[1], and it is int64[]",
+        ),
+        (
+            lambda arrays: arrays["step"].update(impl="fry"),
+            "was stored as int64[] of fry keys, and it is int64[]",
+        ),
+        (
+            lambda arrays: arrays.update(more=arrays["step"]),
+            "'more' was stored as int64[], and it is not there",
+        ),
+    ],
+    ids=["one more", "shape", "kind", "one less"],
+)
+def test_arrays_that_are_not_those_that_were_stored(saved: Path, change: Any, word: str) -> None:
+    def changed(record: Any) -> Any:
+        arrays = {name: dict(array) for name, array in record["arrays"].items()}
+        change(arrays)
+        digests = {name: each for name, each in record["digests"].items() if name in arrays}
+        return {**record, "arrays": arrays, "digests": digests}
+
+    _with_record(saved, changed, sealed=True)
+    _refused(saved, "is damaged: its record says that", word)
+
+
+@pytest.mark.parametrize(
+    ("file", "damage", "word"),
+    [
+        ("_CHECKPOINT_METADATA", None, "the record of it, with the digests of its leaves, is lost"),
+        ("_CHECKPOINT_METADATA", (b'"treeload"', b'"treeloae"'), "is lost"),
+        ("_CHECKPOINT_METADATA", (b'"custom_metadata"', b'"custom_metadatb"'), "is lost"),
+        ("_CHECKPOINT_METADATA", (b'"seal"', b'"seam"'), "is not what was saved"),
+        ("_CHECKPOINT_METADATA", (b'"lr": 0.5', b'"lr": 0.7'), "is not what was saved"),
+        ("_CHECKPOINT_METADATA", (b'"scalars"', b'"scalarr"'), "is not what was saved"),
+        ("state/_METADATA", (b'"treeload"', b'"treeloae"'), "is not what was saved"),
+        ("state/_METADATA", (b'"seal"', b'"seam"'), "is not what was saved"),
+    ],
+)
+def test_damage_to_the_metadata_of_what_we_saved(tmp_path: Path, file: str, damage: Any, word: str) -> None:
+    """No digest of a leaf can find it: without the seal nothing would vouch for such a checkpoint any more."""
+    _save.write(tmp_path / "x", {Name(("w",)): 3}, metadata={"lr": 0.5})
+    if damage is None:
+        (tmp_path / "x" / file).unlink()
+    else:
+        content = (tmp_path / "x" / file).read_bytes()
+        assert damage[0] in content
+        (tmp_path / "x" / file).write_bytes(content.replace(*damage))
+    _refused(tmp_path / "x", "is damaged", word)
+
+
+def test_a_checkpoint_of_a_treeload_that_did_not_seal_is_read(saved: Path) -> None:
+    _with_record(saved, lambda was: {"format": 1, "digests": was["digests"], "scalars": was["scalars"]})
+    assert set(OrbaxSource(saved).leaf_digests) == set(_read_all(saved)) == {LEAF, Name(("step",))}
+
+
+def test_the_directory_of_a_tree_alone_is_read_as_one_of_plain_orbax(saved: Path) -> None:
+    source = OrbaxSource(saved / "state")
+    assert set(source.specs()) == {LEAF, Name(("step",))} and not source.leaf_digests and not source.metadata
 
 
 def test_a_request_of_another_shape_or_dtype_is_refused(saved: Path) -> None:

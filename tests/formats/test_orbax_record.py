@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from treeload._errors import SourceError
-from treeload._formats.orbax.record import FORMAT, Record, digest, read_dtype
+from treeload._files.digests import digest
+from treeload._formats.orbax.record import FORMAT, Record, read_dtype
 from treeload._leaves.spec import is_key
 
 
@@ -23,8 +24,8 @@ def test_a_checkpoint_of_others_has_no_record() -> None:
     )
 
 
-def test_a_record_that_says_nothing_but_its_format_is_one() -> None:
-    record = Record.read({"format": FORMAT}, "here")
+def test_a_record_that_says_nothing_but_its_format_and_no_digests_is_one() -> None:
+    record = Record.read({"format": FORMAT, "digests": {}}, "here")
     assert record.is_present and record.aliases == {} and record.scalars == frozenset()
 
 
@@ -32,6 +33,7 @@ def test_names_are_read_as_they_print() -> None:
     record = Record.read(
         {
             "format": 1,
+            "digests": {},
             "aliases": {r"a\/b": "c/d"},
             "absent": {"n": None, "off": False},
             "scalars": {"s": "int"},
@@ -45,7 +47,7 @@ def test_names_are_read_as_they_print() -> None:
 
 def test_empty_arrays_keep_their_shape_dtype_and_kind_of_key() -> None:
     empty = {"w": {"shape": [0, 3], "dtype": "bfloat16"}, "k": {"shape": [0], "impl": "rbg"}}
-    record = Record.read({"format": 1, "empty": empty}, "here")
+    record = Record.read({"format": 1, "digests": {}, "empty": empty}, "here")
     w, k = record.empty[("w",)], record.empty[("k",)]  # type: ignore[index]
     assert (w.spec.shape, w.spec.dtype, w.impl) == ((0, 3), ml_dtypes.bfloat16, None)
     assert k.spec.shape == (0,) and is_key(k.spec.dtype) and k.impl == "rbg"
@@ -59,7 +61,10 @@ def test_empty_arrays_keep_their_shape_dtype_and_kind_of_key() -> None:
         {"format": 1, "absent": {"a": True}}, {"format": 1, "empty": {"a": {"shape": [2], "dtype": "int8"}}},
         {"format": 1, "empty": {"a": {"shape": [0], "dtype": "str"}}}, {"format": 1, "empty": {"a": 3}},
         {"format": 1, "empty": {"a": {"shape": [0], "impl": "none"}}}, {"format": 1, "encoded": {"a": 1}},
-        {"format": 1, "digests": []}, {"format": 1, "scalars": ["a"]},
+        {"format": 1, "digests": []}, {"format": 1, "scalars": ["a"]}, {"format": 1},
+        {"format": 1, "digests": {"a": "0"}, "arrays": {}}, {"format": 1, "digests": {}, "arrays": {"a": 3}},
+        {"format": 1, "digests": {}, "arrays": {"a": {"dtype": "int8", "shape": 3}}},
+        {"format": 1, "digests": {}, "arrays": []},
     ],
 )  # fmt: skip
 def test_a_record_that_lies_is_refused(record: Any) -> None:

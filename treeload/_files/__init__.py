@@ -6,6 +6,7 @@ index        which shard holds what
 request      what may be asked of a source
 read         bytes into aligned buffers, ahead of who asks
 regions      which part belongs on which device, and how it comes there
+digests      by which it is told that bytes are those that were written
 steps        what a step's name says
 replace      one directory by another, whole or not at all
 """

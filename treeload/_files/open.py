@@ -11,8 +11,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from treeload._errors import SourceError
+
+Identity: TypeAlias = "tuple[int, ...]"
+
+
+def identity_of(status: os.stat_result) -> Identity:
+    """What tells a file or a directory from another one in its place, and from itself once it has changed.
+
+    Device and inode, since size and time of change may be made alike; and the time of the last change of the
+    inode, which no program can set.
+    """
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 @dataclass(frozen=True)
@@ -22,12 +34,13 @@ class File:
     Attributes:
         path: what the user calls it, for messages.
         real: what is opened, links resolved.
+        identity: by which another file, or the same one changed, is told apart (``identity_of``).
     """
 
     path: Path
     real: str
     size: int
-    mtime_ns: int
+    identity: Identity
 
     def __str__(self) -> str:
         return repr(str(self.path))
@@ -94,7 +107,7 @@ def _blobs_of(directory: Path) -> Path | None:
 def _look_at(path: Path, real: str) -> File:
     with _opened(path, real) as descriptor:
         status = os.fstat(descriptor)
-        return File(path, real, status.st_size, status.st_mtime_ns)
+        return File(path, real, status.st_size, identity_of(status))
 
 
 @contextmanager
@@ -126,7 +139,7 @@ def opened(file: File) -> Iterator[int]:
     """A descriptor of ``file``, for reading.
 
     Raises:
-        SourceError: it is not the file that was looked at: its size or its time of change differs.
+        SourceError: it is not the file that was looked at, or that has changed.
     """
     with _opened(file.path, file.real) as descriptor:
         check_unchanged(file, descriptor)
@@ -136,10 +149,11 @@ def opened(file: File) -> Iterator[int]:
 def check_unchanged(file: File, descriptor: int) -> None:
     """Nothing, if the open file is still the one that was looked at; else a ``SourceError``."""
     status = os.fstat(descriptor)
-    if (status.st_size, status.st_mtime_ns) != (file.size, file.mtime_ns):
+    if identity_of(status) != file.identity:
         raise SourceError(
             f"{file} has changed since it was opened (then {file.size:,} bytes, now {status.st_size:,}): "
-            "open it again"
+            "open it again",
+            changed=True,
         )
 
 

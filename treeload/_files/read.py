@@ -14,18 +14,19 @@ from __future__ import annotations
 import math
 import os
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from itertools import groupby
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import jax
 import numpy as np
 
 from treeload._errors import SourceError
+from treeload._files.digests import Digest, checked_parts, covers
 from treeload._files.open import File, check_unchanged, opened
 from treeload._files.regions import (
     Box,
@@ -35,6 +36,7 @@ from treeload._files.regions import (
     is_contiguous,
     is_spread,
     placed,
+    slices_of,
     whole_box,
 )
 from treeload._files.request import check_requests
@@ -87,6 +89,7 @@ class _Leaf:
     name: Name
     request: Spec
     pieces: tuple[_Piece, ...]
+    known: Digest | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,30 +105,43 @@ _Segment: TypeAlias = "tuple[int, Bytes, _Leaf]"  # where in the file, what it f
 
 
 def read_stored(
-    stored: Mapping[Name, Stored], requests: Mapping[Name, Spec], label: str
+    stored: Mapping[Name, Stored],
+    requests: Mapping[Name, Spec],
+    label: str,
+    digests: Mapping[Name, Digest] = MappingProxyType({}),
 ) -> Iterator[tuple[Name, Any]]:
     """The leaves asked for, file by file and in the order in which they lie there, as ``Source.read`` says.
 
     Held at any time: what is being yielded (a leaf, or small ones of 16 MiB together), and 64 MiB or one
-    leaf ahead of it. ``label`` is what holds the leaves, for messages.
+    leaf ahead of it. Of a leaf that is spread over several hosts, its part of it is read, and what lies in
+    the same blocks, so that all of it can be verified.
+
+    Args:
+        stored: where the leaves lie.
+        requests: as ``Source.read`` has them.
+        label: what holds the leaves, for messages.
+        digests: what the bytes of leaves must give, where that is known.
 
     Raises:
         SourceError: a request that no leaf answers to; a file that has changed, ends early, or cannot be
-            read; a boolean that is neither 0 nor 1; not enough memory.
+            read; bytes that are not those of the digest; a boolean that is neither 0 nor 1; not enough
+            memory.
     """
     check_requests(requests, {name: stored[name].spec for name in requests if name in stored}, label)
     in_order = sorted(requests, key=lambda name: (stored[name].file.real, stored[name].offset))
     for _, names in groupby(in_order, key=lambda name: stored[name].file.real):
-        yield from _read_file({name: stored[name] for name in names}, requests)
+        yield from _read_file({name: stored[name] for name in names}, requests, digests)
 
 
-def _read_file(stored: Mapping[Name, Stored], requests: Mapping[Name, Spec]) -> Iterator[tuple[Name, Any]]:
+def _read_file(
+    stored: Mapping[Name, Stored], requests: Mapping[Name, Spec], digests: Mapping[Name, Digest]
+) -> Iterator[tuple[Name, Any]]:
     file = next(iter(stored.values())).file
     # The threads are left before the descriptor is closed: none of them reads from one that is reused.
     with opened(file) as descriptor, _reading_threads() as threads:
 
         def start(names: Sequence[Name]) -> _Reading:
-            leaves = [_prepare(name, stored[name], requests[name]) for name in names]
+            leaves = [_prepare(name, stored[name], requests[name], digests.get(name)) for name in names]
             futures = [threads.submit(_fill, descriptor, file, batch) for batch in _batches(leaves)]
             return _Reading(leaves, futures, sum(nbytes(leaf.request) for leaf in leaves))
 
@@ -141,6 +157,7 @@ def _read_file(stored: Mapping[Name, Stored], requests: Mapping[Name, Spec]) -> 
                 future.result()
             if not ahead:
                 check_unchanged(file, descriptor)  # before the last leaves go: whoever reads all sees it
+            _verify(current.leaves, file, descriptor)
             placed = _place(current.leaves)
             current = reading = ahead.popleft() if ahead else None
             bytes_ahead -= current.size if current is not None else 0
@@ -171,10 +188,10 @@ def _groups(stored: Mapping[Name, Stored]) -> Iterator[list[Name]]:
         yield group
 
 
-def _prepare(name: Name, stored: Stored, request: Spec) -> _Leaf:
+def _prepare(name: Name, stored: Stored, request: Spec, known: Digest | None = None) -> _Leaf:
     """The leaf with buffers for the parts of it that the request's sharding has on this host."""
     shape, itemsize = request.shape, request.dtype.itemsize
-    boxes = boxes_of(request)
+    boxes = covers(boxes_of(request), shape, known)
     if not all(is_contiguous(box, shape) for box in boxes):
         rows = (min(box[0][0] for box in boxes), max(box[0][1] for box in boxes))
         boxes = ((rows, *whole_box(shape[1:])),)
@@ -192,7 +209,7 @@ def _prepare(name: Name, stored: Stored, request: Spec) -> _Leaf:
             f"{print_name(name)} ({print_spec(request)}, {nbytes(request):,} bytes) in {stored.file}: "
             "not enough memory"
         ) from error
-    return _Leaf(name, request, pieces)
+    return _Leaf(name, request, pieces, known)
 
 
 def aligned(count: int) -> Bytes:
@@ -253,6 +270,17 @@ def _fill_run(descriptor: int, file: File, run: Sequence[_Segment]) -> None:
             unfilled[0] = unfilled[0][count:]
 
 
+def _verify(leaves: Sequence[_Leaf], file: File, descriptor: int) -> None:
+    """Nothing, if the bytes of the leaves are those of their digests."""
+    for leaf in leaves:
+        parts = ((piece.box, _on_host(piece, leaf.request.dtype)) for piece in leaf.pieces)
+        if not checked_parts(parts, leaf.request.shape, leaf.known):
+            check_unchanged(file, descriptor)  # a file that is written meanwhile is not damaged
+            raise SourceError(
+                f"{file}: {print_name(leaf.name)!r} is damaged: its bytes are not those of its digest"
+            )
+
+
 def _place(leaves: Sequence[_Leaf]) -> deque[tuple[Name, Any]]:
     """The leaves as their requests want them: on the host, on one device, or spread over several."""
     on_one_device = [
@@ -269,7 +297,8 @@ def _place(leaves: Sequence[_Leaf]) -> deque[tuple[Name, Any]]:
         if leaf.request.sharding is None:
             ready[leaf.name] = _on_host(leaf.pieces[0], leaf.request.dtype)
         elif leaf.name not in ready:
-            ready[leaf.name] = placed(leaf.request, partial(_part, leaf.pieces, leaf.request.dtype))
+            parts = [(piece.box, _on_host(piece, leaf.request.dtype)) for piece in leaf.pieces]
+            ready[leaf.name] = placed(leaf.request, cutting(leaf.request, parts))
     return deque((leaf.name, ready[leaf.name]) for leaf in leaves)
 
 
@@ -278,15 +307,31 @@ def _on_host(piece: _Piece, dtype: Any) -> np.ndarray[Any, Any]:
     return array
 
 
-def _part(pieces: Sequence[_Piece], dtype: Any, box: Box) -> np.ndarray[Any, Any]:
-    for piece in pieces:
-        if piece.box == box:
-            return _on_host(piece, dtype)
-    (piece,) = pieces  # the box is no contiguous part of the file: it is cut out of the rows that hold it
-    part: np.ndarray[Any, Any] = (
-        aligned(math.prod(extents_of(box)) * dtype.itemsize).view(dtype).reshape(extents_of(box))
-    )
-    origins = [origin for origin, _ in piece.box]
-    window = (slice(start - at, stop - at) for (start, stop), at in zip(box, origins, strict=True))
-    part[...] = _on_host(piece, dtype)[tuple(window)]
-    return part
+def cutting(
+    request: Spec, parts: Sequence[tuple[Box, np.ndarray[Any, Any]]]
+) -> Callable[[Box], np.ndarray[Any, Any]]:
+    """What gives each of ``boxes_of(request)``, cut out of that one of the parts read that it lies in.
+
+    Without a copy where it is that part; and where it is one range of it that JAX takes over as it is, unless
+    it would keep alive what nobody asked for.
+    """
+    asked = sum(math.prod(extents_of(box)) for box in boxes_of(request))
+    may_share = 2 * asked >= sum(array.size for _, array in parts)
+
+    def cut(box: Box) -> np.ndarray[Any, Any]:
+        where, array = next(each for each in parts if _is_within(box, each[0]))
+        if where == box:
+            return array
+        window = array[slices_of(tuple((c - a, d - a) for (a, _), (c, d) in zip(where, box, strict=True)))]
+        begins = window.__array_interface__["data"][0]
+        if may_share and window.flags.c_contiguous and begins % _ALIGNMENT == 0:
+            return window
+        part: np.ndarray[Any, Any] = aligned(window.nbytes).view(array.dtype).reshape(window.shape)
+        part[...] = window
+        return part
+
+    return cut
+
+
+def _is_within(box: Box, other: Box) -> bool:
+    return all(a <= c and d <= b for (c, d), (a, b) in zip(box, other, strict=True))

@@ -23,6 +23,7 @@ from treeload._formats import unknown
 from treeload._naming.printable import printable
 from treeload._sources.format import Format
 from treeload._sources.separated import SeparatedSource
+from treeload._sources.sidecar import with_sidecar
 from treeload._sources.source import Source, as_source_error
 
 FORMATS: tuple[str, ...] = (
@@ -45,9 +46,13 @@ def formats() -> Iterator[Format]:
 
 
 def open_source(
-    path: str | os.PathLike[str], *, item: str | None = None, separator: str | None = None
+    path: str | os.PathLike[str],
+    *,
+    item: str | None = None,
+    separator: str | None = None,
+    sidecar: bool = True,
 ) -> Source:
-    """The source at ``path``, whatever its format.
+    """The source at ``path``, whatever its format, held against the digests beside it where there are any.
 
     Raises:
         SourceError: there is nothing at ``path``, it is no checkpoint that treeload knows, or it is
@@ -60,7 +65,22 @@ def open_source(
         own = "separator" in found.options
         with _by_another_name(where, found.magic):
             source = found.open(where, {"item": item, "separator": separator if own else None})
+        if sidecar:
+            source = _with_sidecar(source, found, where, item=item, separator=separator if own else None)
         return source if own or separator is None else SeparatedSource(source, separator)
+
+
+def _with_sidecar(
+    source: Source, found: Format, path: Path, *, item: str | None, separator: str | None
+) -> Source:
+    """The source held against the digests beside its path, which know its leaves as they are usually split."""
+    beside = path if item is None else path / item
+    if separator is None:
+        return with_sidecar(source, beside)
+    usual = with_sidecar(found.open(path, {"item": item, "separator": None}), beside)
+    own_to_usual = zip(source.specs(), usual.specs(), strict=True)  # both in the order of the file
+    known = {name: usual.leaf_digests[other] for name, other in own_to_usual if other in usual.leaf_digests}
+    return source.with_digests(known) if known else source
 
 
 def recognising(path: Path) -> Format | None:

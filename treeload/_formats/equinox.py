@@ -68,6 +68,7 @@ class EqxSource(Source):
     positional = True
     counts_numbers = True
     gives_away = True
+    checks_digests = True
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.label = f"{os.fspath(path)!r} (Equinox)"
@@ -88,7 +89,7 @@ class EqxSource(Source):
         return frozenset(name for name, spec in specs if not spec.shape and spec.dtype in PYTHON_DTYPES)
 
     def read(self, requests: Mapping[Name, Spec]) -> Iterator[tuple[Name, Any]]:
-        return read_stored(self._stored, requests, self.label)
+        return read_stored(self._stored, requests, self.label, self.leaf_digests)
 
 
 def _hyperparameters(stream: BinaryIO, label: str) -> dict[str, Any]:

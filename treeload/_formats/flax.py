@@ -26,6 +26,7 @@ import ml_dtypes
 import numpy as np
 
 from treeload._errors import SourceError
+from treeload._files.digests import digest
 from treeload._files.open import look_at, opened, read_bytes
 from treeload._files.read import Stored, aligned, read_stored
 from treeload._files.regions import placed, slices_of
@@ -108,6 +109,7 @@ class MsgpackSource(Source):
     """
 
     gives_away = True
+    checks_digests = True
 
     def __init__(self, path: str | Path) -> None:
         shown = repr(str(path))
@@ -147,12 +149,17 @@ class MsgpackSource(Source):
             for name, leaf in self._arrays.items()
             if name in requests and len(leaf.pieces) == 1
         }
-        yield from read_stored(whole, {name: requests[name] for name in whole}, self.label)
+        yield from read_stored(whole, {name: requests[name] for name in whole}, self.label, self.leaf_digests)
         rest = {name: request for name, request in requests.items() if name not in whole}
         with opened(self._file) as descriptor:
             for name, request in rest.items():
                 with as_source_error(f"{self.label}: cannot read {print_name(name)!r}"):
                     array = self._read_leaf(descriptor, name)
+                    known = self.leaf_digests.get(name)
+                    if known is not None and digest(array) != known.whole:
+                        raise SourceError(
+                            f"{self.label}: {print_name(name)!r} is damaged: its bytes are not those of its digest"
+                        )
                     value = placed(request, lambda box: array[slices_of(box)])  # noqa: B023  # called at once
                 yield name, value
 

@@ -5,6 +5,7 @@ source      the seam that every format and every user fills
 format      what a format says of itself
 separated   joined names split
 memory      a tree in memory
+sidecar     digests of what carries none, beside it
 part        From, a part of a source grafted somewhere
 provenance  where the leaves of a checkpoint came from
 given       what is no tree and no source, said before anything else

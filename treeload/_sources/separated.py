@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from treeload._errors import SourceError
+from treeload._files.digests import Digest
 from treeload._leaves.spec import Spec
 from treeload._naming.bounds import name_from_file
 from treeload._naming.name import Keys, Name, print_name
@@ -71,6 +72,7 @@ class SeparatedSource(Source):
         self.positional = source.positional
         self.counts_numbers = source.counts_numbers
         self.gives_away = source.gives_away
+        self.checks_digests = source.checks_digests
 
     @cached_property
     def _split(self) -> Mapping[Keys, Keys]:
@@ -83,6 +85,18 @@ class SeparatedSource(Source):
 
     def _new(self, own: Keys) -> Name:
         return Name(self._split[tuple(own)])
+
+    @property
+    def leaf_digests(self) -> Mapping[Name, Digest]:  # type: ignore[override]  # those of the source itself
+        return {self._new(own): known for own, known in self.source.leaf_digests.items()}
+
+    def with_digests(self, digests: Mapping[Name, Digest]) -> Source:
+        own = {self._own[name]: known for name, known in digests.items()}
+        return SeparatedSource(self.source.with_digests(own), self.separator)
+
+    def opened_again(self) -> Source | None:
+        source = self.source.opened_again()
+        return None if source is None else SeparatedSource(source, self.separator)
 
     def specs(self) -> Mapping[Name, Spec]:
         return {self._new(own): spec for own, spec in self.source.specs().items()}

@@ -7,14 +7,16 @@ raise into a ``SourceError``. Knows no format, opens no file, and decides nothin
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterator, Mapping
+import copy
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from treeload._errors import SourceError, TreeloadError
-from treeload._leaves.spec import Spec
+from treeload._files.digests import Digest
+from treeload._leaves.spec import Spec, elements
 from treeload._naming.name import Name
 from treeload._naming.printable import printable
 from treeload._sources.provenance import Provenance
@@ -42,6 +44,9 @@ class Source(abc.ABC):
             relied on. Else each is copied as it is yielded, because a source that goes on writing to what
             it gave would change what was loaded behind the user's back.
         in_memory: its arrays lie in memory, so that ``take`` gives one without a request.
+        leaf_digests: what the bytes of leaves must give, where that is known; aliases are there too.
+        checks_digests: ``read`` holds all that it yields against ``leaf_digests``. Where it does not, a
+            source that is opened with digests beside it (``treeload.digest``) is wrapped in one that does.
     """
 
     label: str = "a source"
@@ -52,6 +57,8 @@ class Source(abc.ABC):
     counts_numbers: bool = False
     gives_away: bool = False
     in_memory: bool = False
+    leaf_digests: Mapping[Name, Digest] = MappingProxyType({})
+    checks_digests: bool = False
 
     @abc.abstractmethod
     def specs(self) -> Mapping[Name, Spec]:
@@ -94,6 +101,24 @@ class Source(abc.ABC):
     def numbers(self) -> frozenset[tuple[str, ...]]:
         """Leaves that were Python numbers when they were saved, where that can be told. All in ``specs``."""
         return frozenset()
+
+    def unchecked(self) -> Source:
+        """The source with no digest held against it: what ``load(check_digests=False)`` reads."""
+        return self.with_digests({}) if self.leaf_digests else self
+
+    def with_digests(self, digests: Mapping[Name, Digest]) -> Source:
+        """The source with these digests instead of its own."""
+        changed = copy.copy(self)
+        changed.leaf_digests = digests
+        return changed
+
+    def opened_again(self) -> Source | None:
+        """What lies there now, where this was replaced since it was opened; None where it cannot be told.
+
+        Raises:
+            SourceError: it cannot be opened, or it holds other leaves than before.
+        """
+        return None
 
     def shaped(self) -> Mapping[Any, Any]:
         """``specs``, where anything with a ``shape`` and a ``dtype`` will do: what the matcher looks at."""
@@ -157,6 +182,36 @@ def stamp_of(source: Source) -> Stamp:
             return checked_stamp(source.version)
         except ValueError as error:
             raise SourceError(f"{source.label} says a version that is none: {error}") from None
+
+
+_TRIES = 4
+
+
+_Made = TypeVar("_Made")
+
+
+def read_again(make: Callable[[], _Made]) -> _Made:
+    """What ``make`` gives; made anew where it failed because what it read was replaced meanwhile.
+
+    Raises:
+        SourceError: it failed for another reason, or was replaced again and again.
+    """
+    for _ in range(_TRIES - 1):
+        try:
+            return make()
+        except SourceError as error:
+            if not error.changed:
+                raise
+    return make()
+
+
+def unverifiable(source: Source) -> tuple[Name, ...]:
+    """The leaves that could be damaged without a word: those with bytes and without a digest."""
+    if source.in_memory:
+        return ()
+    return tuple(
+        name for name, spec in source.specs().items() if name not in source.leaf_digests and elements(spec)
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from treeload._errors import SourceError
-from treeload._files.open import look_within, opened, read_bytes, resolved_within
+from treeload._files.open import Identity, identity_of, look_within, opened, read_bytes, resolved_within
 from treeload._files.replace import finish_dead_save
 from treeload._files.steps import in_order, is_numbered, step_of
 from treeload._files.strict_json import parse_json
@@ -295,12 +297,21 @@ def read_json(file: Path, root: Path, *, allow_nan: bool = False) -> dict[str, A
 # --- nothing but regular files, nothing outside ----------------------------------------------------
 
 
-def check_files(layout: Layout) -> int:
-    """The bytes in the files of the tree, once each is known to be one that may be opened.
+@dataclass(frozen=True)
+class Files:
+    """The files of a tree as they were: how many bytes, and by what each is known again."""
+
+    total: int
+    identities: Mapping[str, Identity]
+
+
+def check_files(layout: Layout) -> Files:
+    """The files of the tree, once each is known to be one that may be opened.
 
     Raises:
         SourceError: a pipe, socket or device (opening one could hang), or a link that leads out.
     """
+    found: dict[str, Identity] = {}
     total = 0
     todo = [layout.tree]
     _check_directory(layout.tree, layout.root)
@@ -312,14 +323,50 @@ def check_files(layout: Layout) -> int:
                 elif entry.is_symlink() and entry.is_dir():
                     _check_directory(Path(entry.path), layout.root)
                 elif entry.is_symlink():
-                    total += look_within(layout.root, Path(entry.path)).size
+                    file = look_within(layout.root, Path(entry.path))
+                    total += file.size
+                    found[entry.path] = file.identity
                 elif entry.is_file(follow_symlinks=False):
-                    total += entry.stat(follow_symlinks=False).st_size
+                    status = entry.stat(follow_symlinks=False)
+                    total += status.st_size
+                    found[entry.path] = identity_of(status)
                 else:
                     raise SourceError(f"{entry.path!r} is no regular file")
-    return total
+    return Files(total, found)
 
 
 def _check_directory(path: Path, root: Path) -> None:
     if not os.path.isdir(resolved_within(root, path)):
         raise SourceError(f"{str(path)!r} is no directory")
+
+
+# --- one checkpoint, not half of the next ----------------------------------------------------------
+
+
+def identity(directory: Path) -> Identity | None:
+    """By what a directory is known again; None where there is none."""
+    try:
+        return identity_of(os.stat(directory))
+    except OSError:
+        return None
+
+
+@contextmanager
+def of_one_moment(directory: Path, known: Identity | None, label: str) -> Iterator[None]:
+    """Lets nothing pass that was read while another directory took this one's place, as ``save`` does it.
+
+    Raises:
+        SourceError: that happened; what else went wrong is its cause.
+    """
+    try:
+        yield
+    except Exception as error:
+        if identity(directory) != known:
+            raise changed(label) from error
+        raise
+    if identity(directory) != known:
+        raise changed(label)
+
+
+def changed(label: str) -> SourceError:
+    return SourceError(f"{label} changed while it was read: read it again", changed=True)

@@ -3,13 +3,17 @@
 Owns the form of the record: ties, absences, empty arrays, dtypes stored as another, digests, what is
 left out, where the leaves came from. ``write`` writes it, ``source`` reads it. It comes from a file, so
 nothing in it is believed before it is checked.
+
+The record, and all metadata beside it, is sealed with a digest of its own, which is kept a second time in
+another file: with the tree. So damage to either file is found, and the loss of either.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -18,9 +22,10 @@ import numpy as np
 import xxhash
 
 from treeload._errors import SourceError
+from treeload._files.digests import Digest, blocks_from_json
 from treeload._leaves.spec import Spec, is_numeric
 from treeload._naming.bounds import parse_from_file
-from treeload._naming.name import Name
+from treeload._naming.name import Name, print_name
 from treeload._sources.provenance import Provenance, read_provenance
 from treeload._sources.source import Absent, as_source_error
 from treeload._sources.stamp import Stamp, checked_stamp
@@ -42,8 +47,27 @@ class Empty:
 
 
 @dataclass(frozen=True)
+class Array:
+    """An array as it lies on disk: its dtype's name and its shape; ``impl`` where it is typed keys' data."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    impl: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        said: dict[str, Any] = {"dtype": self.dtype, "shape": list(self.shape)}
+        return said if self.impl is None else {**said, "impl": self.impl}
+
+
+@dataclass(frozen=True)
 class Record:
-    """What a tree of Orbax cannot say: ties, absences, empty arrays, digests. Made by ``write``."""
+    """What a tree of Orbax cannot say: ties, absences, empty arrays, digests. Made by ``write``.
+
+    Attributes:
+        digests: printed name → the digest of all of a leaf's bytes.
+        arrays: what was stored; None where the record is older than that was noted.
+        leaf_digests: as ``digests``, with those of the leaf's blocks.
+    """
 
     is_present: bool
     aliases: dict[Name, Name]
@@ -55,6 +79,8 @@ class Record:
     version: Stamp
     left_out: Mapping[Name, str]
     provenance: Provenance
+    arrays: Mapping[Name, Array] | None = None
+    leaf_digests: Mapping[Name, Digest] = field(default_factory=dict)
 
     @classmethod
     def read(cls, record: Any, label: str) -> Record:
@@ -68,6 +94,7 @@ class Record:
                 f"{label} was saved by a newer treeload (format {version}, this one reads {FORMAT})"
             )
         with as_source_error(f"{label}: its record of treeload is malformed"):
+            arrays = None if record.get("arrays") is None else _read_arrays(record["arrays"])
             return cls(
                 is_present=True,
                 aliases={
@@ -83,7 +110,29 @@ class Record:
                     parse_from_file(n): what for n, what in _strings(record.get("left_out", {})).items()
                 },
                 provenance=read_provenance(record.get("provenance", {})),
+                arrays=arrays,
+                leaf_digests=_read_digests(record, arrays),
             )
+
+
+def _read_arrays(said: Mapping[str, Any]) -> dict[Name, Array]:
+    arrays: dict[Name, Array] = {}
+    for name, array in said.items():
+        dtype, shape, impl = array["dtype"], tuple(map(int, array["shape"])), array.get("impl")
+        arrays[Name.parse(name)] = Array(str(dtype), shape, None if impl is None else str(impl))
+    return arrays
+
+
+def _read_digests(record: Mapping[str, Any], arrays: Mapping[Name, Array] | None) -> dict[Name, Digest]:
+    blocks = record.get("blocks", {})
+    found: dict[Name, Digest] = {}
+    for printed, whole in _strings(record["digests"]).items():
+        name = Name.parse(printed)
+        if arrays is not None and name not in arrays:
+            raise ValueError(f"it has a digest of {printed!r}, which was not stored")
+        shape = () if arrays is None else arrays[name].shape
+        found[name] = blocks_from_json(whole, None if arrays is None else blocks.get(printed), shape)
+    return found
 
 
 def _read_absent(value: Any) -> Absent:
@@ -115,7 +164,61 @@ def read_dtype(name: Any) -> np.dtype[Any]:
     return dtype.newbyteorder("=")
 
 
-def digest(array: np.ndarray[Any, Any]) -> str:
-    """The xxh3-128, in hexadecimal, of an array's bytes in C order."""
-    flat = np.ascontiguousarray(array).reshape(-1)
-    return xxhash.xxh3_128_hexdigest(flat.view(np.uint8).data)
+# --- The seal ----------------------------------------------------------------------------------------
+
+
+def seal_of(custom: Mapping[str, Any]) -> str:
+    """The digest of custom metadata, the record in it without its own seal."""
+    record = {key: value for key, value in custom[RECORD].items() if key != "seal"}
+    text = json.dumps({**custom, RECORD: record}, sort_keys=True, separators=(",", ":"))
+    return xxhash.xxh3_128_hexdigest(text.encode())
+
+
+def mark_of(seal: str) -> dict[str, Any]:
+    """What is written into the metadata of the tree: that a record with this seal belongs to it."""
+    return {RECORD: {"seal": seal}}
+
+
+def check_seal(custom: Mapping[str, Any], mark: Any, label: str) -> None:
+    """Nothing, if the record and the mark in the tree are those that were written together, or of no seal.
+
+    Args:
+        custom: the custom metadata of the checkpoint, with the record.
+        mark: what the tree's metadata has under ``RECORD``; None where it has nothing.
+        label: the checkpoint, for messages.
+
+    Raises:
+        SourceError: one of them is lost, or damaged.
+    """
+    record = custom.get(RECORD)
+    seal = record.get("seal") if isinstance(record, dict) else None
+    if mark is None and seal is None:  # of plain Orbax, or of a treeload that did not seal
+        return
+    if record is None:
+        raise SourceError(
+            f"{label} is damaged: it was saved by treeload, and the record of it, with the digests of its "
+            "leaves, is lost"
+        )
+    if not isinstance(record, dict) or mark != mark_of(str(seal))[RECORD] or seal_of(custom) != seal:
+        raise SourceError(
+            f"{label} is damaged: its metadata, or its record of treeload, is not what was saved"
+        )
+
+
+def misfit(record: Record, found: Mapping[Name, Array]) -> str | None:
+    """How the arrays that are there differ from those recorded, in words; None where they do not."""
+    if record.arrays is None:
+        strange = [name for name in record.leaf_digests if name not in found]
+        return f"has a digest of {print_name(strange[0])!r}, which is not there" if strange else None
+    for name in (*record.arrays, *found):
+        recorded, there = record.arrays.get(name), found.get(name)
+        if recorded != there:
+            was = "not stored" if recorded is None else f"stored as {_print(recorded)}"
+            now = "is not there" if there is None else f"is {_print(there)}"
+            return f"says that {print_name(name)!r} was {was}, and it {now}"
+    return None
+
+
+def _print(array: Array) -> str:
+    kind = "" if array.impl is None else f" of {array.impl} keys"
+    return f"{array.dtype}{list(array.shape)}{kind}"

@@ -14,31 +14,29 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
 import tensorstore as ts
 
 from treeload._errors import SourceError
-from treeload._files.read import aligned
-from treeload._files.regions import Box, boxes_of, extents_of, placed, slices_of, whole_box
+from treeload._files.regions import slices_of
 from treeload._files.request import check_requests
 from treeload._files.strict_json import parse_json
 from treeload._formats.orbax import layout as _orbax_layout
+from treeload._formats.orbax.arrays import Piece, Reading, Stored, boxes_to_read, read_header
 from treeload._formats.orbax.chunks import check_chunks
 from treeload._formats.orbax.layout import recognises
-from treeload._formats.orbax.record import RECORD, Record, digest, read_dtype
+from treeload._formats.orbax.record import RECORD, Record, check_seal, misfit
 from treeload._leaves.spec import Spec, nbytes, print_spec
 from treeload._naming.name import Name, print_name
 from treeload._sources.format import Format
-from treeload._sources.source import Absent, Source, as_source_error
+from treeload._sources.source import Absent, Source, as_source_error, read_again
 
 _LEAVES_AT_ONCE = 512
 
@@ -53,7 +51,7 @@ class OrbaxSource(Source):
     """The leaves of an Orbax checkpoint, of any layout that has a ``_METADATA`` file.
 
     Reads metadata when it is opened, array headers when specs are asked for, arrays when they are read.
-    Leaves that ``treeload.save`` wrote are checked against their digests wherever they are read whole.
+    Leaves that ``treeload.save`` wrote are checked against their digests, whatever part of them is read.
 
     Attributes:
         step: the step that was chosen among several, or None.
@@ -64,26 +62,63 @@ class OrbaxSource(Source):
     """
 
     gives_away = True
+    checks_digests = True
 
     def __init__(self, path: str | Path, *, item: str | None = None) -> None:
         self.label = f"{str(path)!r} (Orbax)"
+        self._path, self._item = Path(path), item
         with as_source_error(f"cannot open {self.label}"):
-            self._layout = _orbax_layout.locate(Path(path), item)
-            self._tree = _orbax_layout.read_tree_metadata(self._layout)
-            custom = _orbax_layout.read_custom_metadata(self._layout)
-            self._record = Record.read(custom.pop(RECORD, None), self.label)
+            read_again(self._read_metadata)
         self.step = self._layout.step
         self.label = _label(path, self._layout)
-        self.metadata = MappingProxyType({**custom, **self._tree.custom})
         self.version = self._record.version
         self.provenance = MappingProxyType(dict(self._record.provenance))
         self.digests: Mapping[str, str] = MappingProxyType(self._record.digests)
-        self._stored: dict[Name, _Stored] | None = None
+        known = self._record.leaf_digests
+        tied = {alias: known[name] for alias, name in self._record.aliases.items() if name in known}
+        self.leaf_digests = MappingProxyType({**known, **tied})
+        self._stored: dict[Name, Stored] | None = None
+        self._files: _orbax_layout.Files | None = None
+
+    def _read_metadata(self) -> None:
+        with _orbax_layout.of_one_moment(self._path, _orbax_layout.identity(self._path), self.label):
+            self._layout = _orbax_layout.locate(self._path, self._item)
+        self._identity = _orbax_layout.identity(self._layout.root)
+        with self._of_one_moment():
+            self._tree = _orbax_layout.read_tree_metadata(self._layout)
+            custom = _orbax_layout.read_custom_metadata(self._layout)
+            self._record = Record.read(custom.get(RECORD), self.label)
+            mark = self._tree.custom.pop(RECORD, None)
+            # Where the tree's own directory was opened, what lies above it is not asked for.
+            if RECORD in custom or self._layout.tree != self._layout.root:
+                check_seal(custom, mark, self.label)
+            custom.pop(RECORD, None)
+        self.metadata = MappingProxyType({**custom, **self._tree.custom})
+
+    def _of_one_moment(self) -> AbstractContextManager[None]:
+        return _orbax_layout.of_one_moment(self._layout.root, self._identity, self.label)
+
+    def opened_again(self) -> Source | None:
+        now: Source = OrbaxSource(self._path, item=self._item)
+        facts = [
+            (each.specs(), each.ties(), each.absent(), each.numbers(), each.left_out())
+            for each in (self, now)
+        ]
+        if facts[0] != facts[1]:
+            raise SourceError(
+                f"{self.label} changed while it was read, and holds other leaves by now: plan again",
+                changed=True,
+            )
+        # Digests from beside the checkpoint stay what they were: they are not of another one.
+        return now if now.leaf_digests or not self.leaf_digests else now.with_digests(self.leaf_digests)
 
     def specs(self) -> Mapping[Name, Spec]:
         stored = self._open_headers()
         specs = {name: leaf.spec for name, leaf in stored.items()}
-        specs.update({name: empty.spec for name, empty in self._record.empty.items()})
+        for name, empty in self._record.empty.items():
+            if name in specs:
+                raise SourceError(f"{self.label}: {print_name(name)!r} is there, but recorded as empty")
+            specs[name] = empty.spec
         for alias, canonical in self._record.aliases.items():
             if canonical not in specs or alias in specs:
                 raise SourceError(
@@ -117,7 +152,11 @@ class OrbaxSource(Source):
 
     def read(self, requests: Mapping[Name, Spec]) -> Iterator[tuple[Name, Any]]:
         check_requests(requests, self.specs(), self.label)
-        pending: deque[tuple[_Reading, int]] = deque()
+        with self._of_one_moment():
+            # Again, since TensorStore opens them by name: what was put in the place of one is not opened.
+            if _orbax_layout.check_files(self._layout) != self._files:
+                raise _orbax_layout.changed(self.label)
+        pending: deque[tuple[Reading, int]] = deque()
         held = 0
         todo = iter(requests.items())
         context = ts.Context()  # one for all leaves: they share the open store, ten times faster than without
@@ -133,22 +172,26 @@ class OrbaxSource(Source):
                 held += size
         while pending:
             reading, _ = pending.popleft()
-            yield reading.name, self._finish(reading)
+            value = self._finish(reading)
+            if not pending:
+                with self._of_one_moment():  # before the last leaf goes: whoever reads all sees it
+                    pass
+            yield reading.name, value
 
     # --- headers ---
 
-    def _open_headers(self) -> dict[Name, _Stored]:
+    def _open_headers(self) -> dict[Name, Stored]:
         if self._stored is None:
-            with as_source_error(f"cannot read the array headers of {self.label}"):
-                bytes_there = _orbax_layout.check_files(self._layout)
-                self._stored = self._read_headers(bytes_there)
+            with as_source_error(f"cannot read the array headers of {self.label}"), self._of_one_moment():
+                self._files = _orbax_layout.check_files(self._layout)
+                self._stored = self._read_headers(self._files.total)
         return self._stored
 
-    def _read_headers(self, bytes_there: int) -> dict[Name, _Stored]:
+    def _read_headers(self, bytes_there: int) -> dict[Name, Stored]:
         header = "zarr.json" if self._tree.zarr3 else ".zarray"
         impls = _orbax_layout.read_key_impls(self._layout)
         store = ts.KvStore.open(self._kvstore("")).result()
-        stored: dict[Name, _Stored] = {}
+        stored: dict[Name, Stored] = {}
         todo = iter(self._tree.leaves)
         while batch := list(islice(todo, _LEAVES_AT_ONCE)):
             futures = [store.read(_prefix(leaf.stored) + header) for leaf in batch]
@@ -156,7 +199,10 @@ class OrbaxSource(Source):
                 with as_source_error(f"{self.label}: cannot read the header of {print_name(leaf.name)!r}"):
                     raw = self._checked_header(leaf.name, future.result(), bytes_there)
                     encoded = self._record.encoded.get(print_name(leaf.name))
-                    stored[leaf.name] = _Stored.of(leaf.stored, raw, impls.get(leaf.stored), encoded)
+                    stored[leaf.name] = Stored.of(leaf.stored, raw, impls.get(leaf.stored), encoded)
+        wrong = misfit(self._record, {name: leaf.array for name, leaf in stored.items()})
+        if wrong is not None:
+            raise SourceError(f"{self.label} is damaged: its record {wrong}")
         return stored
 
     def _checked_header(self, name: Name, found: Any, bytes_there: int) -> Spec:
@@ -167,7 +213,7 @@ class OrbaxSource(Source):
                 f"{str(self._layout.tree)!r} stores no array for it"
             )
         header = parse_json(found.value.decode())
-        spec, compressed = _read_header(header, self._tree.zarr3)
+        spec, compressed = read_header(header, self._tree.zarr3)
         spec_bytes = math.prod(spec.shape) * spec.dtype.itemsize
         limit = bytes_there * (_BEST_COMPRESSION if compressed else 1)
         if self._tree.stores_fill and spec_bytes > limit:
@@ -203,13 +249,13 @@ class OrbaxSource(Source):
             }
             return ts.open(spec, open=True, read=True, context=context)
 
-    def _start(self, name: Name, request: Spec, opened: Any) -> _Reading:
+    def _start(self, name: Name, request: Spec, opened: Any) -> Reading:
         canonical = self._record.aliases.get(name, name)
         if opened is None:
             empty = self._record.empty[canonical]
-            return _Reading(name, request, _Stored("", empty.spec, empty.spec, empty.impl), ())
+            return Reading(name, request, Stored("", empty.spec, empty.spec, empty.impl), (), None)
         assert self._stored is not None
-        stored = self._stored[canonical]
+        stored, known = self._stored[canonical], self.leaf_digests.get(name)
         with self._as_source_error(name):
             array = opened.result()
             if array.shape != stored.raw.shape or array.dtype.numpy_dtype != stored.raw.dtype:
@@ -218,41 +264,36 @@ class OrbaxSource(Source):
                     f"{print_spec(stored.raw)} and is {array.dtype.name}{list(array.shape)}"
                 )
             pieces = []
-            for box in _boxes(request, stored):
+            for box in boxes_to_read(request, stored, known):
                 part = array[slices_of(box)]
-                buffer = _buffer(part.shape, stored.raw.dtype)
-                target = ts.array(buffer)
-                if buffer.ndim:  # a part keeps its place in the whole; the buffer begins at 0
-                    part = part[ts.d[:].translate_to[(0,) * buffer.ndim]]
-                pieces.append(_Piece(box, buffer, target.write(part)))
-        return _Reading(name, request, stored, tuple(pieces))
+                piece = Piece.of(box, stored.raw.dtype)
+                if piece.buffer.ndim:  # a part keeps its place in the whole; the buffer begins at 0
+                    part = part[ts.d[:].translate_to[(0,) * piece.buffer.ndim]]
+                pieces.append(replace(piece, done=ts.array(piece.buffer).write(part)))
+        return Reading(name, request, stored, tuple(pieces), known)
 
-    def _finish(self, reading: _Reading) -> Any:
+    def _finish(self, reading: Reading) -> Any:
         with self._as_source_error(reading.name):
             for piece in reading.pieces:
                 if piece.done is not None:
                     piece.done.result()
-            self._check_digest(reading)
-            return _place(reading)
+            if not reading.is_intact:
+                raise SourceError(
+                    f"{self.label}: {print_name(reading.name)!r} is damaged: its bytes are not those "
+                    f"that were saved (in {str(self._layout.tree)!r})"
+                )
+            return reading.place()
 
-    def _check_digest(self, reading: _Reading) -> None:
-        canonical = self._record.aliases.get(reading.name, reading.name)
-        expected = self.digests.get(print_name(canonical))
-        if expected is None or len(reading.pieces) != 1:
-            return
-        (piece,) = reading.pieces
-        if piece.buffer.shape != reading.stored.raw.shape:  # a part: another process holds the rest
-            return
-        if digest(piece.buffer) != expected:
-            raise SourceError(
-                f"{self.label}: {print_name(reading.name)!r} is damaged: its bytes are not those that were "
-                f"saved (in {str(self._layout.tree)!r})"
-            )
-
-    def _as_source_error(self, name: Name) -> Any:
-        return as_source_error(
-            f"{self.label}: cannot read {print_name(name)!r} from {str(self._layout.tree)!r}"
-        )
+    @contextmanager
+    def _as_source_error(self, name: Name) -> Iterator[None]:
+        where = f"from {str(self._layout.tree)!r}"
+        try:
+            with as_source_error(f"{self.label}: cannot read {print_name(name)!r} {where}"):
+                yield
+        except SourceError as error:  # nothing is damaged where another checkpoint has taken its place
+            if _orbax_layout.identity(self._layout.root) != self._identity:
+                raise _orbax_layout.changed(self.label) from error
+            raise
 
 
 def _label(path: str | Path, layout: _orbax_layout.Layout) -> str:
@@ -264,105 +305,9 @@ def _label(path: str | Path, layout: _orbax_layout.Layout) -> str:
     return f"{str(path)!r} ({', '.join(facts)})"
 
 
-# --- one stored array -------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Stored:
-    """One array on disk: its key, what lies there (``raw``), and the leaf that it stands for (``spec``)."""
-
-    key: str
-    raw: Spec
-    spec: Spec
-    impl: str | None
-
-    @classmethod
-    def of(cls, key: str, raw: Spec, impl: str | None, encoded: str | None) -> _Stored:
-        if impl is not None:
-            wrapped = jax.eval_shape(lambda data: jax.random.wrap_key_data(data, impl=impl), raw)
-            return cls(key, raw, jax.ShapeDtypeStruct(wrapped.shape, wrapped.dtype), impl)
-        if encoded is not None:
-            dtype = read_dtype(encoded)
-            if raw.dtype != np.uint8 or dtype.itemsize != 1:
-                raise ValueError(f"it is recorded as {encoded}, which {print_spec(raw)} cannot hold")
-            return cls(key, raw, jax.ShapeDtypeStruct(raw.shape, dtype), None)
-        return cls(key, raw, raw, None)
-
-
 def _prefix(key: str) -> str:
     """Where in the store an array lies. A tree that is one leaf, or whose key is empty, has no prefix."""
     return f"{key}/" if key else ""
-
-
-def _read_header(header: Any, zarr3: bool) -> tuple[Spec, bool]:
-    """The spec of a stored array, and whether its bytes are compressed, from its zarr metadata.
-
-    https://zarr-specs.readthedocs.io, v2 "Metadata" and v3 "Array metadata".
-    """
-    shape = tuple(header["shape"])
-    if not all(type(size) is int and size >= 0 for size in shape):
-        raise ValueError(f"its header gives the shape {header['shape']!r}")
-    dtype = read_dtype(header["data_type" if zarr3 else "dtype"])
-    compressed = _is_compressed(header["codecs"]) if zarr3 else header.get("compressor") is not None
-    return jax.ShapeDtypeStruct(shape, dtype), compressed
-
-
-def _is_compressed(codecs: Sequence[Any]) -> bool:
-    for codec in codecs:
-        if codec["name"] == "sharding_indexed":
-            if _is_compressed(codec["configuration"]["codecs"]):
-                return True
-        elif codec["name"] not in ("bytes", "transpose", "crc32c"):
-            return True
-    return False
-
-
-# --- one leaf on its way ----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Piece:
-    """A part of a leaf: where it lies in the whole, the memory it is read into, and when it is there."""
-
-    box: Box
-    buffer: np.ndarray[Any, Any]
-    done: Any
-
-
-@dataclass(frozen=True)
-class _Reading:
-    name: Name
-    request: Spec
-    stored: _Stored
-    pieces: tuple[_Piece, ...]
-
-
-def _boxes(request: Spec, stored: _Stored) -> tuple[Box, ...]:
-    """Which parts of the stored array this process needs; of typed keys always the whole."""
-    return boxes_of(request) if stored.impl is None else (whole_box(stored.raw.shape),)
-
-
-def _buffer(shape: Sequence[int], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
-    return aligned(math.prod(shape) * dtype.itemsize).view(dtype).reshape(shape)
-
-
-def _place(reading: _Reading) -> Any:
-    request, stored = reading.request, reading.stored
-    if stored.impl is not None:
-        keys = _keys(reading)
-        return keys if request.sharding is None else jax.device_put(keys, request.sharding)
-    if not reading.pieces:  # no elements, so nothing on disk
-        return placed(request, lambda box: _buffer(extents_of(box), request.dtype))
-    buffers = {piece.box: piece.buffer.view(stored.spec.dtype) for piece in reading.pieces}
-    return placed(request, buffers.__getitem__)
-
-
-def _keys(reading: _Reading) -> Any:
-    impl = reading.stored.impl
-    if not reading.pieces:
-        return jax.random.split(jax.random.key(0, impl=impl), reading.request.shape)
-    (piece,) = reading.pieces
-    return jax.random.wrap_key_data(jnp.asarray(piece.buffer), impl=impl)
 
 
 FORMAT = Format(

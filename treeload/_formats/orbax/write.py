@@ -21,8 +21,9 @@ import numpy as np
 
 from treeload._errors import SaveError, SourceError
 from treeload._files import replace as _exchange
-from treeload._formats.orbax.layout import CHECKPOINT_FILE, TREE_FILE, read_json
-from treeload._formats.orbax.record import FORMAT, RECORD, digest
+from treeload._files.digests import Digest, blocks_to_json, digests_of
+from treeload._formats.orbax.layout import CHECKPOINT_FILE, TREE_FILE, locate, read_json
+from treeload._formats.orbax.record import FORMAT, RECORD, Array, mark_of, seal_of
 from treeload._leaves.spec import elements, is_key, is_numeric
 from treeload._naming.name import Name, print_name
 from treeload._sources.provenance import Provenance
@@ -97,6 +98,7 @@ def write(
                 _write_orbax(new, tree, custom, compression)
             _meet("written")
             if first:
+                _mark_tree(new, custom[RECORD]["seal"])
                 _check_target(target, overwrite)  # again: a long time has passed
                 _exchange.put_in_place(new, target)
             _meet("placed")
@@ -144,6 +146,7 @@ def _check_metadata(metadata: Mapping[str, Any] | None, record: dict[str, Any]) 
             raise SaveError(f"metadata {what!r} cannot be written as JSON: {error}") from error
         if not same:
             raise SaveError(f"metadata {what!r} would not come back from JSON as it is: {value!r}")
+    record["seal"] = seal_of(custom)
     return custom
 
 
@@ -201,7 +204,8 @@ def _encode(
     leaves: Mapping[Name, Any], aliases: Mapping[Name, Name], absent: Mapping[Name, Absent]
 ) -> tuple[Any, dict[str, Any]]:
     """The nested dict for Orbax, and the record of what it does not say."""
-    digests: dict[str, str] = {}
+    digests: dict[str, Digest] = {}
+    arrays: dict[str, Any] = {}
     encoded: dict[str, str] = {}
     scalars: dict[str, str] = {}
     empty: dict[str, Any] = {}
@@ -216,18 +220,22 @@ def _encode(
             continue
         host = _on_host(array)
         if host is not None:
-            digests[printed] = digest(host)
+            digests[printed] = digests_of(host, _part(array))
         if not is_key(array.dtype) and array.dtype.name not in _STORED:
             if host is None or array.dtype.itemsize != 1:
                 raise SaveError(f"{printed!r}: Orbax cannot store {array.dtype}")
             encoded[printed] = array.dtype.name
             array = host.view(np.uint8)
+        stored = jax.random.key_data(array) if is_key(array.dtype) else array
+        arrays[printed] = Array(stored.dtype.name, stored.shape, _impl(array)).to_json()
         # Plain numbers go as such, so that plain Orbax gives them back as such.
         slots[name] = value if type(value) in (int, float) else array
     for name, marker in absent.items():
         if marker is None:
             slots[name] = None
-    record: dict[str, Any] = {"format": FORMAT, "digests": digests}
+    record: dict[str, Any] = {
+        "format": FORMAT, "digests": {name: known.whole for name, known in digests.items()}, "arrays": arrays,
+    }  # fmt: skip
     if not slots:
         slots[Name((_PLACEHOLDER,))] = None
     optional = {
@@ -236,6 +244,7 @@ def _encode(
         "empty": empty,
         "encoded": encoded,
         "scalars": scalars,
+        "blocks": {name: said for name, known in digests.items() if (said := blocks_to_json(known))},
     }
     record.update({key: value for key, value in optional.items() if value})
     return _nest(slots), record
@@ -276,6 +285,13 @@ def _on_host(array: Any) -> np.ndarray[Any, Any] | None:
     return host
 
 
+def _part(array: Any) -> tuple[int, ...] | None:
+    """The extents of the parts that a leaf lies in: who reads it later is likely to ask for the same."""
+    if not isinstance(array, jax.Array) or is_key(array.dtype):
+        return None
+    return tuple(array.sharding.shard_shape(array.shape))
+
+
 def _nest(slots: Mapping[Name, Any]) -> Any:
     if Name() in slots:
         if len(slots) > 1:
@@ -301,6 +317,14 @@ def _write_orbax(new: Path, tree: Any, custom: dict[str, Any], compression: bool
     context.array.saving.use_compression = compression
     with context:
         ocp.save(new, tree, custom_metadata=custom)
+
+
+def _mark_tree(new: Path, seal: str) -> None:
+    """Notes with the tree which record belongs to it; Orbax keeps a place for that in its metadata."""
+    file = locate(new, None).tree / TREE_FILE
+    described = read_json(file, new, allow_nan=True)
+    described["custom_metadata"] = {**(described.get("custom_metadata") or {}), **mark_of(seal)}
+    file.write_text(json.dumps(described))
 
 
 # --- several processes, failures --------------------------------------------------------------------

@@ -67,6 +67,7 @@ class SafetensorsSource(Source):
     """
 
     gives_away = True
+    checks_digests = True
 
     def __init__(self, path: str | os.PathLike[str], *, separator: str | None = ".") -> None:
         if separator == "":
@@ -112,7 +113,7 @@ class SafetensorsSource(Source):
 
     def read(self, requests: Mapping[Name, Spec]) -> Iterator[tuple[Name, Any]]:
         """The leaves asked for, in the order in which they lie in their files."""
-        return read_stored(self._stored, requests, self.label)
+        return read_stored(self._stored, requests, self.label, self.leaf_digests)
 
 
 def _name(file: File, tensor: str, separator: str | None) -> Name:

@@ -1,0 +1,186 @@
+"""Digests: by which it is told that a leaf's bytes are those that were written.
+
+Owns what a digest is, how a large leaf is cut into blocks that have each their own, and which blocks cover a
+part of it. What is done with a bad one is the reader's; where digests are kept is the format's, or the
+sidecar's (``_sources.sidecar``).
+
+A digest is the xxh3-128 (https://github.com/Cyan4973/xxHash, "XXH3 128-bit") of the bytes of an array in C
+order. It finds damage, not malice: whoever can write a checkpoint can write its digests.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+import xxhash
+
+from treeload._files.regions import Box, slices_of, whole_box
+
+BLOCK_BYTES = 4 << 20
+"""What a block holds at most, unless one element is larger; a leaf of no more has no blocks."""
+
+
+_LEAST_PART = 256 << 10  # smaller parts would have more digests than they are worth
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """What the bytes of one leaf must give.
+
+    Attributes:
+        whole: the digest of all of it.
+        block: the extents of a block, the last ones of an axis being shorter; None where there are none.
+        blocks: the digests of the blocks, in C order of where they lie.
+    """
+
+    whole: str
+    block: tuple[int, ...] | None = None
+    blocks: tuple[str, ...] = ()
+
+
+def digest(array: np.ndarray[Any, Any]) -> str:
+    """The xxh3-128, in hexadecimal, of an array's bytes in C order."""
+    flat = np.ascontiguousarray(array).reshape(-1)
+    return xxhash.xxh3_128_hexdigest(flat.view(np.uint8).data)
+
+
+def digests_of(array: np.ndarray[Any, Any], part: Sequence[int] | None = None) -> Digest:
+    """The digests of a leaf; ``part``: the extents of the parts that it will be read in, if that is known."""
+    block = block_of(array.shape, array.dtype.itemsize, part)
+    if block is None:
+        return Digest(digest(array))
+    blocks = tuple(
+        digest(array[slices_of(box)]) for _, box in _blocks(whole_box(array.shape), array.shape, block)
+    )
+    return Digest(digest(array), block, blocks)
+
+
+def block_of(
+    shape: Sequence[int], itemsize: int, part: Sequence[int] | None = None
+) -> tuple[int, ...] | None:
+    """The extents of the blocks that a leaf is cut into: whole rows of it, or of each part of it.
+
+    A row is all that lies behind the first axis at which it is no larger than a block.
+
+    Examples:
+        >>> block_of((50_000, 1024), 4)
+        (1024, 1024)
+        >>> block_of((12, 2048, 2048), 4)
+        (1, 512, 2048)
+        >>> block_of((50_000, 1024), 4, part=(50_000, 128))
+        (8192, 128)
+        >>> block_of((1024,), 4) is None
+        True
+    """
+    if math.prod(shape) * itemsize <= BLOCK_BYTES:
+        return None
+    extents = tuple(shape)
+    if part is not None and math.prod(part) * itemsize >= _LEAST_PART:
+        extents = tuple(part)
+    axis = 0
+    while math.prod(extents[axis + 1 :]) * itemsize > BLOCK_BYTES:
+        axis += 1
+    rows = max(1, BLOCK_BYTES // (math.prod(extents[axis + 1 :]) * itemsize))
+    return (*[1] * axis, min(rows, extents[axis]), *extents[axis + 1 :])
+
+
+# --- Which blocks a part is in -----------------------------------------------------------------------
+
+
+def covers(boxes: Iterable[Box], shape: Sequence[int], known: Digest | None) -> tuple[Box, ...]:
+    """What has to be read so that every byte of ``boxes`` can be verified: no two of them overlap.
+
+    Without a digest that is the boxes themselves; with one of the whole alone, the whole.
+    """
+    boxes = tuple(dict.fromkeys(boxes))
+    if known is None:
+        return boxes
+    if known.block is None:
+        return (whole_box(shape),)
+    apart: list[Box] = []
+    for box in boxes:
+        grown = _grown(box, shape, known.block)
+        while touching := [other for other in apart if _overlap(grown, other)]:
+            for other in touching:
+                apart.remove(other)
+                grown = tuple((min(a, c), max(b, d)) for (a, b), (c, d) in zip(grown, other, strict=True))
+        apart.append(grown)
+    return tuple(sorted(apart))
+
+
+def is_intact(array: np.ndarray[Any, Any], box: Box, shape: Sequence[int], known: Digest) -> bool:
+    """Whether what was read of one of ``covers`` is what was written."""
+    if box == whole_box(shape):
+        return digest(array) == known.whole
+    assert known.block is not None  # else the whole is its only cover
+    for number, inner in _blocks(box, shape, known.block):
+        window = tuple(slice(a - at, b - at) for (a, b), (at, _) in zip(inner, box, strict=True))
+        if digest(array[window]) != known.blocks[number]:
+            return False
+    return True
+
+
+def _grown(box: Box, shape: Sequence[int], block: Sequence[int]) -> Box:
+    """The box with its edges moved out to those of blocks."""
+    return tuple(
+        (start - start % step, min(size, -(-stop // step) * step))
+        for (start, stop), size, step in zip(box, shape, block, strict=True)
+    )
+
+
+def _overlap(one: Box, other: Box) -> bool:
+    return all(a < d and c < b for (a, b), (c, d) in zip(one, other, strict=True))
+
+
+def _blocks(box: Box, shape: Sequence[int], block: Sequence[int]) -> Iterator[tuple[int, Box]]:
+    """The blocks in a box whose edges are theirs: the number of each, and where it lies."""
+    counts = [-(-size // step) for size, step in zip(shape, block, strict=True)]
+    ranges = [range(start // step, -(-stop // step)) for (start, stop), step in zip(box, block, strict=True)]
+    for at in product(*ranges):
+        number = 0
+        for index, count in zip(at, counts, strict=True):
+            number = number * count + index
+        yield (
+            number,
+            tuple(
+                (index * step, min(size, (index + 1) * step))
+                for index, step, size in zip(at, block, shape, strict=True)
+            ),
+        )
+
+
+# --- As it is written down ---------------------------------------------------------------------------
+
+
+def blocks_to_json(known: Digest) -> dict[str, Any] | None:
+    """The blocks' digests as JSON; None where there are none."""
+    return None if known.block is None else {"extents": list(known.block), "digests": list(known.blocks)}
+
+
+def blocks_from_json(whole: str, said: Any, shape: Sequence[int]) -> Digest:
+    """The digests of a leaf of this shape, out of a file that may be hostile.
+
+    Raises:
+        ValueError: they are not of such a leaf.
+    """
+    if said is None:
+        return Digest(whole)
+    block, blocks = tuple(said["extents"]), tuple(said["digests"])
+    if len(block) != len(shape) or not all(type(step) is int and step > 0 for step in block):
+        raise ValueError(f"blocks of {list(block)} are not of an array of shape {list(shape)}")
+    count = math.prod(-(-size // step) for size, step in zip(shape, block, strict=True))
+    if len(blocks) != count or not all(isinstance(each, str) for each in blocks):
+        raise ValueError(f"it has the digests of {len(blocks)} blocks, not of {count}")
+    return Digest(whole, block, blocks)
+
+
+def checked_parts(
+    parts: Iterable[tuple[Box, np.ndarray[Any, Any]]], shape: Sequence[int], known: Digest | None
+) -> bool:
+    """Whether every one of these covers is intact; without a digest there is nothing to say."""
+    return known is None or all(is_intact(array, box, shape, known) for box, array in parts)
