@@ -24,7 +24,7 @@ RULES_AND_OPS = {
 }  # fmt: skip
 DATA = {
     "Policy", "BIAS", "Plan", "Entry", "Finding", "Name", "Source", "SourceLeaf", "Inventory", "Diff",
-    "History", "Version",
+    "History", "Version", "Verification",
 }  # fmt: skip
 ERRORS = {
     "TreeloadError", "LoadError", "SourceError", "RuleError", "NameCollision", "SaveError", "LockError",

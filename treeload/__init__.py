@@ -11,6 +11,7 @@ from treeload._api.load import load, plan, update
 from treeload._api.look import inspect, names, open, state
 from treeload._api.save import export, save
 from treeload._checkpoints.history import History
+from treeload._checkpoints.verify import Verification, digest, verify
 from treeload._errors import NameCollision, RuleError, SaveError, SourceError, TreeloadError, TreeloadWarning
 from treeload._findings.finding import Finding
 from treeload._findings.policy import BIAS, Policy
@@ -68,10 +69,12 @@ __all__ = [
     "TreeloadError",
     "TreeloadWarning",
     "Unstack",
+    "Verification",
     "Version",
     "average",
     "check_lock",
     "diff",
+    "digest",
     "export",
     "initializer",
     "inspect",
@@ -83,6 +86,7 @@ __all__ = [
     "save",
     "state",
     "update",
+    "verify",
 ]
 
 for _name in __all__:

@@ -11,13 +11,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from rich.text import Text
 
-from treeload._errors import TreeloadError
+from treeload._errors import SourceError, TreeloadError
 from treeload._findings.finding import Finding
 from treeload._findings.portable import portable
 from treeload._inference.suggestions import Suggestions
@@ -30,10 +30,14 @@ from treeload._plans.lock import Difference
 from treeload._reports.html import error_html, plan_html, text_html
 from treeload._reports.locked import lock_text
 from treeload._reports.text import Report, error_rich, error_text, plan_rich
+from treeload._sources.source import Source, read_again
 from treeload._trees.marks import marked
 from treeload._trees.tree import PyTree
 
 Init = Callable[[], PyTree] | None
+
+
+_Result = TypeVar("_Result")
 
 
 class LoadError(TreeloadError):
@@ -262,7 +266,14 @@ class Plan(Decisions):
             self.tree.root, lambda names: loaded if names and changed.issuperset(names) else kept, wrt
         )
 
-    def load(self, *, init: Init = None, donate: bool = False, progress: bool | None = None) -> PyTree:
+    def load(
+        self,
+        *,
+        init: Init = None,
+        donate: bool = False,
+        progress: bool | None = None,
+        check_digests: bool = True,
+    ) -> PyTree:
         """A new tree of the destination's structure with the source's values; or nothing is changed.
 
         Args:
@@ -271,22 +282,60 @@ class Plan(Decisions):
                 needed is never computed.
             donate: free the destination's replaced arrays once nothing can fail any more.
             progress: show a progress bar; None: on a terminal, once the load lasts over a second.
+            check_digests: hold all that is read against the digests of its source; ``False`` is the only
+                way to load leaves that are damaged. What a source says of itself is checked all the same.
 
         Raises:
             LoadError: the plan has errors, a value check fails, or a value overflows its cast.
-            SourceError: a source could not be read.
+            SourceError: a source could not be read, or is damaged.
         """
         now = load.destination_now(self)  # first: a plan that is out of date has nothing else to say
-        init = self.checked(init)
-        return load.load(self, now, self._refuse, init=init, donate=donate, progress=progress)
 
-    def update(self, *, init: Init = None, donate: bool = False, progress: bool | None = None) -> None:
+        def from_sources(plan: Plan) -> PyTree:
+            made = plan.checked(init)
+            return load.load(plan, now, plan._refuse, init=made, donate=donate, progress=progress)
+
+        return self._of_one_moment(from_sources, check_digests)
+
+    def update(
+        self,
+        *,
+        init: Init = None,
+        donate: bool = False,
+        progress: bool | None = None,
+        check_digests: bool = True,
+    ) -> None:
         """Puts the values into the destination itself: ``treeload.update``, by a plan made just now.
 
         Raises:
             LoadError, SourceError: as ``load``; the destination is as before.
         """
-        load.update(self, self._refuse, init=self.checked(init), donate=donate, progress=progress)
+
+        def from_sources(plan: Plan) -> None:
+            load.update(plan, plan._refuse, init=plan.checked(init), donate=donate, progress=progress)
+
+        self._of_one_moment(from_sources, check_digests)
+
+    def _of_one_moment(self, carry_out: Callable[[Plan], _Result], check_digests: bool) -> _Result:
+        """What carrying out the plan gives, values checked and read while no source was replaced.
+
+        All of it is done again where one was, by a save, if it holds the same leaves by now.
+        """
+        plan = self
+
+        def once() -> _Result:
+            nonlocal plan
+            try:
+                return carry_out(plan if check_digests else plan._with(lambda source: source.unchecked()))
+            except SourceError as error:
+                if error.changed:
+                    plan = plan._with(lambda source: source.opened_again() or source)
+                raise
+
+        return read_again(once)
+
+    def _with(self, change: Callable[[Source], Source]) -> Plan:
+        return replace(self, sources=tuple(map(change, self.sources)))
 
     def _refuse(self, found: Sequence[Finding]) -> None:
         """Raises what was found while the values were read, where any of it is an error."""

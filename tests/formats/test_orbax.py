@@ -628,7 +628,7 @@ def test_arrays_that_are_not_those_that_were_stored(saved: Path, change: Any, wo
     ],
 )
 def test_damage_to_the_metadata_of_what_we_saved(tmp_path: Path, file: str, damage: Any, word: str) -> None:
-    """No digest of a leaf can find it: without the seal nothing would vouch for such a checkpoint any more."""
+    """No digest of a leaf can find it: without the seal nothing would vouch for such a checkpoint."""
     _save.write(tmp_path / "x", {Name(("w",)): 3}, metadata={"lr": 0.5})
     if damage is None:
         (tmp_path / "x" / file).unlink()

@@ -16,6 +16,7 @@ from treeload._matching.parts import opened_parts
 from treeload._plan import Plan
 from treeload._rules.rule import Rule, as_rules
 from treeload._sources import given
+from treeload._sources.source import read_again
 from treeload._trees.rebuild import updatable
 from treeload._trees.tree import PyTree
 
@@ -75,8 +76,7 @@ def load(
 ) -> PyTree:
     """A new tree of ``dst``'s structure, types and placement with the values of ``src``.
 
-    The same as ``plan(...).load(**how)``: ``init``, ``donate`` and ``progress`` are those of
-    ``Plan.load``. ``dst`` is never changed.
+    The same as ``plan(...).load(**how)``, and ``how`` is what ``Plan.load`` takes. ``dst`` is never changed.
 
     Examples:
         >>> import jax.numpy as jnp, treeload
@@ -130,8 +130,9 @@ def plan_under(
     """
     with _no_collections():
         tree = given.destination(dst, src, verb)
-        decided = match(
-            tree, opened_parts(src, verb), rules=as_rules(rules, "rules=..."), policy=verdicts, **how
+        asked = as_rules(rules, "rules=...")
+        decided = read_again(
+            lambda: match(tree, opened_parts(src, verb), rules=asked, policy=verdicts, **how)
         )
         return Plan.of(decided)
 

@@ -9,7 +9,7 @@ from treeload._formats import open_source
 from treeload._matching.parts import opened_source
 from treeload._reports.inventory import Inventory, inventory
 from treeload._sources import given
-from treeload._sources.source import Source
+from treeload._sources.source import Source, read_again
 from treeload._trees.tree import PyTree, nested, printed_names
 
 
@@ -35,7 +35,7 @@ def inspect(src: Any) -> Inventory:
     Raises:
         SourceError: as ``open``.
     """
-    return inventory(opened_source(src, "inspect"))
+    return read_again(lambda: inventory(opened_source(src, "inspect")))
 
 
 def state(tree: PyTree) -> Any:

@@ -11,5 +11,6 @@ history      how a model changed: History
 golden       a model's names and shapes in a file, and the change that the file asks for
 provenance   where the leaves of what is saved came from
 export       back into the source's layout
+verify       whether one is what was written
 undo         the way back down an expression
 """

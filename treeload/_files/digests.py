@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import xxhash
 
+from treeload._errors import SourceError
 from treeload._files.regions import Box, slices_of, whole_box
 
 BLOCK_BYTES = 4 << 20
@@ -47,6 +48,20 @@ def digest(array: np.ndarray[Any, Any]) -> str:
     """The xxh3-128, in hexadecimal, of an array's bytes in C order."""
     flat = np.ascontiguousarray(array).reshape(-1)
     return xxhash.xxh3_128_hexdigest(flat.view(np.uint8).data)
+
+
+def check_whole(array: np.ndarray[Any, Any], known: Digest | None, what: str) -> None:
+    """Nothing, if a whole leaf is what was written, or that is not known.
+
+    Raises:
+        SourceError: it is not; ``what`` says where it lies.
+    """
+    if known is not None and digest(array) != known.whole:
+        raise damaged(what)
+
+
+def damaged(what: str) -> SourceError:
+    return SourceError(f"{what} is damaged: its bytes are not those of its digest")
 
 
 def digests_of(array: np.ndarray[Any, Any], part: Sequence[int] | None = None) -> Digest:

@@ -26,7 +26,7 @@ import jax
 import numpy as np
 
 from treeload._errors import SourceError
-from treeload._files.digests import Digest, checked_parts, covers
+from treeload._files.digests import Digest, checked_parts, covers, damaged
 from treeload._files.open import File, check_unchanged, opened
 from treeload._files.regions import (
     Box,
@@ -276,9 +276,7 @@ def _verify(leaves: Sequence[_Leaf], file: File, descriptor: int) -> None:
         parts = ((piece.box, _on_host(piece, leaf.request.dtype)) for piece in leaf.pieces)
         if not checked_parts(parts, leaf.request.shape, leaf.known):
             check_unchanged(file, descriptor)  # a file that is written meanwhile is not damaged
-            raise SourceError(
-                f"{file}: {print_name(leaf.name)!r} is damaged: its bytes are not those of its digest"
-            )
+            raise damaged(f"{file}: {print_name(leaf.name)!r}")
 
 
 def _place(leaves: Sequence[_Leaf]) -> deque[tuple[Name, Any]]:

@@ -73,7 +73,7 @@ def open_source(
 def _with_sidecar(
     source: Source, found: Format, path: Path, *, item: str | None, separator: str | None
 ) -> Source:
-    """The source held against the digests beside its path, which know its leaves as they are usually split."""
+    """The source held against the digests beside it, which know its leaves as they are usually split."""
     beside = path if item is None else path / item
     if separator is None:
         return with_sidecar(source, beside)

@@ -26,7 +26,7 @@ import ml_dtypes
 import numpy as np
 
 from treeload._errors import SourceError
-from treeload._files.digests import digest
+from treeload._files.digests import check_whole
 from treeload._files.open import look_at, opened, read_bytes
 from treeload._files.read import Stored, aligned, read_stored
 from treeload._files.regions import placed, slices_of
@@ -155,11 +155,7 @@ class MsgpackSource(Source):
             for name, request in rest.items():
                 with as_source_error(f"{self.label}: cannot read {print_name(name)!r}"):
                     array = self._read_leaf(descriptor, name)
-                    known = self.leaf_digests.get(name)
-                    if known is not None and digest(array) != known.whole:
-                        raise SourceError(
-                            f"{self.label}: {print_name(name)!r} is damaged: its bytes are not those of its digest"
-                        )
+                    check_whole(array, self.leaf_digests.get(name), f"{self.label}: {print_name(name)!r}")
                     value = placed(request, lambda box: array[slices_of(box)])  # noqa: B023  # called at once
                 yield name, value
 

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from treeload._errors import SourceError
-from treeload._leaves.spec import print_spec
+from treeload._leaves.spec import Spec, print_spec
 from treeload._naming.name import Name, print_name
 from treeload._ops.expression import Leaf
 from treeload._sources.source import Source, as_source_error
@@ -77,6 +77,15 @@ class _Desk:
             self._uses[leaf] -= 1
             if not self._uses[leaf]:
                 del self._held[leaf]
+
+
+def whole(source: Source, requests: Mapping[Name, Spec]) -> Iterator[tuple[Name, Any]]:
+    """Every leaf asked for, on the host, checked to be what the source says it is.
+
+    Raises:
+        SourceError: as a source's ``read``; or it gave something else.
+    """
+    return _read(source, {name: Leaf(0, name, spec) for name, spec in requests.items()}, {})
 
 
 def _read(

@@ -20,7 +20,7 @@ from treeload._reports.html import html_code, table
 from treeload._reports.origins import came_from_lines
 from treeload._reports.page import HEAD, MARGIN, QUIET, WIDTH, counted, line, printable, sentence
 from treeload._sources.provenance import Provenance
-from treeload._sources.source import Source, SourceLeaf, as_source_error, stamp_of
+from treeload._sources.source import Source, SourceLeaf, as_source_error, stamp_of, unverifiable
 from treeload._sources.stamp import Stamp, print_stamp
 
 
@@ -38,6 +38,7 @@ class Inventory:
         version: at which versions of the code's parameters it was saved: scope → number, ``""`` for the
             whole; empty where it does not say so.
         provenance: where its leaves came from, as far as that was kept: see ``Source.provenance``.
+        unverifiable: the leaves that have no digest, so that damage to them would not be noticed.
     """
 
     label: str
@@ -48,6 +49,7 @@ class Inventory:
     version: Stamp = field(default_factory=dict)
     left_out: Mapping[Name, str] = field(default_factory=dict)
     provenance: Provenance = field(default_factory=dict)
+    unverifiable: tuple[Name, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -93,6 +95,7 @@ class Inventory:
             "ties": {str(alias): str(name) for alias, name in self.ties.items()},
             "absent": {str(name): value for name, value in self.absent.items()},
             "left_out": {str(name): what for name, what in self.left_out.items()},
+            "unverifiable": [str(name) for name in self.unverifiable],
             "version": dict(self.version),
             "metadata": dict(self.metadata),
             "provenance": dict(self.provenance),
@@ -136,7 +139,13 @@ class Inventory:
             lines = [line((f"{self._summary()} in", HEAD)), line(MARGIN, self.label)]
         if self.version:
             lines += sentence(printable(f"version {print_stamp(self.version)}"), "", hanging=MARGIN)
-        return lines
+        return [*lines, *sentence(self._verifiable(), "", hanging=MARGIN)] if self.unverifiable else lines
+
+    def _verifiable(self) -> str:
+        if len(self.unverifiable) == len(self.leaves):
+            return "cannot be verified: it holds no digests"
+        names = print_names(self.unverifiable, most=8)
+        return f"cannot be verified, since they have no digests: {names}"
 
     def _rows(self) -> list[_Row]:
         groups = group([(leaf.name, (print_spec(leaf.spec), leaf.name in self.ties)) for leaf in self.leaves])
@@ -246,4 +255,5 @@ def inventory(source: Source) -> Inventory:
             version,
             dict(source.left_out()),
             dict(source.provenance),
+            unverifiable(source),
         )

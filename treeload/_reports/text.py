@@ -34,6 +34,7 @@ from treeload._reports.page import (
     sentence,
 )
 from treeload._reports.problems import Problem, problems, ways
+from treeload._reports.trust import unverified
 from treeload._reports.verdict import bar, legend, module_lines, shares, steps_taken
 
 _KIND = max(map(len, KINDS)) + 2  # the column of kinds; names stand behind it
@@ -89,7 +90,8 @@ def plan_rich(plan: Decisions) -> Report:
     """``plan_text`` for a rich console."""
     head = sentence(plan.summary(), "", hanging=MARGIN, style=HEAD)
     forgiven = [finding for finding in plan.findings if finding.verdict in ("first", "ignore")]
-    lines = [*_from(plan, "from", ""), *_versions(plan), *_repair_first(GoingOn(plan, plan.errors))]
+    trust = sentence(unverified(plan.sources), MARGIN, style=QUIET)
+    lines = [*_from(plan, "from", ""), *trust, *_versions(plan), *_repair_first(GoingOn(plan, plan.errors))]
     for title, body in (
         # Only what no leaf below tells of: that one is kept or not used is said there.
         ("forgiven by the policy", _problems(plan, [f for f in forgiven if not KINDS[f.kind].among_unused])),

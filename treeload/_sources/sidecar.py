@@ -18,7 +18,7 @@ import numpy as np
 import xxhash
 
 from treeload._errors import SaveError, SourceError
-from treeload._files.digests import Digest, blocks_from_json, blocks_to_json, digest, digests_of
+from treeload._files.digests import Digest, blocks_from_json, blocks_to_json, damaged, digest, digests_of
 from treeload._files.open import look_at, opened, read_bytes
 from treeload._files.regions import placed, slices_of
 from treeload._files.strict_json import parse_json
@@ -118,7 +118,7 @@ def _as_dict(value: Any) -> Any:
 
 
 def with_sidecar(source: Source, path: Path) -> Source:
-    """The source held against the digests that lie beside ``path``; as it is, where none do or it has its own.
+    """The source held against the digests beside ``path``; as it is, where none are or it has its own.
 
     Raises:
         SourceError: they are damaged, or not of what is there.
@@ -170,10 +170,10 @@ def _leaves(said: Mapping[str, Any], source: Source, file: Path) -> dict[Name, D
         now = None if there is None else (str(there.dtype), tuple(there.shape))
         if then != now:
             what = "is not there" if now is None else f"is {now[0]}{list(now[1])}"
-            was = "was not there" if then is None else f"was {then[0]}{list(then[1])}"
+            was = "was not there" if then is None else f"was {ascii(then[0])[1:-1]}{list(then[1])}"
             raise SourceError(
-                f"{source.label} is damaged, or another one than {str(file)!r} was made for: {printed!r} {was}, "
-                f"and {what}; if it was meant to change, make its digests again with treeload.digest"
+                f"{source.label} is damaged, or another one than {str(file)!r} was made for: {printed!r} "
+                f"{was}, and {what}; if it was meant to change, make its digests again with treeload.digest"
             )
     return {
         Name.parse(printed): None
@@ -213,9 +213,7 @@ class Checked(Source):
                 yield name, array
                 continue
             if digest_leaf(array).whole != known[name].whole:
-                raise SourceError(
-                    f"{self.label}: {print_name(name)!r} is damaged: its bytes are not those of its digest"
-                )
+                raise damaged(f"{self.label}: {print_name(name)!r}")
             yield name, _placed(array, requests[name])
 
     def unchecked(self) -> Source:

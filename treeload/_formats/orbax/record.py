@@ -221,4 +221,4 @@ def misfit(record: Record, found: Mapping[Name, Array]) -> str | None:
 
 def _print(array: Array) -> str:
     kind = "" if array.impl is None else f" of {array.impl} keys"
-    return f"{array.dtype}{list(array.shape)}{kind}"
+    return ascii(f"{array.dtype}{list(array.shape)}{kind}")[1:-1]  # a file says so: it may say anything
