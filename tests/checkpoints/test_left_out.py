@@ -126,6 +126,9 @@ def test_a_record_that_contradicts_the_checkpoint_is_refused(tmp_path: Path) -> 
     treeload.save(tmp_path / "run", {"w": jnp.ones(2)})
     file = tmp_path / "run" / "_CHECKPOINT_METADATA"
     record = json.loads(file.read_text())
+    del record["custom_metadata"]["treeload"]["seal"]  # as an earlier treeload wrote it
+    tree = json.loads((tmp_path / "run/state/_METADATA").read_text())
+    (tmp_path / "run/state/_METADATA").write_text(json.dumps({**tree, "custom_metadata": None}))
     for left_out, said in (({"w": "a str"}, "recorded as left out"), ({"x": 3}, "malformed")):
         record["custom_metadata"]["treeload"]["left_out"] = left_out
         file.write_text(json.dumps(record))

@@ -82,7 +82,7 @@ def test_metadata_of_any_size_and_depth_is_a_few_lines(acted_upon: Callable[[str
         deep = {"d": deep}
     metadata = {"deep": deep, "wide": list(range(10**6)), "long": "x" * 10**7, "\x1b[31m\n": "\x1b]0;\x07"}
     text = str(treeload.inspect(Stated({"w": (1,)}, metadata=metadata)))
-    assert len(text.splitlines()) == 9 and max(map(len, text.splitlines())) <= 80
+    assert len(text.splitlines()) == 10 and max(map(len, text.splitlines())) <= 80
     assert not acted_upon(text)
 
 
@@ -106,4 +106,4 @@ def test_a_mixture_of_experts_is_a_few_lines() -> None:
     ]
     text = str(treeload.inspect(Stated(dict.fromkeys(names, (8, 2)))))
     assert "layers/{0..63}/experts/{0..207}/gate ×13,312  float32[8,2]  852.0 kB" in text
-    assert len(text.splitlines()) == 5
+    assert len(text.splitlines()) == 6

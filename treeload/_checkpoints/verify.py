@@ -24,7 +24,7 @@ from treeload._naming.name import Name
 from treeload._reports.groups import print_names
 from treeload._reports.page import MARGIN, counted, printable, sentence
 from treeload._sources import sidecar
-from treeload._sources.source import Source, read_again
+from treeload._sources.source import Source, as_source_error, read_again
 
 
 @dataclass(frozen=True, repr=False)
@@ -131,8 +131,10 @@ def digest(path: str | os.PathLike[str]) -> Path:
     """
     _must_be_a_path(path, "digest")
     where = Path(os.path.expanduser(os.fspath(path)))
-    file = sidecar.beside(where)
-    sidecar.write(file, read_again(lambda: _described(where)))
+    said = read_again(lambda: _described(where))
+    with as_source_error(f"the digests of {str(where)!r} have no place"):
+        file = sidecar.beside(where)
+        sidecar.write(file, said)
     return file
 
 
