@@ -20,7 +20,14 @@ import numpy as np
 import xxhash
 
 from treeload._errors import SourceError
-from treeload._files.regions import Box, slices_of, whole_box
+from treeload._files.regions import (
+    Box,
+    extents_of,
+    first_element,
+    is_contiguous,
+    slices_of,
+    whole_box,
+)
 
 BLOCK_BYTES = 4 << 20
 """What a block holds at most, unless one element is larger; a leaf of no more has no blocks."""
@@ -138,6 +145,28 @@ def is_intact(array: np.ndarray[Any, Any], box: Box, shape: Sequence[int], known
         if digest(array[window]) != known.blocks[number]:
             return False
     return True
+
+
+def ranges(box: Box, shape: Sequence[int], known: Digest) -> list[tuple[int, int, str]] | None:
+    """What each range of one of ``covers``, as it lies in memory in C order, must give: start, stop, digest.
+
+    In elements, one after the other. None where blocks lie there in pieces: then only ``is_intact`` can tell.
+
+    Examples:
+        >>> ranges(((2, 4), (0, 3)), (6, 3), Digest("whole", (1, 3), tuple("abcdef")))
+        [(0, 3, 'c'), (3, 6, 'd')]
+    """
+    if known.block is None:
+        return [(0, math.prod(shape), known.whole)]
+    found: list[tuple[int, int, str]] = []
+    end, extents = 0, extents_of(box)
+    for number, inner in _blocks(box, shape, known.block):
+        within = tuple((a - at, b - at) for (a, b), (at, _) in zip(inner, box, strict=True))
+        start, end = end, end + math.prod(extents_of(within))
+        if not is_contiguous(within, extents) or first_element(within, extents) != start:
+            return None
+        found.append((start, end, known.blocks[number]))
+    return found
 
 
 def _grown(box: Box, shape: Sequence[int], block: Sequence[int]) -> Box:

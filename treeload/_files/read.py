@@ -26,7 +26,7 @@ import jax
 import numpy as np
 
 from treeload._errors import SourceError
-from treeload._files.digests import Digest, checked_parts, covers, damaged
+from treeload._files.digests import Digest, covers, damaged, digest, is_intact, ranges
 from treeload._files.open import File, check_unchanged, opened
 from treeload._files.regions import (
     Box,
@@ -50,6 +50,9 @@ _CHUNK = 16 << 20  # bytes that one thread reads at a time
 
 
 _AHEAD = 64 << 20  # bytes read ahead of the consumer, or one leaf if that is larger
+
+
+_HOT = 4 << 20  # bytes that are still in the cache after they were read
 
 
 _SEGMENTS = 256  # buffers filled by one preadv; the systems' limit is 1024
@@ -101,7 +104,14 @@ class _Reading:
     size: int
 
 
-_Segment: TypeAlias = "tuple[int, Bytes, _Leaf]"  # where in the file, what it fills, whose it is
+@dataclass(frozen=True, slots=True)
+class _Segment:
+    """What is read in one go: where it is in the file, what it fills, whose it is, and what it must give."""
+
+    offset: int
+    buffer: Bytes
+    leaf: _Leaf
+    digests: Sequence[tuple[int, int, str]] = ()  # of bytes of it, from and to
 
 
 def read_stored(
@@ -220,42 +230,67 @@ def aligned(count: int) -> Bytes:
 
 
 def _batches(leaves: Sequence[_Leaf]) -> Iterator[list[_Segment]]:
-    """What one thread reads at a time: at most 16 MiB, in at most 256 buffers."""
+    """What one thread reads at a time: at most 16 MiB, in at most 256 buffers.
+
+    4 MiB where digests are looked at, so that the bytes are still in the cache then, which makes it cheap.
+    """
+    most = min(_CHUNK, _HOT) if any(leaf.known for leaf in leaves) else _CHUNK
     batch: list[_Segment] = []
     size = 0
     for leaf in leaves:
         for piece in leaf.pieces:
-            for start in range(0, len(piece.buffer), _CHUNK):
-                segment = piece.buffer[start : start + _CHUNK]
-                if batch and (size + len(segment) > _CHUNK or len(batch) == _SEGMENTS):
+            for segment in _segments(leaf, piece, most):
+                if batch and (size + len(segment.buffer) > most or len(batch) == _SEGMENTS):
                     yield batch
                     batch, size = [], 0
-                batch.append((piece.offset + start, segment, leaf))
-                size += len(segment)
+                batch.append(segment)
+                size += len(segment.buffer)
     if batch:
         yield batch
 
 
+def _segments(leaf: _Leaf, piece: _Piece, most: int) -> Iterator[_Segment]:
+    """A piece in parts of about so many bytes, each with the digests of all that it holds."""
+    known = None if leaf.known is None else ranges(piece.box, leaf.request.shape, leaf.known)
+    if known is None or not piece.buffer.size:
+        for start in range(0, len(piece.buffer), most):
+            yield _Segment(piece.offset + start, piece.buffer[start : start + most], leaf)
+        return
+    itemsize = leaf.request.dtype.itemsize
+    start, digests = 0, []
+    for at, end, expected in known:
+        digests.append((at * itemsize - start, end * itemsize - start, expected))
+        if end * itemsize - start >= most or end == known[-1][1]:
+            stop = end * itemsize
+            yield _Segment(piece.offset + start, piece.buffer[start:stop], leaf, digests)
+            start, digests = stop, []
+
+
 def _fill(descriptor: int, file: File, batch: Sequence[_Segment]) -> None:
-    """Fills the segments, with one call for those that follow each other in the file."""
+    """Fills the segments, with one call for those that follow each other in the file, and looks at them."""
     run: list[_Segment] = []
     for segment in batch:
-        if run and run[-1][0] + len(run[-1][1]) != segment[0]:
+        if run and run[-1].offset + len(run[-1].buffer) != segment.offset:
             _fill_run(descriptor, file, run)
             run = []
         run.append(segment)
     _fill_run(descriptor, file, run)
-    for _, filled, leaf in batch:
-        if leaf.request.dtype == np.bool_ and filled.max() > 1:
-            raise SourceError(f"{print_name(leaf.name)} in {file} holds a boolean that is neither 0 nor 1")
+    for segment in batch:
+        name = print_name(segment.leaf.name)
+        for start, stop, expected in segment.digests:
+            if digest(segment.buffer[start:stop]) != expected:
+                check_unchanged(file, descriptor)  # a file that is written meanwhile is not damaged
+                raise damaged(f"{file}: {name!r}")
+        if segment.leaf.request.dtype == np.bool_ and segment.buffer.max() > 1:
+            raise SourceError(f"{name} in {file} holds a boolean that is neither 0 nor 1")
 
 
 def _fill_run(descriptor: int, file: File, run: Sequence[_Segment]) -> None:
-    offset = run[0][0]
+    offset = run[0].offset
     left = deque(run)
-    unfilled = [buffer.data for _, buffer, _ in run]
+    unfilled = [segment.buffer.data for segment in run]
     while unfilled:
-        name = print_name(left[0][2].name)
+        name = print_name(left[0].leaf.name)
         try:
             count = os.preadv(descriptor, unfilled, offset)
         except OSError as error:
@@ -271,12 +306,17 @@ def _fill_run(descriptor: int, file: File, run: Sequence[_Segment]) -> None:
 
 
 def _verify(leaves: Sequence[_Leaf], file: File, descriptor: int) -> None:
-    """Nothing, if the bytes of the leaves are those of their digests."""
+    """Nothing, if those leaves are intact whose blocks do not lie in the file as they lie in the leaf."""
     for leaf in leaves:
-        parts = ((piece.box, _on_host(piece, leaf.request.dtype)) for piece in leaf.pieces)
-        if not checked_parts(parts, leaf.request.shape, leaf.known):
-            check_unchanged(file, descriptor)  # a file that is written meanwhile is not damaged
-            raise damaged(f"{file}: {print_name(leaf.name)!r}")
+        known, shape = leaf.known, leaf.request.shape
+        if known is None:
+            continue
+        for piece in leaf.pieces:
+            if ranges(piece.box, shape, known) is None and not is_intact(
+                _on_host(piece, leaf.request.dtype), piece.box, shape, known
+            ):
+                check_unchanged(file, descriptor)
+                raise damaged(f"{file}: {print_name(leaf.name)!r}")
 
 
 def _place(leaves: Sequence[_Leaf]) -> deque[tuple[Name, Any]]:
