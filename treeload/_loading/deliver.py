@@ -75,7 +75,8 @@ def load_leaves(
                 ((leaf, array),) = arrays.items()
                 placer.put(index, array, own=uses[leaf] == 1)
         arrays.clear()
-    placer.flush()
+    with as_source_error("the last leaves could not be placed"):
+        placer.flush()
     return overflows.findings
 
 

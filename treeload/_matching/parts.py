@@ -119,5 +119,6 @@ def opened_source(src: Any, verb: str, *, item: str | None = None, separator: st
     if item is not None:
         raise RuleError(f"From(item={item!r}) is for the path of an Orbax checkpoint")
     if isinstance(src, Source):
+        given.says_what_it_holds(src)
         return src if separator is None else SeparatedSource(src, separator)
     return MemorySource(src, separator=separator)

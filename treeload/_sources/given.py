@@ -8,16 +8,17 @@ class in place of a model is the same error everywhere. Refuses to own what is w
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import numpy as np
 from flax import linen, nnx
 
-from treeload._leaves.spec import SlotKind
+from treeload._leaves.spec import SlotKind, is_key, is_numeric
 from treeload._naming.name import print_name
 from treeload._sources.part import From
-from treeload._sources.source import Source
+from treeload._sources.source import Source, as_source_error
 from treeload._trees.nodes import is_equinox
 from treeload._trees.tree import PyTree, Tree
 from treeload._trees.walk import walk
@@ -49,6 +50,27 @@ def destination(dst: Any, src: Any, verb: str) -> Tree:
     refuse_hidden(walked, f"{verb}'s destination", TypeError)
     _refuse_no_leaves(walked, f"{verb}'s destination")
     return walked
+
+
+def says_what_it_holds(src: Source) -> None:
+    """Nothing, where a source of the user's own says names, shapes and dtypes of its leaves.
+
+    Raises:
+        SourceError: what it says is none of these, or it raises.
+    """
+    with as_source_error(f"{src.label} does not say what it holds"):
+        specs = src.specs()
+        if not isinstance(specs, Mapping):
+            raise ValueError(f"specs() gave a {type(specs).__name__}, not a mapping of names to specs")
+        for name, spec in specs.items():
+            if not isinstance(name, tuple) or not all(isinstance(key, str) for key in name):
+                raise ValueError(f"specs() has the key {name!r}, which is no Name (a tuple of strings)")
+            shape, dtype = getattr(spec, "shape", None), getattr(spec, "dtype", None)
+            sizes = shape if isinstance(shape, tuple) else (-1,)
+            if not all(isinstance(size, (int, np.integer)) and size >= 0 for size in sizes):
+                raise ValueError(f"specs() says of {print_name(name)!r} that its shape is {shape!r}")
+            if not (is_key(dtype) or (isinstance(dtype, np.dtype) and is_numeric(dtype))):
+                raise ValueError(f"specs() says of {print_name(name)!r} that its dtype is {dtype!r}")
 
 
 def source(src: Any, verb: str) -> None:
