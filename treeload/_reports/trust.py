@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from treeload._errors import TreeloadError
 from treeload._reports.page import printable
 from treeload._sources.source import Source, as_source_error, unverifiable
 
@@ -12,10 +13,13 @@ def unverified(sources: Sequence[Source]) -> str:
     """The phrase; empty where every source in a file carries digests, or has them beside it."""
     found = []
     for source in sources:
-        with as_source_error(f"{source.label} does not say what it holds"):
-            lacking = len(unverifiable(source))
+        try:
+            with as_source_error(f"{source.label} does not say what it holds"):
+                lacking, leaves = len(unverifiable(source)), len(source.specs())
+        except TreeloadError:  # by now; a report is printed all the same
+            continue
         if lacking:
-            found.append((source, lacking == len(source.specs())))
+            found.append((source, lacking == leaves))
     if not found:
         return ""
     whole = all(all_of_it for _, all_of_it in found)
