@@ -113,3 +113,16 @@ def test_an_array_that_changed_since_it_was_looked_at_is_a_source_error() -> Non
     with pytest.raises(SourceError, match="'a' in a tree in memory has been deleted or donated"):
         delivered(made)
     assert made["a"].action == Action.LOAD
+
+
+def test_a_device_that_cannot_take_the_last_leaves_is_an_error_of_ours(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(arrays: Any) -> Any:
+        raise RuntimeError("RESOURCE_EXHAUSTED")
+
+    monkeypatch.setattr("treeload._loading.deliver.to_default_device", full)
+    with pytest.raises(
+        SourceError, match="the last leaves could not be placed: RuntimeError: RESOURCE_EXHAUSTED"
+    ):
+        treeload.load({"w": jax.ShapeDtypeStruct((2,), np.float32)}, {"w": np.ones(2, np.float32)})

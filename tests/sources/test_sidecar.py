@@ -94,6 +94,23 @@ def test_a_flipped_bit_is_found_once_there_are_digests_on_any_topology(foreign: 
     np.testing.assert_array_equal(past["n"], TREE["n"])
 
 
+@pytest.mark.parametrize("spec", [None, P(), P("x"), P(None, "y"), P("x", "y")], ids=str)
+def test_blocks_that_lie_in_the_file_in_pieces_are_verified_too(
+    tmp_path: Path, spec: P | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a writer may cut them that knows how a leaf will be read: not into whole rows."""
+    monkeypatch.setattr(_digests, "BLOCK_BYTES", 1024)
+    monkeypatch.setattr(_digests, "_LEAST_PART", 64)
+    path, w = _safetensors(tmp_path / "x"), Name(("a", "w"))
+    known = _digests.digests_of(TREE["a"]["w"], (64, 8))
+    assert known.block == (32, 8)
+    ((_, value),) = treeload.open(path).with_digests({w: known}).read({w: _wanted(spec)})
+    np.testing.assert_array_equal(value, TREE["a"]["w"])
+    _flip(path, TREE["a"]["w"])
+    with pytest.raises(SourceError, match="'a/w' is damaged"):
+        list(treeload.open(path).with_digests({w: known}).read({w: _wanted(spec)}))
+
+
 def test_without_digests_it_is_not_found_but_it_is_said_that_nothing_vouches(foreign: Path) -> None:
     dst = {"a": {"w": np.zeros((64, 32), np.float32)}, "n": np.zeros(8, np.int64)}
     assert "\n  cannot be verified: it holds no digests\n" in str(treeload.plan(dst, foreign))
