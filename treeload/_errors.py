@@ -19,6 +19,8 @@ it: each error prints as ``without_controls`` has it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 def without_controls(text: str) -> str:
     r"""``text`` with what a terminal obeys and does not print written as Python would: ``\x1b``; lines stay.
@@ -63,7 +65,16 @@ class NameCollision(TreeloadError):
 
 
 class SaveError(TreeloadError):
-    """A tree or a path that cannot be saved; what was there before is untouched."""
+    """A tree or a path that cannot be saved; what was there before is untouched.
+
+    Attributes:
+        problems: what the tree holds that cannot be saved, each in a sentence; empty where something else
+            stands against it, which the text says.
+    """
+
+    def __init__(self, *message: object, problems: Iterable[str] = ()) -> None:
+        super().__init__(*message)
+        self.problems = tuple(problems)
 
 
 class TreeloadWarning(UserWarning):

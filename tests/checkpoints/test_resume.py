@@ -180,13 +180,13 @@ def test_what_is_not_understood_is_not_taken_for_a_new_training(name: str, tmp_p
 
 def test_a_save_that_died_between_its_renames_is_finished(tmp_path: Path) -> None:
     for name in ("old", "new"):
-        treeload.save(_exchange.beside(tmp_path / "5") / name, tree(5.0))
+        treeload.save(_exchange.beside(tmp_path / "5") / ("0" * 32) / name, tree(5.0))
     state, step = treeload.resume(abstract(), tmp_path, otherwise=never)
     assert (value_of(state), step) == (5.0, 5)
 
 
 def test_a_first_save_that_died_is_no_checkpoint(tmp_path: Path) -> None:
-    treeload.save(_exchange.beside(tmp_path / "5") / "new", tree(5.0))
+    treeload.save(_exchange.beside(tmp_path / "5") / ("0" * 32) / "new", tree(5.0))
     assert treeload.resume(abstract(), tmp_path, otherwise=tree(0.0))[1] is None
 
 

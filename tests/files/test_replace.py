@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from treeload._files import replace as module
-from treeload._files.replace import beside, finish_dead_save, put_in_place, saved_to, workspace
+from treeload._files import exchange as module
+from treeload._files.exchange import put_in_place
+from treeload._files.replace import beside, finish_dead_save, saved_to, workspace
+
+WORK = "0123456789abcdef" * 2  # a workspace of a dead save
 
 
 def directory(path: Path, content: str) -> Path:
@@ -78,13 +81,14 @@ def test_where_the_second_rename_fails_the_old_is_put_back(
 
 def test_a_workspace_is_empty_and_goes_at_the_end(tmp_path: Path) -> None:
     path = tmp_path / "vit"
-    litter = beside(path)
+    litter = beside(path) / WORK
     directory(litter / "new", "dead")
     (litter / "a file").write_text("dead")
     (litter / "a link").symlink_to(tmp_path)
     with workspace(path) as new:
-        assert new == litter / "new"
-        assert list(litter.iterdir()) == []
+        assert os.listdir(beside(path)) == [new.parent.name]
+        assert new.parent != litter
+        assert list(new.parent.iterdir()) == []
         directory(new, "new")
         put_in_place(new, path)
     assert os.listdir(tmp_path) == ["vit"]
@@ -93,8 +97,8 @@ def test_a_workspace_is_empty_and_goes_at_the_end(tmp_path: Path) -> None:
 
 def test_a_link_in_the_litter_is_removed_and_not_what_it_leads_to(tmp_path: Path) -> None:
     precious = directory(tmp_path / "precious", "kept")
-    beside(tmp_path / "vit").mkdir()
-    (beside(tmp_path / "vit") / "link").symlink_to(precious)
+    (beside(tmp_path / "vit") / WORK).mkdir(parents=True)
+    (beside(tmp_path / "vit") / WORK / "link").symlink_to(precious)
     with workspace(tmp_path / "vit"):
         pass
     assert content_of(precious) == "kept"
@@ -118,7 +122,10 @@ def test_a_second_saver_is_refused_while_the_first_is_at_work(tmp_path: Path) ->
     path = tmp_path / "vit"
     with workspace(path) as new:
         directory(new, "first")
-        with pytest.raises(BlockingIOError, match="another process is saving there"), workspace(path):
+        with (
+            pytest.raises(BlockingIOError, match="another process or thread is saving there"),
+            workspace(path),
+        ):
             raise AssertionError("there were two")
         assert content_of(new) == "first"
 
@@ -138,8 +145,8 @@ def test_where_a_way_back_failed_the_workspace_stays(tmp_path: Path) -> None:
 
 def test_a_save_that_died_between_two_renames_is_finished(tmp_path: Path) -> None:
     path = tmp_path / "vit"
-    directory(beside(path) / "old", "old")
-    directory(beside(path) / "new", "new")
+    directory(beside(path) / WORK / "old", "old")
+    directory(beside(path) / WORK / "new", "new")
     assert finish_dead_save(path) == path
     assert content_of(path) == "new"
     assert os.listdir(tmp_path) == ["vit"]
@@ -149,8 +156,8 @@ def test_where_nothing_may_be_renamed_the_complete_one_is_shown_where_it_lies(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "vit"
-    directory(beside(path) / "old", "old")
-    new = directory(beside(path) / "new", "new")
+    directory(beside(path) / WORK / "old", "old")
+    new = directory(beside(path) / WORK / "new", "new")
 
     def refuse(source: Path, destination: Path) -> None:
         raise PermissionError(errno.EACCES, "read-only")
@@ -163,18 +170,18 @@ def test_where_nothing_may_be_renamed_the_complete_one_is_shown_where_it_lies(
 @pytest.mark.parametrize("left", ["old", "new"])
 def test_half_of_a_dead_save_is_litter(tmp_path: Path, left: str) -> None:
     path = tmp_path / "vit"
-    directory(beside(path) / left, "half")
+    directory(beside(path) / WORK / left, "half")
     assert finish_dead_save(path) == path
     assert not path.exists()
 
 
 def test_what_is_at_the_path_always_wins(tmp_path: Path) -> None:
     path = directory(tmp_path / "vit", "there")
-    directory(beside(path) / "old", "old")
-    directory(beside(path) / "new", "new")
+    directory(beside(path) / WORK / "old", "old")
+    directory(beside(path) / WORK / "new", "new")
     assert finish_dead_save(path) == path
     assert content_of(path) == "there"
-    assert content_of(beside(path) / "new") == "new"
+    assert content_of(beside(path) / WORK / "new") == "new"
 
 
 def test_a_link_is_asked_for_what_it_leads_to(tmp_path: Path) -> None:

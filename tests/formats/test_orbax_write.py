@@ -21,12 +21,15 @@ import pytest
 from orbax.checkpoint import v1 as ocp
 
 from treeload._errors import SaveError, SourceError
-from treeload._files import replace as _exchange
+from treeload._files import exchange as _exchange
+from treeload._files import replace as _replace
+from treeload._formats.orbax import storable as _storable
 from treeload._formats.orbax import write as _save
 from treeload._formats.orbax.source import OrbaxSource, recognises
 from treeload._formats.orbax.write import Beside, write
 from treeload._naming.name import Name
 
+WORK = "0123456789abcdef" * 2  # a workspace of a dead save
 OLD = {Name(("w",)): np.zeros(3, np.float32)}
 NEW = {Name(("w",)): np.ones(3, np.float32)}
 
@@ -369,7 +372,8 @@ def test_a_failure_inside_orbax_is_quiet_and_leaves_the_old_one(
     write(tmp_path / "x", OLD)
     capfd.readouterr()
     caplog.clear()
-    monkeypatch.setattr(_save, "_STORED", frozenset({"float128"}))
+    monkeypatch.setattr(_save, "STORED", frozenset({"float128"}))
+    monkeypatch.setattr(_storable, "STORED", frozenset({"float128"}))
     with pytest.raises(SaveError, match="cannot save to") as caught:
         write(tmp_path / "x", {Name(("w",)): np.ones(2, np.longdouble)}, overwrite=True)
     assert caught.value.__cause__ is not None
@@ -422,7 +426,8 @@ def _save_in_dying_process(path: Path, code: str) -> None:
     program = f"""
 import os, sys
 import numpy as np
-from treeload._files import replace as _exchange
+from treeload._files import exchange as _exchange
+from treeload._files import replace as _replace
 from treeload._formats.orbax import write as _save
 from treeload._naming.name import Name
 def die(*args, **options):
@@ -446,10 +451,10 @@ _exchange.os.rename = counted
 """
 DEATHS = {
     "before anything is written": "_save._write_orbax = die",
-    "before the exchange": "_exchange.put_in_place = die",
+    "before the exchange": "_save.put_in_place = die",
     "before the first of two renames": _TWO_RENAMES.format(number=1),
-    "after the exchange": "_exchange.shutil.rmtree = die",
-    "after two renames": "_exchange._swap = lambda one, other: False\n_exchange.shutil.rmtree = die",
+    "after the exchange": "_replace.shutil.rmtree = die",
+    "after two renames": "_exchange._swap = lambda one, other: False\n_replace.shutil.rmtree = die",
 }
 
 
@@ -458,7 +463,7 @@ def test_a_killed_save_leaves_a_whole_checkpoint_and_the_next_one_cleans(tmp_pat
     write(tmp_path / "x", OLD)
     _save_in_dying_process(tmp_path / "x", DEATHS[when])
     assert _is(tmp_path / "x", NEW if when.startswith("after") else OLD)
-    assert _exchange.beside(tmp_path / "x").is_dir()  # what the dead one left
+    assert _replace.beside(tmp_path / "x").is_dir()  # what the dead one left
     write(tmp_path / "x", NEW, overwrite=True)
     assert _is(tmp_path / "x", NEW)
     assert os.listdir(tmp_path) == ["x"]
@@ -475,7 +480,7 @@ def test_a_save_killed_between_two_renames_is_finished_by_whoever_opens(tmp_path
 
 def _between_two_renames(path: Path) -> None:
     """The directories as they lie there between the two renames."""
-    folder = _exchange.beside(path)
+    folder = _replace.beside(path) / WORK
     write(folder / "new", NEW)
     write(folder / "old", OLD)
 
@@ -501,7 +506,7 @@ def test_where_nothing_can_be_renamed_the_complete_one_is_read_beside(
 
 
 def test_what_lies_beside_is_nothing_without_both_halves(tmp_path: Path) -> None:
-    write(_exchange.beside(tmp_path / "x") / "new", NEW)
+    write(_replace.beside(tmp_path / "x") / WORK / "new", NEW)
     with pytest.raises(SourceError, match="does not exist"):
         OrbaxSource(tmp_path / "x")
     write(tmp_path / "x", OLD)
@@ -518,7 +523,7 @@ def test_a_rename_that_fails_leaves_the_old_one_in_place(
     seen: list[Any] = []
 
     def failing(one: Any, other: Any) -> None:
-        if _exchange.beside(tmp_path / "x") in Path(other).parents or Path(other) == tmp_path / "x":
+        if _replace.beside(tmp_path / "x") in Path(other).parents or Path(other) == tmp_path / "x":
             if "orbax" not in str(one):
                 seen.append(1)
                 if len(seen) == number:
@@ -533,10 +538,10 @@ def test_a_rename_that_fails_leaves_the_old_one_in_place(
     assert os.listdir(tmp_path) == ["x"]
 
 
-@pytest.mark.skipif(_exchange.fcntl is None, reason="needs file locks")
+@pytest.mark.skipif(_replace.fcntl is None, reason="needs file locks")
 def test_a_second_save_to_one_path_is_refused_while_the_first_lives(tmp_path: Path) -> None:
     write(tmp_path / "x", OLD)
-    with _exchange.workspace(tmp_path / "x") as new:
+    with _replace.workspace(tmp_path / "x") as new:
         new.mkdir()
         with pytest.raises(SaveError, match="another process"):
             write(tmp_path / "x", NEW, overwrite=True)
@@ -550,17 +555,17 @@ def ours_is_removed(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[Path], No
 
     What is put into the list happens right then.
     """
-    lock, then = _exchange.fcntl.flock, list[Callable[[Path], None]]()
+    lock, then = _replace.fcntl.flock, list[Callable[[Path], None]]()
 
     def late(descriptor: int, how: int) -> None:
-        monkeypatch.setattr(_exchange.fcntl, "flock", lock)
+        monkeypatch.setattr(_replace.fcntl, "flock", lock)
         folder = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
         folder.rmdir()
         for act in then:
             act(folder)
         lock(descriptor, how)
 
-    monkeypatch.setattr(_exchange.fcntl, "flock", late)
+    monkeypatch.setattr(_replace.fcntl, "flock", late)
     return then
 
 
@@ -584,15 +589,15 @@ def test_a_workspace_that_a_third_save_made_meanwhile_is_left_to_it(
         folder.mkdir()
         (folder / "new").mkdir()
         theirs.append(os.open(folder, os.O_RDONLY))
-        _exchange.fcntl.flock(theirs[0], _exchange.fcntl.LOCK_EX)
+        _replace.fcntl.flock(theirs[0], _replace.fcntl.LOCK_EX)
 
     ours_is_removed.append(third)
     try:
-        with pytest.raises(SaveError, match="another process is saving there"):
+        with pytest.raises(SaveError, match="another process or thread is saving there"):
             write(tmp_path / "x", NEW)
     finally:
         os.close(theirs[0])
-    assert (_exchange.beside(tmp_path / "x") / "new").is_dir()
+    assert (_replace.beside(tmp_path / "x") / "new").is_dir()
     assert not (tmp_path / "x").exists()
 
 

@@ -8,5 +8,8 @@ read         bytes into aligned buffers, ahead of who asks
 regions      which part belongs on which device, and how it comes there
 digests      by which it is told that bytes are those that were written
 steps        what a step's name says
-replace      one directory by another, whole or not at all
+interrupts   Ctrl-C waits until a thing is whole
+sync         on the disk, whatever happens to the power
+exchange     new contents take their place in one step
+replace      where they are written, and what a dead writer left
 """

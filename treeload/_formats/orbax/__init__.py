@@ -1,9 +1,12 @@
 """Orbax checkpoints, read through TensorStore and written through Orbax.
 
-source  the leaves
-layout  which directory is meant, and what its metadata says
-chunks  how an array is cut, checked before TensorStore sees it
-arrays  one of its arrays, from its header to where it is asked for
-record  what treeload keeps beside the arrays
-write   a checkpoint, complete or not there at all
+source       the leaves
+layout       which directory is meant, and what its metadata says
+chunks       how an array is cut, checked before TensorStore sees it
+arrays       one of its arrays, from its header to where it is asked for
+record       what treeload keeps beside the arrays
+storable     what a checkpoint can hold, and all that it cannot
+overwritten  what a save may replace
+meeting      what fails in one of several processes fails in all
+write        a checkpoint, complete or not there at all
 """

@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import logging
 import os
+import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,26 @@ import jax
 import numpy as np
 
 from treeload._errors import SaveError, SourceError
-from treeload._files import replace as _exchange
+from treeload._files import replace
 from treeload._files.digests import Digest, blocks_to_json, digests_of
-from treeload._formats.orbax.layout import CHECKPOINT_FILE, TREE_FILE, locate, read_json
+from treeload._files.exchange import put_in_place
+from treeload._files.interrupts import held_back
+from treeload._files.replace import NAME_LENGTH, PATTERN_SIGNS, workspace
+from treeload._files.sync import make_directories
+from treeload._formats.orbax.layout import TREE_FILE, locate, read_json
+from treeload._formats.orbax.meeting import together, told_by_first
+from treeload._formats.orbax.overwritten import check_target
 from treeload._formats.orbax.record import FORMAT, RECORD, Array, mark_of, seal_of
-from treeload._leaves.spec import elements, is_key, is_numeric
+from treeload._formats.orbax.source import OrbaxSource
+from treeload._formats.orbax.storable import (
+    STORED,
+    as_array,
+    on_host,
+    problems_of_names,
+    problems_of_values,
+    refuse,
+)
+from treeload._leaves.spec import elements, is_key
 from treeload._naming.name import Name, print_name
 from treeload._sources.provenance import Provenance
 from treeload._sources.source import Absent, as_source_error
@@ -34,12 +50,8 @@ _PLACEHOLDER = "treeload: no arrays"
 """The one slot, None, of a tree without arrays: Orbax refuses a tree without slots."""
 
 
-# What TensorStore can store under its own name. Other one-byte types go as uint8, with a record.
-_STORED = frozenset(
-    "bool int2 int4 int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 bfloat16 float32 float64 "
-    "complex64 complex128 float4_e2m1fn float8_e3m4 float8_e4m3fn float8_e4m3fnuz float8_e4m3b11fnuz "
-    "float8_e5m2 float8_e5m2fnuz float8_e8m0fnu".split()
-)
+_ORBAX = threading.Lock()
+"""Held while Orbax writes: two writes of one process get in each other's way."""
 
 
 @dataclass(frozen=True)
@@ -69,85 +81,92 @@ def write(
     metadata: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     compression: bool = False,
+    check_finite: bool = False,
 ) -> None:
     """Nothing; afterwards ``path`` is a complete Orbax checkpoint of ``leaves``, or is as it was.
 
-    In a job of several processes all of them call this, with one path on a file system that all see.
+    It is on the disk, and not only on its way there. In a job of several processes all of them call this,
+    with one path on a file system that all see.
 
     Raises:
-        SaveError: a name, value or metadata that cannot be stored, a path that exists (or, with
-            ``overwrite``, is not a checkpoint and nothing else), or a file system that refuses.
+        SaveError: names, values or metadata that cannot be stored, all of them said at once; a path that
+            exists (or, with ``overwrite``, is not a checkpoint and nothing else); or a file system that
+            refuses.
     """
-    target = Path(os.path.realpath(os.path.expanduser(path)))
-    _check_names(leaves, beside.aliases, beside.absent)
-    tree, record = _encode(leaves, beside.aliases, beside.absent)
-    if beside.left_out:
-        record["left_out"] = {print_name(name): what for name, what in beside.left_out.items()}
-    if beside.version:
-        record["version"] = dict(beside.version)
-    if beside.provenance:
-        record["provenance"] = dict(beside.provenance)
-    custom = _check_metadata(metadata, record)
-    first = jax.process_index() == 0
-    with _failures_as_save_error(target):
-        _check_target(target, overwrite)
-        if first:
-            target.parent.mkdir(parents=True, exist_ok=True)
-        with _workspace(target, first) as new:
-            with _quiet_orbax():
+    with held_back(), _failures_as_save_error(path):
+        with together("save it"):
+            target = Path(os.path.realpath(os.path.expanduser(path)))
+            _refuse_all_at_once(
+                target, leaves, beside, metadata, overwrite=overwrite, check_finite=check_finite
+            )
+            tree, record = _encode(leaves, beside.aliases, beside.absent)
+            if beside.left_out:
+                record["left_out"] = {print_name(name): what for name, what in beside.left_out.items()}
+            if beside.version:
+                record["version"] = dict(beside.version)
+            if beside.provenance:
+                record["provenance"] = dict(beside.provenance)
+            custom = {**(metadata or {}), RECORD: record}
+            record["seal"] = seal_of(custom)
+        with _workspace(target) as new:
+            with together("write it"), _ORBAX, _quiet_orbax():
                 _write_orbax(new, tree, custom, compression)
-            _meet("written")
-            if first:
-                _mark_tree(new, custom[RECORD]["seal"])
-                _check_target(target, overwrite)  # again: a long time has passed
-                _exchange.put_in_place(new, target)
-            _meet("placed")
+            with together("put it in place"):
+                if jax.process_index() == 0:
+                    _mark_tree(new, record["seal"])
+                    _check_written(new, leaves, beside)
+                    check_target(target, overwrite=overwrite)  # again: a long time has passed
+                    put_in_place(new, target)
 
 
 # --- what is refused --------------------------------------------------------------------------------
 
 
-def _check_names(
-    leaves: Mapping[Name, Any], aliases: Mapping[Name, Name], absent: Mapping[Name, Absent]
+def _refuse_all_at_once(
+    target: Path,
+    leaves: Mapping[Name, Any],
+    beside: Beside,
+    metadata: Mapping[str, Any] | None,
+    *,
+    overwrite: bool,
+    check_finite: bool,
 ) -> None:
-    stored: dict[str, Name] = {}
-    for name in leaves:
-        joined = ".".join(name)
-        if joined in stored:
-            raise SaveError(
-                f"{print_name(stored[joined])!r} and {print_name(name)!r} cannot be in one checkpoint: "
-                f"Orbax joins keys with '.' and would store both as {joined!r}; rename one"
-            )
-        stored[joined] = name
-    for name in (*leaves, *aliases, *absent):
-        try:
-            ".".join(name).encode()
-        except UnicodeEncodeError as error:
-            raise SaveError(f"{print_name(name)!r} is no valid text: {error.reason}") from error
-    for alias, canonical in aliases.items():
-        if canonical not in leaves or alias in leaves:
-            raise SaveError(f"{print_name(alias)!r} cannot be an alias of {print_name(canonical)!r}")
-    for name in absent:
-        if name in leaves or name in aliases:
-            raise SaveError(f"{print_name(name)!r} is both a leaf and absent")
+    problems = [
+        *problems_of_names(leaves, beside.aliases, beside.absent),
+        *problems_of_values(leaves, check_finite=check_finite),
+        *_problems_of_metadata({**(metadata or {})}),
+        *_problems_of_path(target),
+    ]
+    try:
+        check_target(target, overwrite=overwrite)
+    except SaveError as error:
+        problems.append(str(error))
+    refuse(problems)
 
 
-def _check_metadata(metadata: Mapping[str, Any] | None, record: dict[str, Any]) -> dict[str, Any]:
-    metadata = dict(metadata or {})
+def _problems_of_metadata(metadata: Mapping[Any, Any]) -> Iterator[str]:
     if RECORD in metadata:
-        raise SaveError(f"metadata cannot have the key {RECORD!r}: treeload keeps its own record there")
-    custom = {**metadata, RECORD: record}
+        yield f"metadata cannot have the key {RECORD!r}: treeload keeps its own record there"
     for what, value in metadata.items():
         try:
             if not isinstance(what, str):
                 raise TypeError(f"its key is of type {type(what).__name__}")
             same = json.loads(json.dumps(value, allow_nan=False)) == _lists(value)
         except (TypeError, ValueError, RecursionError) as error:
-            raise SaveError(f"metadata {what!r} cannot be written as JSON: {error}") from error
+            yield f"metadata {what!r} cannot be written as JSON: {error}"
+            continue
         if not same:
-            raise SaveError(f"metadata {what!r} would not come back from JSON as it is: {value!r}")
-    record["seal"] = seal_of(custom)
-    return custom
+            yield f"metadata {what!r} would not come back from JSON as it is: {value!r}"
+
+
+def _problems_of_path(target: Path) -> Iterator[str]:
+    """Signs that TensorStore takes for another thing than a part of a name."""
+    if "\\" in str(target):
+        yield f"{str(target)!r}: TensorStore takes a backslash for a slash, and would write elsewhere"
+    try:
+        str(target).encode()
+    except UnicodeEncodeError:
+        yield f"{str(target)!r} is no valid text, which TensorStore asks of a path"
 
 
 def _lists(value: Any) -> Any:
@@ -157,44 +176,6 @@ def _lists(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _lists(part) for key, part in value.items()}
     return value
-
-
-_OWN_FILES = frozenset(
-    "_CHECKPOINT_METADATA _METADATA _sharding _strings.json _PYTREE_PROCESS_METADATA manifest.ocdbt d "
-    "array_metadatas commit_success.txt orbax.checkpoint descriptor metadata metrics checkpoint".split()
-)
-
-
-def _check_target(target: Path, overwrite: bool) -> None:
-    """Raises SaveError unless ``target`` is free, or is a checkpoint that may be replaced."""
-    target = _exchange.finish_dead_save(target)
-    if not os.path.lexists(target):
-        return
-    marks = (target / CHECKPOINT_FILE, target / TREE_FILE)
-    if not any(mark.is_file() for mark in marks):
-        raise SaveError(f"{str(target)!r} exists and is no Orbax checkpoint: it is never replaced")
-    if not overwrite:
-        raise SaveError(f"{str(target)!r} exists: pass overwrite=True to replace that checkpoint")
-    for entry in sorted(os.scandir(target), key=lambda entry: entry.name):
-        if entry.name not in _OWN_FILES and not _belongs(entry, target):
-            raise SaveError(
-                f"{entry.path!r} is no part of the checkpoint that it lies in and would be lost: move it away"
-            )
-
-
-def _belongs(entry: os.DirEntry[str], target: Path) -> bool:
-    """Whether a directory in a checkpoint is one of its items, arrays, or stores."""
-    if not entry.is_dir(follow_symlinks=False):
-        return False
-    if entry.name.startswith("ocdbt.process_") or (target / TREE_FILE).is_file():
-        return True  # without OCDBT a tree has a directory an array, under any name
-    if os.path.isfile(os.path.join(entry.path, TREE_FILE)):
-        return True
-    try:
-        handlers = read_json(target / CHECKPOINT_FILE, target, allow_nan=True).get("item_handlers")
-    except SourceError:
-        return False
-    return isinstance(handlers, dict) and entry.name in handlers
 
 
 # --- what is written --------------------------------------------------------------------------------
@@ -214,14 +195,14 @@ def _encode(
         printed = print_name(name)
         if type(value) in (bool, int, float, complex):
             scalars[printed] = type(value).__name__
-        array = _as_array(name, value)
+        array = as_array(name, value)
         if elements(array) == 0:
             empty[printed] = {"shape": list(array.shape), "dtype": str(array.dtype), "impl": _impl(array)}
             continue
-        host = _on_host(array)
+        host = on_host(array)
         if host is not None:
             digests[printed] = digests_of(host, _part(array))
-        if not is_key(array.dtype) and array.dtype.name not in _STORED:
+        if not is_key(array.dtype) and array.dtype.name not in STORED:
             if host is None or array.dtype.itemsize != 1:
                 raise SaveError(f"{printed!r}: Orbax cannot store {array.dtype}")
             encoded[printed] = array.dtype.name
@@ -250,39 +231,8 @@ def _encode(
     return _nest(slots), record
 
 
-def _as_array(name: Name, value: Any) -> Any:
-    """``value`` as a jax.Array or as a NumPy array of this machine's byte order."""
-    if isinstance(value, jax.Array):
-        return value
-    try:
-        array = np.asarray(value, np.int64) if type(value) is int else np.asarray(value)
-    except OverflowError as error:
-        raise SaveError(f"{print_name(name)!r}: {value} does not fit into 64 bits") from error
-    if not is_numeric(array.dtype) or isinstance(value, (str, bytes)):
-        raise SaveError(f"{print_name(name)!r} is no array and no number, but {type(value).__name__}")
-    return array.astype(array.dtype.newbyteorder("="), copy=False)
-
-
 def _impl(array: Any) -> str | None:
     return str(jax.random.key_impl(array)) if is_key(array.dtype) else None
-
-
-def _on_host(array: Any) -> np.ndarray[Any, Any] | None:
-    """The whole array on the host, typed keys as their data; None where other processes hold parts."""
-    if isinstance(array, np.ndarray):
-        return array
-    if is_key(array.dtype):
-        array = jax.random.key_data(array)
-    if array.is_fully_replicated:
-        # Not np.asarray(array): that would keep the copy alive as long as the array.
-        return np.asarray(array.addressable_data(0))
-    if not array.is_fully_addressable:
-        return None
-    host = np.empty(array.shape, array.dtype)
-    for shard in array.addressable_shards:
-        if shard.replica_id == 0:
-            host[shard.index] = np.asarray(shard.data)
-    return host
 
 
 def _part(array: Any) -> tuple[int, ...] | None:
@@ -293,19 +243,14 @@ def _part(array: Any) -> tuple[int, ...] | None:
 
 
 def _nest(slots: Mapping[Name, Any]) -> Any:
+    """The nested dict; that no leaf stands where a subtree should is known by now."""
     if Name() in slots:
-        if len(slots) > 1:
-            raise SaveError("a tree that is one leaf has no other leaves")
         return slots[Name()]
     tree: dict[str, Any] = {}
     for name, value in slots.items():
         node = tree
         for key in name[:-1]:
             node = node.setdefault(key, {})
-            if not isinstance(node, dict):
-                raise SaveError(f"{print_name(name)!r}: there is a leaf where its subtree should be")
-        if name[-1] in node:
-            raise SaveError(f"{print_name(name)!r} is a leaf and a subtree")
         node[name[-1]] = value
     return tree
 
@@ -315,8 +260,46 @@ def _write_orbax(new: Path, tree: Any, custom: dict[str, Any], compression: bool
 
     context = ocp.Context()
     context.array.saving.use_compression = compression
-    with context:
-        ocp.save(new, tree, custom_metadata=custom)
+    with context, _plainly_named(new) as plain:
+        ocp.save(plain, tree, custom_metadata=custom)
+
+
+@contextmanager
+def _plainly_named(new: Path) -> Iterator[Path]:
+    """The same place under a name that Orbax, which looks for files by patterns, takes for no pattern."""
+    if not any(sign in str(new) for sign in PATTERN_SIGNS):
+        yield new
+        return
+    descriptor = os.open(new.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        plain = Path(f"/proc/self/fd/{descriptor}")
+        if jax.process_count() > 1 or not plain.exists():
+            raise SaveError(
+                f"Orbax takes one of the signs {PATTERN_SIGNS} in a directory's name for a pattern"
+            )
+        yield plain / new.name
+    finally:
+        os.close(descriptor)
+
+
+def _check_written(new: Path, leaves: Mapping[Name, Any], beside: Beside) -> None:
+    """Raises SaveError unless what was written can be opened, and holds what it should.
+
+    Whatever a backend does wrong, the old checkpoint is there as long as the new one is none.
+    """
+    with as_source_error("what was written cannot be read"):
+        found = OrbaxSource(new).specs()
+        expected = {name: as_array(name, value) for name, value in leaves.items()}
+        expected |= {alias: expected[name] for alias, name in beside.aliases.items()}
+        wrong = sorted(
+            print_name(name)
+            for name in expected.keys() | found.keys()
+            if name not in found
+            or name not in expected
+            or (found[name].shape, found[name].dtype) != (expected[name].shape, expected[name].dtype)
+        )
+    if wrong:
+        raise SaveError(f"what was written is not what was to be: {', '.join(map(repr, wrong[:5]))}")
 
 
 def _mark_tree(new: Path, seal: str) -> None:
@@ -331,26 +314,33 @@ def _mark_tree(new: Path, seal: str) -> None:
 
 
 @contextmanager
-def _workspace(target: Path, first: bool) -> Iterator[Path]:
+def _workspace(target: Path) -> Iterator[Path]:
     """Where all processes write together; the first one makes it and clears it away."""
-    if not first:
-        _meet("ready")
-        yield _exchange.beside(target) / "new"
-        return
-    with _exchange.workspace(target) as new:
-        _meet("ready")
+    with ExitStack() as made:
+        new: Path | None = None
+        with together("make a place to write to"):
+            if jax.process_index() == 0:
+                make_directories(target.parent)
+                new = made.enter_context(workspace(target))
+        name = told_by_first((new.parent.name if new else "").encode().ljust(NAME_LENGTH))
+        new = replace.beside(target) / name.decode() / "new"
+        with together("write there"):
+            _try_to_write(new.parent)
         yield new
 
 
-def _meet(point: str) -> None:
-    if jax.process_count() > 1:
-        from jax.experimental import multihost_utils
+def _try_to_write(folder: Path) -> None:
+    """Raises OSError where this process cannot, as on a file system that it does not see, or only reads.
 
-        multihost_utils.sync_global_devices(f"treeload.save {point}")
+    Asked before Orbax writes: its processes wait for each other, and for one that has failed for minutes.
+    """
+    probe = folder / f"process_{jax.process_index()}"
+    probe.write_bytes(b"\0" * 4096)
+    probe.unlink()
 
 
 @contextmanager
-def _failures_as_save_error(target: Path) -> Iterator[None]:
+def _failures_as_save_error(target: str | Path) -> Iterator[None]:
     try:
         with as_source_error(f"cannot save to {str(target)!r}"):
             yield
