@@ -52,8 +52,17 @@ class _HoldBack:
         for number, handler in self.before.items():
             if signal.getsignal(number) == self.take:
                 signal.signal(number, handler)
-        for number in dict.fromkeys(self.waiting):
-            signal.raise_signal(number)
+        _deliver(list(dict.fromkeys(self.waiting)))
+
+
+def _deliver(numbers: list[int]) -> None:
+    """Sends the signals again, all of them although a handler raises."""
+    if not numbers:
+        return
+    try:
+        signal.raise_signal(numbers[0])
+    finally:
+        _deliver(numbers[1:])
 
 
 @contextmanager

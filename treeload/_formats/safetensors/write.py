@@ -7,10 +7,8 @@ that the peak is the largest of them.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import secrets
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -18,6 +16,9 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from treeload._errors import SaveError
+from treeload._files.exchange import publish
+from treeload._files.replace import workspace
+from treeload._files.sync import make_directories
 from treeload._formats.safetensors.header import DTYPES, PROVENANCE
 from treeload._leaves.spec import Spec, nbytes, print_spec
 from treeload._naming.name import Name
@@ -44,19 +45,17 @@ def write(
         SaveError: a dtype the format has not, two names that join alike, a path that exists, or a
             file system that refuses.
     """
-    if os.path.lexists(path):
-        raise SaveError(f"{str(path)!r} exists; an export replaces nothing")
     header = _header(leaves, metadata)
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _write(beside, header, leaves)
-        _publish(beside, path)
+        path = Path(os.path.abspath(path))
+        if os.path.lexists(path):
+            raise SaveError(f"{str(path)!r} exists; an export replaces nothing")
+        make_directories(path.parent)
+        with workspace(path) as new:
+            _write(new, header, leaves)
+            publish(new, path)
     except OSError as error:
         raise SaveError(f"{str(path)!r} could not be written: {error}") from error
-    finally:
-        with contextlib.suppress(OSError):  # where the folder could not be made, nothing is there
-            beside.unlink()
 
 
 def with_provenance(metadata: Mapping[str, Any], provenance: Provenance) -> Mapping[str, Any]:
@@ -67,8 +66,8 @@ def with_provenance(metadata: Mapping[str, Any], provenance: Provenance) -> Mapp
     return {**metadata, PROVENANCE: json.dumps(joined, ensure_ascii=False)}
 
 
-def _write(beside: Path, header: bytes, leaves: Sequence[Leaving]) -> None:
-    with beside.open("xb") as file:
+def _write(new: Path, header: bytes, leaves: Sequence[Leaving]) -> None:
+    with new.open("xb") as file:
         file.write(len(header).to_bytes(8, "little") + header)
         for name, spec, array in leaves:
             host = np.ascontiguousarray(np.asarray(array()))
@@ -77,20 +76,6 @@ def _write(beside: Path, header: bytes, leaves: Sequence[Leaving]) -> None:
             if host.shape != spec.shape or host.dtype != spec.dtype:
                 raise SaveError(f"{'.'.join(name)} was to be {print_spec(spec)} and is {print_spec(host)}")
             file.write(host.reshape(-1).view(np.uint8).data)
-        file.flush()
-        os.fsync(file.fileno())  # a name for bytes that a power cut may still lose would be a lie
-
-
-def _publish(beside: Path, path: Path) -> None:
-    """Gives the complete file its name."""
-    try:
-        os.link(beside, path)  # fails where somebody was faster, which a rename would not
-    except FileExistsError:
-        raise
-    except OSError:  # a file system without links
-        if os.path.lexists(path):
-            raise
-        beside.rename(path)
 
 
 def _header(leaves: Sequence[Leaving], metadata: Mapping[str, Any]) -> bytes:
