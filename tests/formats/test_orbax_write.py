@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
+import orbax_writers as writers
 import pytest
 from orbax.checkpoint import v1 as ocp
 
@@ -337,6 +338,38 @@ def _while_written(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -
     monkeypatch.setattr(_save, "_write_orbax", lambda *args: (write_orbax(*args), act()))
 
 
+@pytest.mark.parametrize(
+    "within",
+    ["state", "state/d", "state/ocdbt.process_0", "state/ocdbt.process_0/d", "state/array_metadatas"],
+)
+@pytest.mark.parametrize("make", [_make_file, _make_directory, lambda path: path.symlink_to("nowhere")])
+def test_a_foreign_file_deep_in_a_checkpoint_is_not_lost(tmp_path: Path, within: str, make: Any) -> None:
+    write(tmp_path / "x", OLD)
+    (tmp_path / "x" / within).mkdir(exist_ok=True)
+    make(tmp_path / "x" / within / "mine")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(SaveError, match=f"x/{within}/mine.*would be lost"):
+        write(tmp_path / "x", NEW, overwrite=True)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_foreign_files_beside_the_chunks_of_an_array_and_in_other_items_are_not_lost(tmp_path: Path) -> None:
+    import orbax.checkpoint as ocp_v0
+
+    with ocp_v0.Checkpointer(ocp_v0.PyTreeCheckpointHandler(use_ocdbt=False)) as checkpointer:
+        checkpointer.save(tmp_path / "v0", {"w": np.zeros(3, np.float32)})
+    ocp.save_checkpointables(tmp_path / "items", {"params": {"w": np.zeros(3)}, "notes": {"a": "b"}})
+    mine = [tmp_path / "v0/w/mine", tmp_path / "v0/plots/mine", tmp_path / "items/notes/mine"]
+    for file in mine:
+        file.parent.mkdir(exist_ok=True)
+        _make_file(file)
+    with pytest.raises(SaveError, match=r"v0/plots', '.*v0/w/mine' are no part .* would be lost"):
+        write(tmp_path / "v0", NEW, overwrite=True)
+    with pytest.raises(SaveError, match="items/notes/mine' is no part .* would be lost"):
+        write(tmp_path / "items", NEW, overwrite=True)
+    assert {file.read_text() for file in mine} == {"thesis"}
+
+
 def test_checkpoints_of_other_layouts_are_replaced(tmp_path: Path) -> None:
     import orbax.checkpoint as ocp_v0
 
@@ -346,6 +379,35 @@ def test_checkpoints_of_other_layouts_are_replaced(tmp_path: Path) -> None:
     for path in (tmp_path / "v0", tmp_path / "items"):
         write(path, NEW, overwrite=True)
         assert _is(path, NEW)
+
+
+@pytest.mark.parametrize("made", writers.ORBAX)
+def test_no_file_of_orbaxs_own_is_taken_for_the_users(tmp_path: Path, made: Any) -> None:
+    path = made(tmp_path, {"a": {"b": jnp.zeros((8, 8))}, "w": np.zeros(3, np.float32)})
+    if any(
+        (path / mark).is_file() for mark in ("_METADATA", "_CHECKPOINT_METADATA")
+    ):  # else it is no checkpoint
+        write(path, NEW, overwrite=True)
+        assert _is(path, NEW)
+
+
+def test_a_checkpoint_of_every_kind_of_item_is_replaced(tmp_path: Path) -> None:
+    import orbax.checkpoint as ocp_v0
+
+    how = ocp_v0.CheckpointManagerOptions(best_fn=lambda metrics: metrics["x"])
+    args = ocp_v0.args
+    with ocp_v0.CheckpointManager(tmp_path, options=how) as manager:
+        items = {
+            "tree": args.StandardSave({"w": np.zeros(3)}),
+            "array": args.ArraySave(np.ones(3)),
+            "jax_random": args.JaxRandomKeySave(jax.random.key(0)),
+            "numpy_random": args.NumpyRandomKeySave(np.random.get_state()),
+            "notes": args.JsonSave({"a": 1}),
+        }
+        manager.save(1, args=args.Composite(**items), metrics={"x": 1.0})
+        manager.wait_until_finished()
+    write(tmp_path / "1", NEW, overwrite=True)
+    assert _is(tmp_path / "1", NEW)
 
 
 def test_through_a_link_its_target_is_replaced(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ def save(
     provenance: Any = None,
     overwrite: bool = False,
     compression: bool = False,
+    check_finite: bool = False,
 ) -> None:
     """Writes ``state(tree)`` through Orbax, so that ``open``, ``load`` and plain Orbax read it.
 
@@ -48,13 +49,13 @@ def save(
         provenance: what tells where the leaves came from, to be kept with them: the ``Plan`` by which the
             tree was loaded, the list of the sources that it is an average of, or the ``provenance`` of a
             source. ``open(path).provenance`` gives it back, and ``inspect`` shows it.
-        overwrite: replace a checkpoint at ``path``. The old one is not removed before the new one is
-            complete; what is not a checkpoint is never replaced.
+        overwrite: replace a checkpoint at ``path``, once the new one is on the disk; and nothing else.
         compression: compress with zstd: on float weights a few per cent smaller, and 3–4 times slower.
+        check_finite: refuse leaves that hold NaN or infinity.
 
     Raises:
-        SaveError: ``path`` exists and ``overwrite`` was not asked for, or is no checkpoint; a leaf is
-            abstract or of a type that cannot be stored; two names are one for Orbax.
+        SaveError: ``path`` exists and ``overwrite`` was not asked for, or is no checkpoint; a leaf cannot be
+            stored, or two names are one for Orbax: all of it said at once, before a byte is written.
         NameCollision: two leaves have one name.
         RuleError: ``history`` is no ``History``.
         TypeError: ``path`` is no path, or ``tree`` no tree.
@@ -73,7 +74,7 @@ def save(
     beside = _save.Beside(aliases, absent, version, left_out(walked), came_from)
     _save.write(
         Path(os.fspath(path)), leaves, beside=beside,
-        metadata=metadata, overwrite=overwrite, compression=compression,
+        metadata=metadata, overwrite=overwrite, compression=compression, check_finite=check_finite,
     )  # fmt: skip
 
 

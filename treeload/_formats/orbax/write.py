@@ -287,17 +287,19 @@ def _check_written(new: Path, leaves: Mapping[Name, Any], beside: Beside) -> Non
 
     Whatever a backend does wrong, the old checkpoint is there as long as the new one is none.
     """
-    with as_source_error("what was written cannot be read"):
+    try:
         found = OrbaxSource(new).specs()
-        expected = {name: as_array(name, value) for name, value in leaves.items()}
-        expected |= {alias: expected[name] for alias, name in beside.aliases.items()}
-        wrong = sorted(
-            print_name(name)
-            for name in expected.keys() | found.keys()
-            if name not in found
-            or name not in expected
-            or (found[name].shape, found[name].dtype) != (expected[name].shape, expected[name].dtype)
-        )
+    except SourceError as error:
+        raise SaveError(f"what was written cannot be read: {error}") from error
+    expected = {name: as_array(name, value) for name, value in leaves.items()}
+    expected |= {alias: expected[name] for alias, name in beside.aliases.items()}
+    wrong = sorted(
+        print_name(name)
+        for name in expected.keys() | found.keys()
+        if name not in found
+        or name not in expected
+        or (found[name].shape, found[name].dtype) != (expected[name].shape, expected[name].dtype)
+    )
     if wrong:
         raise SaveError(f"what was written is not what was to be: {', '.join(map(repr, wrong[:5]))}")
 
