@@ -386,7 +386,33 @@ def test_where_all_went_well_all_go_on(third_of_four: list[bool]) -> None:
     assert meeting.told_by_first(b"abc") == b"abc"
 
 
-# What is raised is ours.
+# What is raised is ours, and nothing is printed.
+
+
+def test_late_writes_of_a_failed_save_print_nothing_and_all_else_is_printed(tmp_path: Path) -> None:
+    program = f"""
+import resource, sys, time
+import numpy as np, treeload
+tree = {{str(at): np.random.rand(3000).astype(np.float32) for at in range(20)}}
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+for _ in range(4):
+    try:
+        treeload.save({str(tmp_path / "x")!r}, tree)
+    except treeload.SaveError:
+        pass
+time.sleep(0.5)
+class Loud:
+    def __del__(self):
+        raise RuntimeError("Event loop is closed")
+del tree
+Loud()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert done.stdout == ""
+    assert done.stderr.count("Event loop is closed") == 1 and "Loud.__del__" in done.stderr
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_working_directory_that_is_gone_is_an_error_of_ours(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from treeload._files import replace as _replace
 from treeload._formats.orbax import storable as _storable
 from treeload._formats.orbax import write as _save
 from treeload._formats.orbax.source import OrbaxSource, recognises
-from treeload._formats.orbax.write import Beside, write
+from treeload._formats.orbax.write import Beside, How, write
 from treeload._naming.name import Name
 
 WORK = "0123456789abcdef" * 2  # a workspace of a dead save
@@ -208,7 +208,7 @@ def test_plain_orbax_reads_what_we_wrote(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("compression", "smaller"), [(False, False), (True, True)])
 def test_compression_is_asked_for(tmp_path: Path, compression: bool, smaller: bool) -> None:
-    write(tmp_path / "x", {Name(("w",)): np.zeros(100_000, np.float32)}, compression=compression)
+    write(tmp_path / "x", {Name(("w",)): np.zeros(100_000, np.float32)}, how=How(compression=compression))
     size = sum(file.stat().st_size for file in (tmp_path / "x").rglob("*") if file.is_file())
     assert (size < 100_000) is smaller
 

@@ -1,6 +1,6 @@
-"""Saves over a checkpoint that are killed, interrupted, or run out of disk at seeded moments, and what is left.
+"""Saves over a checkpoint that are killed, interrupted, or run out of disk at seeded moments: what is left?
 
-Run as a program: ``python dying_saves.py kill|interrupt|full <directory> <count> <seed>`` prints the counts as JSON.
+As a program, ``python dying_saves.py kill|interrupt|full <directory> <count> <seed>`` prints counts as JSON.
 It forks, so that each death costs a save and no import: nothing here may start a thread before.
 """
 
@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from orbax.checkpoint import v1 as _  # noqa: F401  # imported once, before the forks
+import orbax.checkpoint  # noqa: F401  # once, before the forks
 
 from treeload._errors import SaveError
 from treeload._files.replace import beside
@@ -125,7 +125,7 @@ def deaths(place: Place, count: int, seed: int, death: int) -> Counter[str]:
 
 
 def full_disks(place: Place, count: int, seed: int) -> Counter[str]:
-    """``count`` saves for which the disk is too small somewhere: by a ballast where the disk is small itself."""
+    """``count`` saves for which the disk is too small somewhere; a ballast fills one that is small itself."""
     rooms = random.Random(seed)
     total: Counter[str] = Counter()
     ballast = place.directory.parent / "ballast"

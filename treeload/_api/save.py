@@ -74,7 +74,7 @@ def save(
     beside = _save.Beside(aliases, absent, version, left_out(walked), came_from)
     _save.write(
         Path(os.fspath(path)), leaves, beside=beside,
-        metadata=metadata, overwrite=overwrite, compression=compression, check_finite=check_finite,
+        metadata=metadata, overwrite=overwrite, how=_save.How(compression, check_finite),
     )  # fmt: skip
 
 

@@ -42,8 +42,15 @@ def rebuild(tree: Tree, values: Sequence[Any]) -> PyTree:
     """A new tree like ``tree`` with ``values`` in its slots; containers, boxes and sharing are kept.
 
     Nothing of ``tree`` is changed or shared but its statics. ``values`` is indexed as ``tree.names``.
+
+    Raises:
+        TreeloadError: a node of the tree refused its new children.
     """
-    return _Builder(tree, values).build(tree.root)
+    try:
+        return _Builder(tree, values).build(tree.root)
+    except Exception as error:
+        what = type(tree.root).__name__
+        raise TreeloadError(f"the {what} refused its new values: {type(error).__name__}: {error}") from error
 
 
 def assign(tree: Tree, values: Sequence[Any]) -> None:

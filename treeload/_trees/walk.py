@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from treeload._errors import NameCollision
+from treeload._errors import NameCollision, TreeloadError
 from treeload._leaves.placement import is_weak
 from treeload._leaves.spec import SlotKind, is_numeric, kind_of
 from treeload._naming.name import Keys, print_name
@@ -62,15 +62,24 @@ def walk(tree: PyTree, *, arrays_tie: bool = True, traced: bool = False, mapping
 
     Raises:
         NameCollision: two keys of one node that print alike, such as ``1`` and ``"1"``.
+        TreeloadError: a node of the tree cannot be opened.
     """
     # Ties, and NumPy arrays that are no numbers, are rare and cost a question at every leaf: walk as if
     # there were none, ask once, and walk again with care if there are.
     options = {"arrays_tie": arrays_tie, "traced": traced, "mappings": mappings}
-    walker = _Walker(Tree(tree), careful=False, **options)
-    walker.visit(tree, (), False)
-    if walker.variables_shared or not _plain(walker.tree, arrays_tie):
-        walker = _Walker(Tree(tree), careful=True, **options)
+    try:
+        walker = _Walker(Tree(tree), careful=False, **options)
         walker.visit(tree, (), False)
+        if walker.variables_shared or not _plain(walker.tree, arrays_tie):
+            walker = _Walker(Tree(tree), careful=True, **options)
+            walker.visit(tree, (), False)
+    except TreeloadError:
+        raise
+    except Exception as error:
+        what = type(tree).__name__
+        raise TreeloadError(
+            f"the {what} cannot be looked through: {type(error).__name__}: {error}"
+        ) from error
     if walker.paths_as_keys:
         _refuse_collisions(walker.tree)
     return walker.tree

@@ -8,5 +8,6 @@ record       what treeload keeps beside the arrays
 storable     what a checkpoint can hold, and all that it cannot
 overwritten  what a save may replace
 meeting      what fails in one of several processes fails in all
+quiet        what a failed save need not print
 write        a checkpoint, complete or not there at all
 """

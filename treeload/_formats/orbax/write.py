@@ -8,7 +8,6 @@ hold (ties, absences, empty arrays, dtypes it does not know, digests) is in the 
 from __future__ import annotations
 
 import json
-import logging
 import os
 import threading
 from collections.abc import Iterator, Mapping
@@ -30,6 +29,7 @@ from treeload._files.sync import make_directories
 from treeload._formats.orbax.layout import TREE_FILE, locate, read_json
 from treeload._formats.orbax.meeting import together, told_by_first
 from treeload._formats.orbax.overwritten import check_target
+from treeload._formats.orbax.quiet import quiet
 from treeload._formats.orbax.record import FORMAT, RECORD, Array, mark_of, seal_of
 from treeload._formats.orbax.source import OrbaxSource
 from treeload._formats.orbax.storable import (
@@ -73,6 +73,19 @@ class Beside:
     provenance: Provenance = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class How:
+    """How it is written.
+
+    Attributes:
+        compression: with zstd.
+        check_finite: only if no leaf holds NaN or infinity.
+    """
+
+    compression: bool = False
+    check_finite: bool = False
+
+
 def write(
     path: str | Path,
     leaves: Mapping[Name, Any],
@@ -80,8 +93,7 @@ def write(
     beside: Beside = Beside(),  # it never changes
     metadata: Mapping[str, Any] | None = None,
     overwrite: bool = False,
-    compression: bool = False,
-    check_finite: bool = False,
+    how: How = How(),  # nor does this
 ) -> None:
     """Nothing; afterwards ``path`` is a complete Orbax checkpoint of ``leaves``, or is as it was.
 
@@ -97,7 +109,7 @@ def write(
         with together("save it"):
             target = Path(os.path.realpath(os.path.expanduser(path)))
             _refuse_all_at_once(
-                target, leaves, beside, metadata, overwrite=overwrite, check_finite=check_finite
+                target, leaves, beside, metadata, overwrite=overwrite, check_finite=how.check_finite
             )
             tree, record = _encode(leaves, beside.aliases, beside.absent)
             if beside.left_out:
@@ -109,8 +121,8 @@ def write(
             custom = {**(metadata or {}), RECORD: record}
             record["seal"] = seal_of(custom)
         with _workspace(target) as new:
-            with together("write it"), _ORBAX, _quiet_orbax():
-                _write_orbax(new, tree, custom, compression)
+            with together("write it"), _ORBAX, quiet():
+                _write_orbax(new, tree, custom, how.compression)
             with together("put it in place"):
                 if jax.process_index() == 0:
                     _mark_tree(new, record["seal"])
@@ -348,15 +360,3 @@ def _failures_as_save_error(target: str | Path) -> Iterator[None]:
             yield
     except SourceError as error:
         raise SaveError(str(error)) from error.__cause__
-
-
-@contextmanager
-def _quiet_orbax() -> Iterator[None]:
-    """Orbax's threads log a failure with its traceback, each of them; we raise it, once."""
-    logger = logging.getLogger("absl")
-    before = logger.disabled
-    logger.disabled = True
-    try:
-        yield
-    finally:
-        logger.disabled = before
