@@ -16,7 +16,7 @@ import pytest
 import treeload
 from treeload import SaveError
 from treeload._formats.orbax.storable import problems_of_names, problems_of_values, refuse
-from treeload._formats.orbax.write import Beside, write
+from treeload._formats.orbax.write import Beside, How, write
 from treeload._naming.name import Name
 
 
@@ -37,7 +37,11 @@ def test_everything_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
     beside = Beside(aliases={Name(("alias",)): Name(("nowhere",))}, absent={Name(("nan",)): None})
     with pytest.raises(SaveError) as caught:
         write(
-            tmp_path / "x", leaves, beside=beside, metadata={"f": object(), "treeload": 1}, check_finite=True
+            tmp_path / "x",
+            leaves,
+            beside=beside,
+            metadata={"f": object(), "treeload": 1},
+            how=How(check_finite=True),
         )
     said = str(caught.value)
     assert said.startswith("13 things cannot be saved:\n  ")

@@ -77,9 +77,7 @@ def walk(tree: PyTree, *, arrays_tie: bool = True, traced: bool = False, mapping
         raise
     except Exception as error:
         what = type(tree).__name__
-        raise TreeloadError(
-            f"the {what} cannot be looked through: {type(error).__name__}: {error}"
-        ) from error
+        raise TreeloadError(f"the {what} cannot be opened: {type(error).__name__}: {error}") from error
     if walker.paths_as_keys:
         _refuse_collisions(walker.tree)
     return walker.tree
