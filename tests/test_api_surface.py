@@ -19,7 +19,7 @@ VERBS = {
     "export", "initializer", "verify", "digest", "check_lock",
 }  # fmt: skip
 RULES_AND_OPS = {
-    "From", "Rename", "Stack", "Unstack", "Concat", "Split", "Tie",
+    "From", "Rename", "Copy", "Stack", "Unstack", "Concat", "Split", "Tie",
     "Transpose", "Reshape", "Cast", "Pad", "Slice", "Resize", "Apply", "Rule", "Op",
 }  # fmt: skip
 DATA = {
@@ -30,6 +30,7 @@ ERRORS = {
     "TreeloadError", "LoadError", "SourceError", "RuleError", "NameCollision", "SaveError", "LockError",
 }  # fmt: skip
 WARNINGS = {"TreeloadWarning"}
+UNSTARRED = {"open"}  # public, and not in __all__: the builtin stays after a star import
 DESIGN = VERBS | RULES_AND_OPS | DATA | ERRORS | WARNINGS
 
 # What there has been since the first release, and stays.
@@ -51,26 +52,34 @@ def _run(code: str) -> str:
 
 
 def test_the_public_names_are_what_the_design_lists_as_far_as_it_exists() -> None:
-    assert set(treeload.__all__) == {name for name in DESIGN if hasattr(treeload, name)}
+    assert {*treeload.__all__, *UNSTARRED} == {name for name in DESIGN if hasattr(treeload, name)}
     assert len(treeload.__all__) == len(set(treeload.__all__))
-    assert set(treeload.__all__) >= CORE
+    assert {*treeload.__all__, *UNSTARRED} >= CORE
+
+
+def test_a_star_import_leaves_the_builtin_open_alone() -> None:
+    namespace: dict[str, object] = {"open": open}
+    exec("from treeload import *", namespace)
+    assert namespace["open"] is open
+    assert namespace["plan"] is treeload.plan and namespace["Copy"] is treeload.Copy
+    assert treeload.open is not open and UNSTARRED.isdisjoint(treeload.__all__)
 
 
 def test_nothing_else_is_public() -> None:
     public = {name for name in vars(treeload) if not name.startswith("_")}
     modules = {name for name in public if isinstance(getattr(treeload, name), ModuleType)}
-    assert public - modules == set(treeload.__all__)
+    assert public - modules == {*treeload.__all__, *UNSTARRED}
     assert modules <= MODULES
     assert {name for _, name, _ in pkgutil.iter_modules(treeload.__path__) if name[0] != "_"} <= MODULES
 
 
 def test_a_fresh_import_holds_the_same_names() -> None:
     code = "import json, treeload; print(json.dumps([n for n in dir(treeload) if n[0] != '_']))"
-    assert set(json.loads(_run(code))) - MODULES == set(treeload.__all__)
+    assert set(json.loads(_run(code))) - MODULES == {*treeload.__all__, *UNSTARRED}
 
 
 def test_everything_public_is_known_under_its_public_name_and_says_what_it_is() -> None:
-    for name in treeload.__all__:
+    for name in (*treeload.__all__, *UNSTARRED):
         public = getattr(treeload, name)
         if isinstance(public, type):
             assert (public.__module__, public.__qualname__) == ("treeload", name)

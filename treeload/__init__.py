@@ -8,7 +8,8 @@ model = plan.load()                           # does exactly that, or changes no
 from treeload import rules as rules  # the module of ready-made rules: treeload.rules.linen_to_nnx
 from treeload._api.checkpoints import average, diff, initializer, resume
 from treeload._api.load import load, plan, update
-from treeload._api.look import inspect, names, open, state
+from treeload._api.look import inspect, names, state
+from treeload._api.look import open as open  # not in __all__: a star import would replace the builtin
 from treeload._api.save import export, save
 from treeload._checkpoints.history import History
 from treeload._checkpoints.verify import Verification, digest, verify
@@ -24,6 +25,7 @@ from treeload._plan import LoadError, LockError, Plan, check_lock
 from treeload._plans.entry import Entry
 from treeload._reports.diff import Diff
 from treeload._reports.inventory import Inventory
+from treeload._rules.copy import Copy
 from treeload._rules.rename import Rename
 from treeload._rules.rule import Rule
 from treeload._rules.split import Concat, Split
@@ -38,6 +40,7 @@ __all__ = [
     "Apply",
     "Cast",
     "Concat",
+    "Copy",
     "Diff",
     "Entry",
     "Finding",
@@ -80,7 +83,6 @@ __all__ = [
     "inspect",
     "load",
     "names",
-    "open",
     "plan",
     "resume",
     "save",

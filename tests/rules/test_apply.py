@@ -136,6 +136,6 @@ def test_many_for_one_and_one_for_many_know_what_they_took(
 
 def test_an_empty_slot_goes_with_the_first_rule_that_takes_it() -> None:
     rules = [Own(("a",)), Rename("a", "b"), Rename("a", "c")]
-    assert rename_empty(("a",), rules) == ("b",)
-    assert rename_empty(("z",), rules) == ("z",)
-    assert rename_empty(("a",), ()) == ("a",)
+    assert rename_empty(("a",), rules) == [("b",)]
+    assert rename_empty(("z",), rules) == [("z",)]
+    assert rename_empty(("a",), ()) == [("a",)]

@@ -176,10 +176,10 @@ def test_no_leaf_is_lost_and_none_is_taken_twice(names: list[tuple[str, ...]], o
 
 def test_a_slot_that_holds_nothing_follows_the_first_rule_that_takes_it() -> None:
     rules = [Sum(), Rename("a/{*r}", "x/{*r}", Transpose()), Rename("{*r}", "y/{*r}")]
-    assert rename_empty(("a", "bias"), rules) == ("x", "bias")
-    assert rename_empty(("b", "bias"), rules) == ("y", "b", "bias")
-    assert rename_empty(("b",), rules[:2]) == ("b",)
-    assert rename_empty(("b",), ()) == ("b",)
+    assert rename_empty(("a", "bias"), rules) == [("x", "bias")]
+    assert rename_empty(("b", "bias"), rules) == [("y", "b", "bias")]
+    assert rename_empty(("b",), rules[:2]) == [("b",)]
+    assert rename_empty(("b",), ()) == [("b",)]
 
 
 # --- Rename -----------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ Everything that cannot be undone is said before a byte is written.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -199,9 +199,24 @@ def _by_rules(held: Mapping[Keys, Array], rules: Sequence[Rule]) -> Iterator[Lea
         raise SaveError(
             f"these rules do not lead back: loading by them would not give {', '.join(astray[:5])} again"
         )
-    for name, one in fed:
-        assert one.value is not None  # what has none is a fault
-        yield Leaving(name, one.value.spec, _made(one.value, held))
+    yield from _once([(name, one.value) for name, one in fed if one.value is not None], held)
+
+
+def _once(values: Iterable[tuple[Keys, Expression]], held: Mapping[Keys, Array]) -> Iterator[Leaving]:
+    """Each leaf of the file: what was copied comes back from each copy, and must be one value still."""
+    groups: dict[Keys, list[Expression]] = {}
+    for name, value in values:
+        groups.setdefault(name, []).append(value)
+    problems = []
+    for first, *others in groups.values():
+        for other in others:
+            if not equal(_made(first, held)(), _made(other, held)()):
+                one, two = (print_name(next(value.leaves()).name) for value in (first, other))
+                problems.append(f"{one} and {two} come from one source leaf and differ now")
+    if problems:
+        raise SaveError("this tree cannot be written by these rules:\n  " + "\n  ".join(problems))
+    for name, (first, *_) in groups.items():
+        yield Leaving(name, first.spec, _made(first, held))
 
 
 def _made(value: Expression, held: Mapping[Keys, Array]) -> Callable[[], Array]:

@@ -77,6 +77,8 @@ class View(Source):
         refuse_stated(parts)
         beside = tuple(beside)
         offers = offered([open_boxes(part, beside, rules) for part in parts], rules)
+        if beside:
+            offers = offers.without_spare(set(beside).__contains__)
         problems = [failure.message for failure in offers.failures]
         problems += [f"two leaves would be called {print_name(name)!r}" for name in offers.contested]
         for part, table in zip(parts, offers.tables, strict=True):
@@ -134,15 +136,19 @@ class View(Source):
 
 
 def _ties(values: Mapping[Name, Expression], offers: Offers) -> dict[Name, Name]:
-    """Names whose arrays are known to be one: stored once, or in memory the same object."""
-    first: dict[Any, Name] = {}
+    """Names whose arrays are known to be one: stored once, or in memory the same object.
+
+    One leaf that a rule copied is none of them: its copies are leaves of their own.
+    """
+    first: dict[Any, tuple[Name, Leaf]] = {}
     ties: dict[Name, Name] = {}
     for name, value in values.items():
         if isinstance(value, Leaf):
             held = offers.tables[value.index][value.name]
             same: Any = id(held) if isinstance(held, (jax.Array, np.ndarray)) else offers.stored_as(value)
-            if first.setdefault(same, name) != name:
-                ties[name] = first[same]
+            other, leaf = first.setdefault(same, (name, value))
+            if leaf != value:
+                ties[name] = other
     return ties
 
 

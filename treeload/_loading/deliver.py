@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from treeload._findings.finding import Finding
@@ -28,7 +29,7 @@ from treeload._loading.overflow import Overflows
 from treeload._naming.name import Name, print_name
 from treeload._ops.expression import Derived, Expression, Leaf, evaluate
 from treeload._plans.decisions import Decisions
-from treeload._plans.entry import SAME_NAME, Entry
+from treeload._plans.entry import SAME_NAME, Action, Entry
 from treeload._sources.source import Source, as_source_error
 from treeload._trees.tree import Tree
 
@@ -74,6 +75,8 @@ def load_leaves(
             else:
                 ((leaf, array),) = arrays.items()
                 placer.put(index, array, own=uses[leaf] == 1)
+                if uses[leaf] > 1 and not (isinstance(row, Entry) and row.action == Action.TIE):
+                    placer.set_apart(index, leaf)
         arrays.clear()
     with as_source_error("the last leaves could not be placed"):
         placer.flush()
@@ -113,6 +116,7 @@ class _Placer:
         self.likes = tree.values
         self.values = values
         self.overflows = overflows
+        self.apart: set[tuple[Leaf, int]] = set()
         self.batch: list[tuple[int, np.ndarray[Any, Any]]] = []
         self.size = 0
 
@@ -153,6 +157,16 @@ class _Placer:
             self.values[index] = to_device(array, like)
         else:
             self.values[index] = self.values[before]
+
+    def set_apart(self, index: int, leaf: Leaf) -> None:
+        """Makes the value of a slot an array of its own, where another slot has the same of this leaf.
+
+        No tie says that they are one, and a jitted step may be given both to free.
+        """
+        value = self.values[index]
+        if isinstance(value, jax.Array) and (leaf, id(value)) in self.apart:
+            self.values[index] = value = jnp.copy(value)
+        self.apart.add((leaf, id(value)))
 
     def flush(self) -> None:
         if not self.batch:

@@ -29,7 +29,7 @@ from treeload._matching.offers import Offers, offered
 from treeload._matching.parts import OpenedPart
 from treeload._matching.positions import Miscount, by_number, by_position, miscount
 from treeload._matching.sides import Sides
-from treeload._matching.slots import decide
+from treeload._matching.slots import decide, without_spare
 from treeload._matching.versions import note_undated, with_steps
 from treeload._matching.whole import audit, refuse_miscount
 from treeload._plans.decisions import Decisions, Otherwise
@@ -80,6 +80,7 @@ def match(
         sides, slow = followed.sides, sorted({*slow, *followed.slots})
         for index in followed.slots:
             rows[index] = None
+    sides = without_spare(sides)
     ledger = Ledger(sides, rows)
     for each in undated:
         note_undated(ledger, each, partial(is_right, each.part))

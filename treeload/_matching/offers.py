@@ -7,9 +7,10 @@ dtypes only. What is offered never changes: opening a box or following a tie giv
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import filterfalse
 from typing import Any, TypeAlias
 
 import jax
@@ -52,6 +53,13 @@ class Mapped:
 
     by_name: Mapping[Keys, Arrival]
     rivals: Mapping[Keys, Sequence[Arrival]]
+
+    @property
+    def spare(self) -> list[Keys]:
+        """Names at which a leaf is that was copied and that no rule took."""
+        alone = [name for name, one in self.by_name.items() if one.spare]
+        last = [name for name, several in self.rivals.items() if any(one.spare for one in several)]
+        return list(dict.fromkeys((*alone, *last)))
 
 
 @dataclass(frozen=True)
@@ -127,6 +135,17 @@ class Offers:
         if offered is None:
             return None
         return Arrival(Leaf(0, Name(name), without_sharding(offered)), None, (name,))
+
+    def without_spare(self, wanted: Callable[[Keys], bool]) -> Offers:
+        """The same without the leaves that were copied, where nothing wants them under their own names."""
+        if self.mapped is None or not self.mapped.spare:
+            return self
+        by_name, rivals = dict(self.mapped.by_name), dict(self.mapped.rivals)
+        for name in filterfalse(wanted, self.mapped.spare):
+            left = [one for one in (by_name.pop(name), *rivals.pop(name, ())) if not one.spare]
+            by_name.update((name, one) for one in left[:1])
+            rivals.update((name, left[1:]) for _ in left[1:2])
+        return replace(self, mapped=Mapped(by_name, rivals))
 
     def values_at(self, name: Keys) -> Iterator[tuple[Expression, Rule | None]]:
         """Every value under a destination-side name, the one that wins a collision first."""
@@ -240,12 +259,11 @@ class _Mapper:
         self.tables.append(table)
         held = inside(index, part, table, absent, statics)
         for within, nothing in held.absent.items():
-            placed = (*part.into, *rename_empty(within, part.rules))
-            self.empty_before_rules.append(placed)
-            self.empty[rename_empty(placed, self.rules)] = nothing
+            placed = _placed(part, within)
+            self.empty_before_rules += placed
+            self.empty.update(dict.fromkeys(self.names_of(placed), nothing))
         for within in held.statics:
-            placed = (*part.into, *rename_empty(within, part.rules))
-            self.statics.add(rename_empty(placed, self.rules))
+            self.statics.update(self.names_of(_placed(part, within)))
         self.take_history(part, held)
         by_name: dict[Keys, list[Moved]] = {}
         for one in held.leaves:
@@ -257,12 +275,13 @@ class _Mapper:
         for within, arrival in arrived:
             name = (*part.into, *within)
             if arrival.value is None:  # its rule failed, which was said here or at another of its names
-                self.failed.setdefault(rename_empty(name, self.rules), arrival)
+                for new in self.names_of([name]):
+                    self.failed.setdefault(new, arrival)
                 continue
             came = [one for taken in arrival.taken for one in by_name[taken]]
             if arrival.rule is None:
                 came = [one for one in came if one.value is arrival.value]
-                arrival = replace(arrival, rule=came[0].rule)
+                arrival = replace(arrival, rule=came[0].rule, spare=arrival.spare or came[0].spare)
             if part.steps:
                 trails = self.trails.setdefault(name, [])
                 trails += ((index, one.trail) for one in came)
@@ -275,18 +294,23 @@ class _Mapper:
                 replace(failure, name=self.placed(part, failure.name), into=(*part.into, *failure.into))
             )
         for within, arrival in held.failed:
-            name = (*part.into, *rename_empty(within, part.rules))
-            self.failed.setdefault(rename_empty(name, self.rules), arrival)
+            for new in self.names_of(_placed(part, within)):
+                self.failed.setdefault(new, arrival)
         self.left += (replace(one, name=(*part.into, *one.name)) for one in held.left)
 
     def placed(self, part: OpenedPart, within: Keys | None) -> Keys | None:
         """Where what comes out of a part's own rules goes; None where that is not known."""
-        return None if within is None else rename_empty((*part.into, *within), self.rules)
+        return None if within is None else self.names_of([(*part.into, *within)])[0]
+
+    def names_of(self, names: Iterable[Keys]) -> list[Keys]:
+        """The names that slots without a value have after the plan's rules."""
+        return [new for name in names for new in rename_empty(name, self.rules)]
 
     def offers(self) -> Offers:
         """What all parts give under the plan's rules, and who wins where names collide."""
         values = [(name, one.value) for name, one in self.arrivals if one.value is not None]
-        earlier = {id(one.value): one.rule for _, one in self.arrivals}  # the rule of its own From
+        # What its own From said of it. A value alone may have come to several names by a copy.
+        earlier = {(name, id(one.value)): one for name, one in self.arrivals}
         arrived, failures = apply_rules(values, self.rules)
         for one in failures:
             if one.taken or not _renames_any(one.rule, self.empty_before_rules):
@@ -296,8 +320,10 @@ class _Mapper:
             if arrival.value is None:
                 self.failed.setdefault(name, arrival)
             else:
-                rule = arrival.rule or earlier[id(arrival.value)]
-                groups.setdefault(name, []).append(replace(arrival, rule=rule))
+                if arrival.rule is None:
+                    own = earlier[name, id(arrival.value)]
+                    arrival = replace(arrival, rule=own.rule, spare=own.spare or arrival.spare)
+                groups.setdefault(name, []).append(arrival)
         of_steps = (rule for part in self.parts for step in reversed(part.steps) for rule in step.rules)
         order = [*self.rules, *(rule for part in self.parts for rule in part.rules), *of_steps, None]
         rank = {id(rule): number for number, rule in reversed(list(enumerate(order)))}
@@ -326,6 +352,11 @@ class _Mapper:
         self.failures.append(one)
         if one.name is not None:
             self.failed.setdefault(one.name, Arrival(None, one.rule, one.taken))
+
+
+def _placed(part: OpenedPart, within: Keys) -> list[Keys]:
+    """Where an empty slot, or a static, of a part goes before the plan's rules."""
+    return [(*part.into, *new) for new in rename_empty(within, part.rules)]
 
 
 def _renames_any(rule: Rule, names: Iterable[Keys]) -> bool:

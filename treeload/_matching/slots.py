@@ -7,6 +7,7 @@ against the user's wish. The source's side comes after it (``leftovers``), the w
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from treeload._findings import remedy
@@ -61,11 +62,31 @@ def _static(sides: Sides, ledger: Ledger, name: Keys) -> None:
 
 def _absent(sides: Sides, ledger: Ledger, index: int) -> None:
     """A slot that holds None or False; against a number or a boolean, False is a number itself."""
-    offered, held = sides.offers.shaped.get(sides.tree.names[index]), sides.tree.values[index]
-    if offered is None or held is None:
-        return  # nothing on either side, or an array to be looked at with the leftovers
-    if number_of(offered) is not None or (offered.shape == () and str(offered.dtype) == "bool"):
-        _leaf(sides, ledger, index)
+    offered = sides.offers.shaped.get(sides.tree.names[index])
+    if offered is not None and _sets_flag(sides, index, offered):
+        _leaf(sides, ledger, index)  # else nothing, or an array to be looked at with the leftovers
+
+
+def _sets_flag(sides: Sides, index: int, offered: Any) -> bool:
+    """Whether what is offered is a value of the False that the destination holds."""
+    boolean = offered.shape == () and str(offered.dtype) == "bool"
+    return sides.tree.values[index] is not None and (number_of(offered) is not None or boolean)
+
+
+def without_spare(sides: Sides) -> Sides:
+    """The sides without leaves that a rule copied and that no leaf of the destination asks for by name."""
+
+    def wanted(name: Keys) -> bool:
+        index = sides.slots.get(name)
+        if index is None:
+            return False
+        is_leaf = sides.tree.kinds[index] <= SlotKind.SCALAR or (
+            sides.tree.kinds[index] == SlotKind.ABSENT and _sets_flag(sides, index, sides.offers.shaped[name])
+        )
+        return is_leaf and sides.in_scope(name, without_sharding(spec_of(sides.tree.values[index])))
+
+    offers = sides.offers.without_spare(wanted)
+    return sides if offers is sides.offers else replace(sides, offers=offers)
 
 
 def _leaf(sides: Sides, ledger: Ledger, index: int) -> None:

@@ -62,6 +62,7 @@ def _failed_rule(sides: Sides, ledger: Ledger, failure: RuleFailure) -> None:
         ledger.unused.append(Unused(leaf.source, leaf.name, leaf.spec, at, "its rule could not be applied"))
     how = "correct the rule or leave it out" if failure.name is None else "correct the rule's ops"
     instead = [] if failure.taken else _instead(sides, failure.rule)
+    how = failure.way or how
     ledger.findings.append(
         Finding(
             Kind.RULE,

@@ -76,7 +76,7 @@ class Op(abc.ABC):
     def onto_destination(self) -> bool:
         """Whether a part of the result is the destination's own; see ``apply_onto``.
 
-        Such an op is the last of a ``Rename`` or a ``Tie``.
+        Such an op is the last of a ``Rename``, a ``Copy`` or a ``Tie``.
         """
         return False
 
@@ -129,7 +129,7 @@ def as_ops(ops: tuple[Any, ...], where: str) -> tuple[Op, ...]:
             hint = f"; write {op.__name__}()" if isinstance(op, type) and issubclass(op, Op) else ""
             raise RuleError(f"{where} takes ops such as Transpose() after its patterns, not {op!r}{hint}")
     filling = [op for op in ops if op.onto_destination]
-    if filling and (where not in ("Rename", "Tie") or filling != [ops[-1]]):
+    if filling and (where not in ("Rename", "Copy", "Tie") or filling != [ops[-1]]):
         raise RuleError(f"{filling[0]!r} fills up with the destination's own: it is the last op of a Rename")
     return ops
 

@@ -248,7 +248,8 @@ class Decisions:
             for entry in self.entries
             if entry.rule is None and not (entry.optional and entry.action == Action.KEEP)
         }
-        patterns = [pattern for rule in self.given for pattern in rule.patterns]
+        # What a rule only copied is still there, under its own name too.
+        patterns = [pattern for rule in self.given if not rule.copies for pattern in rule.patterns]
         source = {
             name: spec
             for name, spec in self.before_rules().items()

@@ -1,7 +1,8 @@
 """Rules at work: every source leaf under its new name.
 
 Owns the order in which rules take leaves. All rules act at once on the names the source has: the first rule
-whose pattern matches takes the leaf, and no rule sees another's result.
+whose pattern matches takes the leaf, and no rule sees another's result. A rule that copies is asked before
+those after it, and takes nothing from them.
 """
 
 from __future__ import annotations
@@ -22,11 +23,14 @@ class Arrival:
         value: the expression; None where a rule could not be applied, which was reported.
         rule: the rule that gave it the name; None where it kept its own.
         taken: the names, one rule earlier, of the leaves it was made of.
+        spare: whether it is a leaf that a rule copied and none took: it is of use already, and loads under
+            its own name only where the destination wants it.
     """
 
     value: Expression | None
     rule: Rule | None
     taken: tuple[Keys, ...]
+    spare: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,7 @@ class RuleFailure:
         leaves: the source leaves in them.
         into: where in the destination the names of its ``From`` go.
         forgiven: it is a step's of a history, whose own policy forgives it.
+        way: what to write to go on, where that is known.
     """
 
     rule: Rule
@@ -50,6 +55,7 @@ class RuleFailure:
     leaves: tuple[Leaf, ...] = ()
     into: Keys = ()
     forgiven: bool = False
+    way: str = ""
 
     @property
     def destination_text(self) -> str:
@@ -65,8 +71,8 @@ def apply_rules(
     """Every value under its new name, and every rule that failed.
 
     The result is ordered by rule, then by name as the source has it; leaves that no rule took keep
-    their names and come last. Two values under one name are both there: that is a finding for the
-    matcher.
+    their names and come last. So does what was only copied, but for a leaf whose copy has its own name.
+    Two values under one name are both there: that is a finding for the matcher.
     """
     if not rules:
         return [(name, Arrival(value, None, (name,))) for name, value in values], []
@@ -75,19 +81,21 @@ def apply_rules(
     taken: list[list[Matched]] = [[] for _ in rules]
     kept: list[tuple[Keys, Arrival]] = []
     for name, value in values:
-        printed = print_name(name)
+        printed, copied = print_name(name), -1
         for number, which, pattern in claims:
             match = pattern.match(printed)
-            if match is not None:
+            if match is not None and number != copied:  # one leaf is one part of a rule, copied or not
                 taken[number].append(Matched(which, match, name, value))
-                break
+                if not rules[number].copies:
+                    break
+                copied = number
         else:
-            kept.append((name, Arrival(value, None, (name,))))
+            kept.append((name, Arrival(value, None, (name,), spare=copied >= 0)))
     fed: list[tuple[Keys, Arrival]] = []
     failures: list[RuleFailure] = []
     for rule, leaves in zip(rules, taken, strict=True):
         if not leaves and rule.patterns:
-            failures.append(RuleFailure(rule, None, (), _why_nothing(rule, [name for name, _ in values])))
+            failures.append(_idle(rule, rules, [name for name, _ in values]))
             continue
         answered: set[Keys] = set()
         for given in rule.give(leaves):
@@ -98,7 +106,8 @@ def apply_rules(
         lost = tuple(leaf.name for leaf in leaves if leaf.name not in answered)
         if lost:
             failures.append(_failure(rule, None, lost, _why_lost(rule, lost), leaves))
-    return fed + kept, failures
+    own = {name for name, one in fed if name in one.taken} if any(rule.copies for rule in rules) else ()
+    return fed + [one for one in kept if not (one[1].spare and one[0] in own)], failures
 
 
 def _failure(
@@ -114,17 +123,34 @@ def _why_lost(rule: Rule, lost: Sequence[Keys]) -> str:
     return f"{rule!r} took {some} and says nothing of what becomes of it"
 
 
-def _why_nothing(rule: Rule, names: Iterable[Keys]) -> str:
-    if any(pattern.matches(print_name(name)) for name in names for pattern in rule.patterns):
-        return f"{rule!r} matched only leaves that an earlier rule had taken"
-    patterns = " or ".join(f"'{pattern}'" for pattern in rule.patterns)
-    return f"{rule!r} matched nothing: no leaf of the source is called {patterns}"
+def _idle(rule: Rule, rules: Sequence[Rule], names: Iterable[Keys]) -> RuleFailure:
+    """A rule that took nothing: there is nothing of its names, or a rule before it had it all."""
+    printed = next((text for text in map(print_name, names) if _matches(rule, text)), None)
+    if printed is None:
+        patterns = " or ".join(f"'{pattern}'" for pattern in rule.patterns)
+        message = f"{rule!r} matched nothing: no leaf of the source is called {patterns}"
+        return RuleFailure(rule, None, (), message)
+    earlier = next(one for one in rules if _matches(one, printed) and not one.copies)
+    return RuleFailure(
+        rule, None, (), f"{rule!r} matched only leaves that an earlier rule had taken",
+        way=f"for one leaf in two places, write {earlier!r} as a Copy, or add a Tie",
+    )  # fmt: skip
 
 
-def rename_empty(name: Keys, rules: Sequence[Rule]) -> Keys:
-    """Where a slot that holds nothing goes under ``rules``: the first that takes it says so."""
+def _matches(rule: Rule, printed: str) -> bool:
+    return any(pattern.matches(printed) for pattern in rule.patterns)
+
+
+def rename_empty(name: Keys, rules: Sequence[Rule]) -> list[Keys]:
+    """Where a slot that holds nothing goes under ``rules``: the first that takes it says so.
+
+    There are several names where rules copy it, its own among them if no rule takes it.
+    """
+    copies: list[Keys] = []
     for rule in rules:
         new = rule.rename(name)
         if new is not None:
-            return new
-    return name
+            copies.append(new)
+            if not rule.copies:
+                return copies
+    return [*copies, name]

@@ -44,10 +44,11 @@ class Rename(Rule):
     def __init__(
         self, source: PatternLike | list[str] | list[PatternLike], destination: PatternLike, *ops: Op
     ) -> None:
-        given = as_ops(ops, "Rename")
-        patterns = same_captures(source, "Rename") if isinstance(source, list) else (compile_pattern(source),)
+        said = type(self).__name__
+        given = as_ops(ops, said)
+        patterns = same_captures(source, said) if isinstance(source, list) else (compile_pattern(source),)
         if isinstance(source, list) and not takes_several(given):
-            raise RuleError("Rename([...]) of several leaves needs an Apply that makes one array of them")
+            raise RuleError(f"{said}([...]) of several leaves needs an Apply that makes one array of them")
         set_fields(self, sources=patterns, destination=compile_template(destination, patterns[0]), ops=given)
 
     @property

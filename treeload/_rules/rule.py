@@ -86,6 +86,15 @@ class Rule(abc.ABC):
         a fault; one that is in none is a finding. Only names and specs are there: no array is read.
         """
 
+    @property
+    def copies(self) -> bool:
+        """Whether the leaves that it takes stay for the rules after it.
+
+        A leaf that no other rule takes then keeps its name. It loads there where the destination has a leaf
+        of that name, and is not unexpected where it has none.
+        """
+        return False
+
     def inverse(self) -> Rule | None:
         """The rule that turns the destination's layout back, for exports; None where something is lost."""
         return None

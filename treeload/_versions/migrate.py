@@ -61,12 +61,14 @@ class Moved:
         value: what it is made of.
         rule: the last rule that took it.
         trail: its way so far.
+        spare: a rule copied it, so it is of use already.
     """
 
     name: Keys
     value: Expression
     rule: Rule | None
     trail: Trail
+    spare: bool = False
 
 
 @dataclass
@@ -107,16 +109,18 @@ def _take(step: Version, held: Migrated) -> None:
     """Takes everything one step on."""
     node_of, idle = _nodes(step), _Idle(step)
 
-    def renamed(name: Keys) -> Keys:
-        """Where a name without a value goes."""
+    def renamed(name: Keys) -> list[Keys]:
+        """Where a name without a value goes: to several, where a rule copies it."""
         node = node_of(name)
-        return name if node is None else (*node, *rename_empty(name[len(node) :], step.rules))
+        if node is None:
+            return [name]
+        return [(*node, *new) for new in rename_empty(name[len(node) :], step.rules)]
 
     # Where an earlier rule failed is said under the names of today.
     lost = held.failed
-    held.failed = [(renamed(name), one) for name, one in lost]
+    held.failed = [(new, one) for name, one in lost for new in renamed(name)]
     held.failures = [
-        one if one.name is None else replace(one, name=renamed(one.name)) for one in held.failures
+        one if one.name is None else replace(one, name=renamed(one.name)[0]) for one in held.failures
     ]
     below: dict[Keys | None, list[Moved]] = {} if step.nodes is not None else {(): []}
     for one in held.leaves:
@@ -129,8 +133,8 @@ def _take(step: Version, held: Migrated) -> None:
         failures = _take_node(step, node, inside, held)
         held.failures += idle.noted(node, failures, empty.get(node, ()), failed.get(node, ()))
     held.failures += idle.everywhere()
-    held.absent = {renamed(name): nothing for name, nothing in held.absent.items()}
-    held.statics = {renamed(name) for name in held.statics}
+    held.absent = {new: nothing for name, nothing in held.absent.items() for new in renamed(name)}
+    held.statics = {new for name in held.statics for new in renamed(name)}
 
 
 def _take_node(step: Version, node: Keys, inside: Sequence[Moved], held: Migrated) -> list[RuleFailure]:
@@ -148,7 +152,8 @@ def _take_node(step: Version, node: Keys, inside: Sequence[Moved], held: Migrate
         if arrival.rule is None:  # of two that have one name, each goes its own way
             made_of = [one for one in made_of if one.value is arrival.value]
         trail = Trail.joined([one.trail for one in made_of])
-        there = Moved((*node, *name), arrival.value, arrival.rule or made_of[0].rule, trail)
+        spare = arrival.spare or (arrival.rule is None and made_of[0].spare)
+        there = Moved((*node, *name), arrival.value, arrival.rule or made_of[0].rule, trail, spare)
         if trail.dropped is not None and _brings(step, name):
             held.left.append(there)
         else:

@@ -8,7 +8,7 @@ either both are given, which is a ``collision``, or none, which is a ``rule`` th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,7 +75,7 @@ def correspond(
     for node, names in new.nodes.items():
         for name in names:
             places.setdefault((node[-1], name[len(node) :]), []).append(name)
-    stored = _stored_moments(old, source, rules)
+    stored = _stored_moments(old, source, rules, places)
     made = Correspondence(numbers=new.numbers)
     made.parameter.update((name, parameter) for (_, parameter), names in places.items() for name in names)
     _pair_moments(made, places, stored, destination, parameters)
@@ -85,7 +85,7 @@ def correspond(
 
 
 def _stored_moments(
-    old: Anatomy, source: Mapping[Keys, Leaf], rules: Sequence[Rule]
+    old: Anatomy, source: Mapping[Keys, Leaf], rules: Sequence[Rule], places: Collection[Moment]
 ) -> dict[Moment, list[_Stored]]:
     stored: dict[Moment, list[_Stored]] = {}
     for node, names in old.nodes.items():
@@ -93,6 +93,8 @@ def _stored_moments(
         fed, faults = apply_rules([(name[len(node) :], source[name]) for name in names], rules)
         why = {fault.name: fault.message for fault in faults}
         for name, one in fed:
+            if one.spare and (node[-1], name) not in places:
+                continue  # a moment that was copied, as its parameter was, needs no place of its own
             taken = tuple((*node, *tail) for tail in one.taken)
             stored.setdefault((node[-1], name), []).append(_Stored(node, taken, one.value, why.get(name)))
     return stored
