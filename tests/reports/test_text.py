@@ -172,6 +172,12 @@ def migrated() -> Plan:
     return treeload.plan(dst, From(memory(src, "'ckpts/vit' (Orbax, step 300)"), version=1), history=history)
 
 
+def one_leaf_twice() -> Plan:
+    rules = [Rename("gru/bias_hh", "dense_h/bias"), Rename("gru/bias_hh", "hn/bias")]
+    dst = {"dense_h": {"bias": f32(3)}, "hn": {"bias": f32(3)}}
+    return treeload.plan(dst, {"gru": {"bias_hh": f32(3)}}, rules=rules)
+
+
 def abstract() -> Plan:
     dst = {"w": f32(3), "head": {k: jax.ShapeDtypeStruct((3,), np.float32) for k in ("bias", "kernel")}}
     return treeload.plan(dst, {"w": f32(3)}, policy=Policy(missing={"head/**": "keep"}))
@@ -319,7 +325,7 @@ def thousand() -> Plan:
 
 SITUATIONS = [
     missing, missing_biases, unexpected, shape, dtype, structure, absent, tie, collision, rule, abstract,
-    version, migrated,
+    version, migrated, one_leaf_twice,
     section_8, clean, fine_tune, renamed, several_sources, pending, forgiven_elsewhere, thousand, hopeless,
     repaired_in_part, training_state, one_of_two, idle_patterns, optimizer,
 ]  # fmt: skip

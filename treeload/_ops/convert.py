@@ -75,11 +75,18 @@ class Cast(Op):
 
 @dataclass(frozen=True, init=False)
 class Apply(Op):
-    """Any JAX-traceable function of one array (or of several, where a rule joins leaves).
+    """Any JAX-traceable function of one array; of several as the first op of a rule of a list of leaves.
+
+    ``Rename([...], name, Apply(fn))``, ``Copy([...], name, Apply(fn))`` and ``Tie(name, [...], Apply(fn))``
+    give it one array for each pattern of the list, in its order. Everywhere else it has one: a ``Stack`` or a
+    ``Concat`` applies it to each leaf by itself.
 
     Args:
-        fn: the function; traced at plan time by ``jax.eval_shape``, run op by op at load.
-        inverse: the function that undoes it, for exports.
+        fn: the function of ``jax.Array``s. At plan time ``jax.eval_shape`` traces it, which tells the
+            result's shape and dtype; at load it runs op by op, with ``jax.enable_x64`` where a leaf has 64
+            bits.
+        inverse: the function that undoes ``fn`` where that takes one array, for exports; that it does so is
+            not checked.
 
     Examples:
         >>> import jax, numpy as np
@@ -87,7 +94,8 @@ class Apply(Op):
         (3,)
 
     Raises:
-        RuleError: the function cannot be traced with a leaf's spec, or gives no single array.
+        RuleError: something that cannot be called. A function that cannot be traced with the leaves' specs,
+            or gives no single array, is a ``rule`` finding of the plan.
     """
 
     fn: Callable[..., Array]
