@@ -172,6 +172,12 @@ def test_a_leaf_that_was_copied_is_not_left_over(held: Any) -> None:
     assert (plan.load()["b"] == 3).all()
 
 
+@pytest.mark.parametrize("held", [None, "static"])
+def test_nor_is_a_number_that_was_copied(held: Any) -> None:
+    plan = treeload.plan({"a": held, "b": 0}, {"a": 3}, rules=Copy("a", "b"))
+    assert said(plan) == [] and plan.unused == () and plan.load() == {"a": held, "b": 3}
+
+
 def test_a_leaf_below_the_leaf_that_its_copy_feeds_is_none_either() -> None:
     plan = treeload.plan({"a": ones()}, {"a": {"w": ones()}}, rules=Copy("a/w", "a"))
     assert said(plan) == [] and plan.unused == ()
@@ -256,8 +262,9 @@ def test_a_copy_that_matched_nothing_is_said_as_for_a_rename() -> None:
 @pytest.mark.parametrize("make", [Rename, Copy])
 def test_one_leaf_by_two_rules_is_said_with_what_to_write(make: type[Rename]) -> None:
     src, dst = {"a": ones()}, {"b": ones(), "c": ones()}
-    rules = [Copy("z{n}", "z"), Rename("a", "b"), make("{x}", "c")]
-    (finding,) = [one for one in treeload.plan(dst, src, rules=rules[1:]).errors if one.kind == "rule"]
+    rules = [Copy("a", "d"), Rename("a", "b"), make("{x}", "c")]
+    plan = treeload.plan({**dst, "d": ones()}, src, rules=rules)
+    (finding,) = [one for one in plan.errors if one.kind == "rule"]
     assert finding.message == f"{rules[2]!r} matched only leaves that an earlier rule had taken"
     assert finding.remedy is not None
     assert finding.remedy.startswith(
@@ -327,6 +334,8 @@ def test_a_slot_that_holds_nothing_goes_to_the_copy_and_stays() -> None:
     dst, policy = {name: ones(by=5) for name in "abc"}, Policy(absent_is_zero="*")
     plan = treeload.plan(dst, {"a": None, "c": ones()}, rules=Copy("a", "b"), policy=policy)
     assert plan.ok and [str(entry.action) for entry in plan.entries] == ["zero", "zero", "load"]
+    plan = treeload.plan(dst, {"a": None, "c": ones()}, rules=Copy("a", "b"))
+    assert [one.message for one in plan.errors] == ["the source has None here"] * 2
 
 
 def test_a_static_goes_to_the_copy_and_stays() -> None:
@@ -378,12 +387,16 @@ def test_a_plan_shows_it_in_its_entries_its_report_and_its_data() -> None:
 
 
 def test_what_was_copied_is_still_there_for_suggestions_after_the_plans_own_rules() -> None:
-    src = {"dense": {"weight": ones(3, 2), "bias": ones(3)}}
-    dst = {"dense": {"kernel": ones(2, 3), "bias": ones(3)}, "shadow": ones(3)}
+    src = {"dense": {"bias": ones(3)}, "norm": {"bias": ones(3)}}
+    dst = {"dense": {"bias": ones(3)}, "shadow": ones(3), "norm": {"beta": ones(3)}}
     given = Copy("dense/bias", "shadow")
     suggested = treeload.plan(dst, src, rules=given).suggest()
-    assert suggested[0] == given and treeload.plan(dst, src, rules=suggested).ok
-    assert not any(pattern.matches("dense/bias") for rule in suggested[1:] for pattern in rule.patterns)
+    assert tuple(suggested) == (given, Rename("norm/bias", "norm/beta")) and not suggested.ambiguous
+    assert treeload.plan(dst, src, rules=suggested).ok
+    only = treeload.plan(
+        {"shadow": ones(3), "dense": {"beta": ones(3)}}, {"dense": src["dense"]}, rules=given
+    )
+    assert tuple(only.suggest()) == (given, Rename("dense/bias", "dense/beta"))
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,7 @@ def load_leaves(
                 ((leaf, array),) = arrays.items()
                 placer.put(index, array, own=uses[leaf] == 1)
                 if uses[leaf] > 1 and not (isinstance(row, Entry) and row.action == Action.TIE):
-                    placer.set_apart(index, leaf)
+                    placer.set_apart(index)
         arrays.clear()
     with as_source_error("the last leaves could not be placed"):
         placer.flush()
@@ -116,7 +116,7 @@ class _Placer:
         self.likes = tree.values
         self.values = values
         self.overflows = overflows
-        self.apart: set[tuple[Leaf, int]] = set()
+        self.apart: set[int] = set()  # ids of arrays that slots hold
         self.batch: list[tuple[int, np.ndarray[Any, Any]]] = []
         self.size = 0
 
@@ -158,15 +158,15 @@ class _Placer:
         else:
             self.values[index] = self.values[before]
 
-    def set_apart(self, index: int, leaf: Leaf) -> None:
-        """Makes the value of a slot an array of its own, where another slot has the same of this leaf.
+    def set_apart(self, index: int) -> None:
+        """Makes the value of a slot an array of its own, where another slot that was set apart has it.
 
         No tie says that they are one, and a jitted step may be given both to free.
         """
         value = self.values[index]
-        if isinstance(value, jax.Array) and (leaf, id(value)) in self.apart:
+        if isinstance(value, jax.Array) and id(value) in self.apart:
             self.values[index] = value = jnp.copy(value)
-        self.apart.add((leaf, id(value)))
+        self.apart.add(id(value))
 
     def flush(self) -> None:
         if not self.batch:
