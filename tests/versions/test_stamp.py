@@ -92,16 +92,29 @@ def test_the_version_that_leaves_nothing_wrong_is_named() -> None:
         finding = treeload.plan(NEW, tree, history=TWO).errors[-1]
         first = finding.remedies[0]
         assert first.before == f"nothing else is wrong if it is of version {number}:"
-        assert first.code == first.outline == f"From(..., version={number})" and first.lines == (first.code,)
+        assert first.code == first.outline == f"From(src, version={number})" and first.lines == (first.code,)
         assert treeload.plan(NEW, From(tree, version=number), history=TWO).ok
     both = treeload.plan({"a": NEW}, {"a": NEW}, history=History(Version(2), Version(3))).errors[0]
     assert both.remedies[0].before == "nothing else is wrong if it is of version 1 or 2 or 3:"
     none = treeload.plan(NEW, {"other": OLD["w"]}, history=TWO).errors[-1]
-    assert str(none.remedies[0]) == "to state which it is of, from 1 to 2: From(..., version=1)"
+    assert str(none.remedies[0]) == "to state which it is of, from 1 to 2: From(src, version=1)"
     code = none.remedies[1].code
     assert code == 'Policy(version={"": "ignore"})'
     forgiven = treeload.plan(NEW, {"other": OLD["w"]}, history=TWO, policy=eval(code, {"Policy": Policy}))
     assert "version" not in {finding.kind for finding in forgiven.errors}
+
+
+def test_a_report_says_the_version_first_and_what_that_settles() -> None:
+    text = str(treeload.plan(NEW, OLD, history=TWO))
+    first, settled, left = (text.index(each) for each in ("to go on", "what that settles", "what is left"))
+    assert "From(src, version=1)" in text[first:settled] and "Rename" not in text
+    assert "missing     kernel" in text[settled:left] and "version     the root" in text[left:]
+    several = treeload.plan(
+        {"a": NEW, "b": NEW}, [From(OLD, into="a"), From(NEW, into="b", version=9)], history=TWO
+    )
+    said = str(several)
+    assert "for a: nothing else is wrong if it is of version 1: From(src, version=1)" in said
+    assert said.index("what is left") < said.index("does not know: 9")
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,11 @@ class Remedy(ABC):
     widening: ClassVar[Widening] = Widening.NONE
 
     @property
+    def settles_all(self) -> bool:
+        """Whether it was tried, and nothing else is wrong once it is done."""
+        return False
+
+    @property
     @abstractmethod
     def before(self) -> str:
         """The words before the code; all there is where there is no code."""
@@ -266,8 +271,12 @@ class StateVersion(Remedy):
         return f"to state which it is of, from {self.numbers[0]} to {self.numbers[-1]}:"
 
     @property
+    def settles_all(self) -> bool:
+        return self.fits
+
+    @property
     def code(self) -> str:
-        return f"From(..., version={self.numbers[0]})"
+        return f"From(src, version={self.numbers[0]})"
 
     @property
     def lines(self) -> tuple[str, ...]:

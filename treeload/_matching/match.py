@@ -12,7 +12,7 @@ They ask the ``Sides``, which are frozen, and write into one ``Ledger``.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 from treeload._errors import TreeloadError
@@ -104,40 +104,27 @@ def match(
         given=tuple(rules),
         before_rules=sides.offers.before_rules,
         idle=partial(idle_patterns, sides, tuple(ledger.findings)),
-        again=_Load(tree, tuple(parts), policy, scope, history).again,
+        again=partial(_again, tree, tuple(parts), policy, scope, history),
         dated=tuple(part.dated for part in opened),
     )
 
 
-@dataclass(frozen=True)
-class _Load:
-    """All that a load is decided from, but its rules."""
-
-    tree: Tree
-    parts: tuple[OpenedPart, ...]
-    policy: Verdicts
-    scope: Scope
-    history: Steps | None
-
-    def again(self, other: Otherwise) -> Decisions | None:
-        """The same load otherwise; None where it cannot be: of several sources, of one with its own rules."""
-        parts = self.parts
-        if other.subtree or other.into or other.separator:
-            if len(parts) > 1 or not parts[0].keeps_names:
-                return None
-            split = SeparatedSource(parts[0].source, other.separator) if other.separator else parts[0].source
-            parts = (replace(parts[0], source=split, subtree=other.subtree, into=other.into, explicit=True),)
-        try:
-            return match(
-                self.tree,
-                parts,
-                rules=other.rules,
-                policy=self.policy,
-                scope=self.scope,
-                history=self.history,
-            )
-        except TreeloadError:  # names that split into one another, say
+def _again(
+    tree: Tree, parts: Sequence[OpenedPart], policy: Verdicts, scope: Scope, history: Steps | None,
+    other: Otherwise,
+) -> Decisions | None:  # fmt: skip
+    """The same load otherwise; None where it cannot be: of several sources, of one with its own rules."""
+    if other.subtree or other.into or other.separator:
+        if len(parts) > 1 or not parts[0].keeps_names:
             return None
+        source = parts[0].source
+        if other.separator:
+            source = SeparatedSource(source, other.separator)
+        parts = [replace(parts[0], source=source, subtree=other.subtree, into=other.into, explicit=True)]
+    try:
+        return match(tree, parts, rules=other.rules, policy=policy, scope=scope, history=history)
+    except TreeloadError:  # names that split into one another, say
+        return None
 
 
 def _offered(tree: Tree, parts: Sequence[OpenedPart], rules: Sequence[Rule]) -> tuple[Offers, Agreement]:

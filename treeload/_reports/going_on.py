@@ -15,6 +15,7 @@ from functools import cached_property
 
 from treeload._findings.finding import Finding
 from treeload._findings.kinds import KINDS
+from treeload._findings.remedy import Remedy
 from treeload._inference.parts import Part, is_of_optimizer
 from treeload._inference.suggestions import AS_GIVEN
 from treeload._naming.name import print_name
@@ -57,9 +58,15 @@ class GoingOn:
     errors: Sequence[Finding]
 
     @cached_property
+    def first(self) -> dict[Finding, Remedy]:
+        """The findings that leave nothing else wrong once they are mended, each with the way."""
+        ways = ((finding, way) for finding in self.errors for way in finding.remedies)
+        return {finding: way for finding, way in ways if way.settles_all}
+
+    @cached_property
     def repairs(self) -> tuple[Repair, ...]:
         """What was tried and helps."""
-        return repairs(self.plan) if self.errors else ()
+        return repairs(self.plan) if self.errors and not self.first else ()
 
     @cached_property
     def after(self) -> Decisions:
@@ -69,6 +76,8 @@ class GoingOn:
     @cached_property
     def settled(self) -> list[Finding]:
         """The findings that the repairs settle."""
+        if self.first:
+            return [finding for finding in self.errors if finding not in self.left]
         if not self.repairs:
             return []
         at = {finding.name for finding in self.after.errors}
@@ -91,6 +100,9 @@ class GoingOn:
     @cached_property
     def left(self) -> list[Finding]:
         """What is wrong all the same; rules that did nothing are not in it, as they are said first."""
+        if self.first:
+            kinds = {finding.kind for finding in self.first}
+            return [finding for finding in self.errors if finding.kind in kinds]
         if not self.repairs:
             return [finding for finding in self.errors if not KINDS[finding.kind].about_rules]
         known = {(finding.kind, finding.name) for finding in self.after.errors}
@@ -102,6 +114,8 @@ class GoingOn:
     @property
     def rules(self) -> list[Finding]:
         """Rules, sources and scopes that did nothing or cannot be applied, whatever else is repaired."""
+        if self.first:
+            return []
         left = {finding.name for finding in self.after.errors if KINDS[finding.kind].about_rules}
         return [
             f for f in self.errors if KINDS[f.kind].about_rules and (f.rule is not None or f.name in left)
@@ -115,6 +129,8 @@ class GoingOn:
     @property
     def causes(self) -> tuple[str, ...]:
         """What the two sides differ in as a whole, where something can be done or much is wrong."""
+        if self.first:
+            return ()
         return self.plan.diagnosis if self.repairs or len(self.errors) >= _WHOLE else ()
 
     def idle(self) -> Iterator[Step]:
@@ -123,6 +139,11 @@ class GoingOn:
 
     def steps(self) -> Iterator[Step]:
         """What to do, in order."""
+        if self.first:
+            for finding, way in self.first.items():
+                where = f"for {finding.name}: " if finding.name else ""
+                yield Step(where + way.before, _code(*way.lines))
+            return
         for number, repair in enumerate(self.repairs):
             yield _part(repair, self.plan) if isinstance(repair, TakePart) else _rules(repair, number > 0)
         yield from self._without_rules()

@@ -48,7 +48,7 @@ class StepVerdicts:
 
     @property
     def patterns(self) -> Iterable[tuple[str, Pattern]]:
-        """The patterns of the user's policy; those of steps are for names of their own versions."""
+        """Those of the user's policy: the steps' are for whatever was saved, and many match nothing here."""
         return self.policy.patterns
 
     def words(self, kind: str, printed: str) -> str:
