@@ -27,7 +27,7 @@ from flax import nnx, serialization
 
 import treeload
 from treeload import Policy, Rename, Stack
-from treeload._formats.orbax import source as orbax_source
+from treeload._formats.orbax.arrays import Reading
 from treeload._loading import deliver, gather, overflow
 from treeload._plans import check
 from treeload._trees import rebuild
@@ -70,6 +70,12 @@ def checkpoint() -> dict[str, Any]:
         "rows": {"0": np.full(2, 7, np.float32), "1": np.full(2, 7, np.float32)},
         "count": np.int32(7), "gone": np.zeros(3, np.float32), "box": {"a": np.full(1, 7, np.float32)},
     }  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def own_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine's own is others' too, who come and go there."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
 @pytest.fixture(scope="module", params=["memory", "orbax", "safetensors", "msgpack"])
@@ -145,7 +151,7 @@ class Tripwire:
 
 READS = [
     (os, "preadv"),
-    (orbax_source, "_place"),
+    (Reading, "place"),
     (gather, "_read"),
     (treeload._sources.memory.MemorySource, "take"),
 ]

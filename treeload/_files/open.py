@@ -112,18 +112,20 @@ def _look_at(path: Path, real: str) -> File:
 
 @contextmanager
 def _opened(path: Path, real: str) -> Iterator[int]:
-    try:
-        # Looked at before it is opened, because opening alone moves some devices; and again after, because
-        # it may have been exchanged. O_NONBLOCK: a pipe that nobody writes to must not hold us.
-        _must_be_regular(path, os.stat(real, follow_symlinks=False))
-        descriptor = os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError as error:
-        raise SourceError(f"cannot open {str(path)!r}: {error.strerror}") from error
-    try:
+    descriptor = -1
+    try:  # from before it is opened: an interrupt may come on any line
+        try:
+            # Looked at before it is opened, because opening alone moves some devices; and again after, as it
+            # may have been exchanged. O_NONBLOCK: a pipe that nobody writes to must not hold us.
+            _must_be_regular(path, os.stat(real, follow_symlinks=False))
+            descriptor = os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError as error:
+            raise SourceError(f"cannot open {str(path)!r}: {error.strerror}") from error
         _must_be_regular(path, os.fstat(descriptor))
         yield descriptor
     finally:
-        os.close(descriptor)
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
 def _must_be_regular(path: Path, status: os.stat_result) -> None:
