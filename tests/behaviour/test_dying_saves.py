@@ -31,10 +31,12 @@ def counts_of(what: str, directory: Path, count: int) -> Counter[str]:
     counts = Counter(json.loads(done.stdout))
     print(f"{what} ×{count}: {dict(counts)}")
     assert counts["old"] + counts["new"] == count
+    # After a full disk a late write of TensorStore's may come once the place is cleared: the next save's.
+    at_once = ("litter at once",) if what == "interrupt" else ()
     bad = (
+        *at_once,
         "broken",
         "not the next",
-        "litter at once",
         "litter after the next save",
         "files of the user's touched",
     )

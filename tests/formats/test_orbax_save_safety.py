@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -283,6 +284,28 @@ def test_a_file_system_that_does_not_sync_directories_will_do(
     else:
         with pytest.raises(OSError, match="no"):
             sync.sync_directory(tmp_path)
+
+
+# Ctrl-C.
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_an_interrupt_arrives_when_the_save_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    def interrupted(new: Path, *args: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+        _written(new, *args)
+        if fails:
+            raise OSError("full")
+
+    write(tmp_path / "x", OLD)
+    monkeypatch.setattr(module, "_write_orbax", interrupted)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        write(tmp_path / "x", NEW, overwrite=True)
+    assert isinstance(caught.value.__context__, SaveError) is fails
+    assert is_whole(tmp_path / "x", OLD if fails else NEW)
+    assert os.listdir(tmp_path) == ["x"]
 
 
 # Several at once.
