@@ -238,9 +238,12 @@ def test_an_exported_file_is_on_the_disk_before_it_has_its_name(
     tmp_path: Path, calls: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     link = os.link
-    monkeypatch.setattr(
-        os, "link", lambda one, other: (calls.append(("exchange", str(other))), link(one, other))
-    )
+
+    def linked(one: Path, other: Path) -> None:
+        calls.append(("exchange", str(other)))
+        link(one, other)
+
+    monkeypatch.setattr(os, "link", linked)
     path = tmp_path / "deep" / "f.safetensors"
     treeload.export(path, {"w": np.ones(3)}, rules=[])
     placed = calls.index(("exchange", str(path)))
