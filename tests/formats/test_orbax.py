@@ -40,7 +40,7 @@ class TestWhatTreeloadSaves(SourceConformance):
 
 class TestWhatTreeloadSavesCompressed(SourceConformance):
     def make(self, directory: Path, leaves: Mapping[Name, np.ndarray[Any, Any]]) -> Source:
-        _save.write(directory / "saved", leaves, compression=True)
+        _save.write(directory / "saved", leaves, how=_save.How(compression=True))
         return OrbaxSource(directory / "saved")
 
 
@@ -465,7 +465,7 @@ def test_an_array_header_that_lies(plain: Path, change: dict[str, Any], reason: 
 def test_an_array_that_compresses_well_is_no_lie(tmp_path: Path) -> None:
     """What an array claims is held against its file only as far as a compressor can go."""
     zeros = np.zeros((1000, 1000), np.float32)
-    _save.write(tmp_path / "zeros", {LEAF: zeros}, compression=True)
+    _save.write(tmp_path / "zeros", {LEAF: zeros}, how=_save.How(compression=True))
     there = sum(file.stat().st_size for file in (tmp_path / "zeros").rglob("*") if file.is_file())
     assert there < zeros.nbytes / 100
     np.testing.assert_array_equal(_read_all(tmp_path / "zeros")[LEAF], zeros)

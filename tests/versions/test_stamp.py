@@ -25,6 +25,8 @@ from treeload import (
     TreeloadError,
     Version,
 )
+from treeload._formats.orbax import write as _save
+from treeload._formats.orbax.record import seal_of
 from treeload._sources.memory import MemorySource
 from treeload._sources.stamp import checked_stamp, print_stamp
 
@@ -198,13 +200,16 @@ def test_a_record_without_a_stamp_is_of_no_version(tmp_path: Path) -> None:
 
 
 def _restamped(path: Path, stamp: Any) -> None:
+    """A checkpoint whose record has a stamp of somebody else's making, and is sealed with it."""
     treeload.save(path, OLD, history=History())
-    for file in path.rglob("_CHECKPOINT_METADATA"):
-        record = json.loads(file.read_text())
-        record["custom_metadata"]["treeload"]["version"] = stamp
-        file.write_text(json.dumps(record))
-        return
-    raise AssertionError("the record is elsewhere")
+    (file,) = path.rglob("_CHECKPOINT_METADATA")
+    described = json.loads(file.read_text())
+    custom = described["custom_metadata"]
+    custom["treeload"]["version"] = stamp
+    del custom["treeload"]["seal"]
+    custom["treeload"]["seal"] = seal_of(custom)
+    file.write_text(json.dumps(described))
+    _save._mark_tree(path, custom["treeload"]["seal"])
 
 
 def test_a_source_that_fails_to_say_it_is_a_source_error() -> None:

@@ -31,7 +31,6 @@ from treeload._formats.orbax.meeting import together, told_by_first
 from treeload._formats.orbax.overwritten import check_target
 from treeload._formats.orbax.quiet import quiet
 from treeload._formats.orbax.record import FORMAT, RECORD, Array, mark_of, seal_of
-from treeload._formats.orbax.source import OrbaxSource
 from treeload._formats.orbax.storable import (
     STORED,
     as_array,
@@ -125,8 +124,7 @@ def write(
                 _write_orbax(new, tree, custom, how.compression)
             with together("put it in place"):
                 if jax.process_index() == 0:
-                    _mark_tree(new, record["seal"])
-                    _check_written(new, leaves, beside)
+                    _check_written(new, leaves, beside, seal=record["seal"])
                     check_target(target, overwrite=overwrite)  # again: a long time has passed
                     put_in_place(new, target)
 
@@ -294,12 +292,15 @@ def _plainly_named(new: Path) -> Iterator[Path]:
         os.close(descriptor)
 
 
-def _check_written(new: Path, leaves: Mapping[Name, Any], beside: Beside) -> None:
-    """Raises SaveError unless what was written can be opened, and holds what it should.
+def _check_written(new: Path, leaves: Mapping[Name, Any], beside: Beside, *, seal: str) -> None:
+    """Raises SaveError unless what was written, once it is sealed, can be opened and holds what it should.
 
     Whatever a backend does wrong, the old checkpoint is there as long as the new one is none.
     """
+    from treeload._formats.orbax.source import OrbaxSource  # it is imported only when something is read
+
     try:
+        _mark_tree(new, seal)
         found = OrbaxSource(new).specs()
     except SourceError as error:
         raise SaveError(f"what was written cannot be read: {error}") from error
