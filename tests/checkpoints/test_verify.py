@@ -17,7 +17,7 @@ def _random(seed: int, *shape: int) -> np.ndarray[Any, Any]:
     return np.random.default_rng(seed).normal(size=shape)
 
 
-TREE = {"a": _random(0, 40, 5), "b": {"c": _random(1, 300), "n": 3}, "none": np.zeros((0, 2))}
+TREE: dict[str, Any] = {"a": _random(0, 40, 5), "b": {"c": _random(1, 300), "n": 3}, "none": np.zeros((0, 2))}
 
 
 def _damage(path: Path, value: np.ndarray[Any, Any]) -> None:

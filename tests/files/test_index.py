@@ -27,8 +27,8 @@ def written(directory: Path, content: Any, *shards: str) -> Path:
 
 
 def index_of(tensors: dict[str, str]) -> ShardIndex:
-    files = {shard: File(Path(shard), shard, 0, 0) for shard in tensors.values()}
-    return ShardIndex(File(Path(NAME), NAME, 0, 0), files, tensors, {})
+    files = {shard: File(Path(shard), shard, 0, ()) for shard in tensors.values()}
+    return ShardIndex(File(Path(NAME), NAME, 0, ()), files, tensors, {})
 
 
 MAPS = st.dictionaries(st.text("abc", min_size=1, max_size=3), st.sampled_from(["x", "y", "z"]), max_size=6)

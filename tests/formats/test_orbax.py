@@ -399,7 +399,8 @@ def test_of_a_large_leaf_the_blocks_that_hold_a_part_are_read_and_verified(
     """Not the whole: and so damage elsewhere is no matter, but damage in the part always is."""
     values = np.random.default_rng(0).normal(size=(64, 32)).astype(np.float32)
     known = _digests.digests_of(values, (64, columns))
-    stored = Stored("", *[jax.ShapeDtypeStruct(values.shape, np.float32)] * 2, None)
+    spec = jax.ShapeDtypeStruct(values.shape, np.float32)
+    stored = Stored("", spec, spec, None)
     request: Any = SimpleNamespace(shape=values.shape, dtype=values.dtype, sharding=_Part(*box))
     boxes = boxes_to_read(request, stored, known)
     assert 0 < sum(np.prod(extents_of(each)) for each in boxes) <= values.size * columns // 32

@@ -25,7 +25,7 @@ from treeload._sources.source import unverifiable
 from treeload.testing import SourceConformance
 
 P = jax.sharding.PartitionSpec
-TREE = {
+TREE: dict[str, Any] = {
     "a": {"w": np.random.default_rng(0).normal(size=(64, 32)).astype(np.float32)},
     "n": np.arange(8, dtype=np.int64),
 }
@@ -52,7 +52,7 @@ def _orbax(path: Path) -> Path:
 WRITERS = {"safetensors": _safetensors, "msgpack": _msgpack, "orbax": _orbax}
 
 
-@pytest.fixture(params=WRITERS.values(), ids=WRITERS)
+@pytest.fixture(params=list(WRITERS.values()), ids=list(WRITERS))
 def foreign(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A checkpoint of others, of a leaf that has blocks and one that has none."""
     monkeypatch.setattr(_digests, "BLOCK_BYTES", 1024)
