@@ -24,6 +24,7 @@ from treeload import (
     SourceError,
     Version,
 )
+from treeload._checkpoints.one_model import NoAverage
 from treeload._formats.orbax import write as _save
 from treeload._formats.orbax.record import seal_of
 from treeload._sources.memory import MemorySource
@@ -244,7 +245,7 @@ def test_stamps_print_the_whole_first() -> None:
 def test_an_average_is_of_one_version(tmp_path: Path) -> None:
     for name, history in (("a", History()), ("b", TWO), ("c", None)):
         treeload.save(tmp_path / name, NEW, history=history)
-    with pytest.raises(LoadError, match=r"(?s)version 1\s+in .*;\s+version 2\s+in") as raised:
+    with pytest.raises(NoAverage, match=r"(?s)version 1\s+in .*;\s+version 2\s+in") as raised:
         treeload.average([tmp_path / "a", tmp_path / "b"])
     assert [finding.kind for finding in raised.value.findings] == ["version"]
     assert set(treeload.average([tmp_path / "a", tmp_path / "c"])) == {"kernel"}
