@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from treeload._naming.pattern import PatternLike
+from treeload._ops.op import Op
 from treeload._rules.rename import Rename
 
 
@@ -36,3 +38,9 @@ class Copy(Rename):
     """
 
     copies = True
+
+    # Said again for the reference, which shows what a class itself takes.
+    def __init__(
+        self, source: PatternLike | list[str] | list[PatternLike], destination: PatternLike, *ops: Op
+    ) -> None:
+        super().__init__(source, destination, *ops)
