@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -447,9 +446,7 @@ def test_forty_thousand_experts_are_three_decisions() -> None:
     }  # fmt: skip
     there = {f"layers/moe/{part}/kernel": (64, 208, *shape[::-1]) for part, shape in parts.items()}
     destination, source = _specs(there), _specs(here)
-    start = time.perf_counter()
     found = suggest(destination, source)
-    assert time.perf_counter() - start < 20
     assert {repr(rule) for rule in found.certain} == {
         f"Stack('model/layers/{{i}}/mlp/experts/{{j}}/{part}_proj/weight', "
         f"'layers/moe/{part}/kernel', Transpose(), axis=0)"

@@ -17,17 +17,18 @@ def quiet() -> Iterator[None]:
     """While the body runs Orbax's threads log nothing; after it failed TensorStore's late writes are no news.
 
     Each of Orbax's threads logs a failure with its traceback. What TensorStore had still to write is reported
-    to the event loop that Orbax has closed by then, and each of these reports fails, unraised, a while later.
+    to the event loop that Orbax has closed by then, and each of these reports fails, unraised: some while the
+    body still runs, some a while later.
     """
     logger = logging.getLogger("absl")
     before = logger.disabled
     logger.disabled = True
+    hook = sys.unraisablehook
+    if not isinstance(hook, _WithoutLateReports):
+        sys.unraisablehook = _WithoutLateReports(hook)
     try:
         yield
-    except BaseException:
-        if not isinstance(sys.unraisablehook, _WithoutLateReports):
-            sys.unraisablehook = _WithoutLateReports(sys.unraisablehook)
-        raise
+        sys.unraisablehook = hook  # all was written: nothing is to come
     finally:
         logger.disabled = before
 
