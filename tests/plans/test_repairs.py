@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import pickle
 from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 import treeload
 from treeload import From, Plan, Policy, Rename, Transpose
@@ -96,3 +99,27 @@ def test_of_too_much_nothing_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LEAVES", 5)
     plan: Plan = treeload.plan(MODEL, {"params": MODEL})
     assert len(plan.errors) == 6 and repairs(plan) == ()
+
+
+def test_joined_names_are_split_first_and_what_is_left_gets_rules() -> None:
+    part, rules = found(MODEL, {"enc.weight": f32(6, 4), "enc.bias": f32(6), "head.weight": f32(3, 6)})
+    assert (part.separator, part.parts) == (".", ()) and isinstance(rules, GiveRules)
+    assert rules.after.ok and loaded(rules.after) == 3
+
+
+def test_names_that_split_into_one_another_are_not_split() -> None:
+    joined = {"enc.bias": f32(6), "enc.bias.x": f32(7), "enc.kernel": f32(4, 6)}
+    assert not any(isinstance(step, TakePart) for step in found(MODEL, joined))
+
+
+def test_an_error_shows_itself_with_its_plan_and_without() -> None:
+    with pytest.raises(treeload.LoadError) as raised:
+        treeload.load(MODEL, TORCH)
+    here, there = raised.value, pickle.loads(pickle.dumps(raised.value))
+    for error in (here, there):
+        assert repr(error) == "<LoadError: 4 problems in loading 3 leaves from a tree in memory>"
+        shown = io.StringIO()
+        Console(file=shown, width=80).print(error, soft_wrap=True)
+        assert "Nothing was changed." in shown.getvalue()
+        assert error._repr_html_() == error.to_html() and "Nothing was changed." in error.to_html()
+    assert there.plan is None and len(there.findings) == 4
