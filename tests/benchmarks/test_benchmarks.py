@@ -14,6 +14,7 @@ MANY_DEVICES = ("JAX_NUM_CPU_DEVICES", "XLA_FLAGS")
 
 SCRIPTS = {
     "plan.py": ["--samples", "5"],
+    "wrong_names.py": ["--samples", "3"],
     "update.py": ["--samples", "11"],
     "digests.py": ["--samples", "5", "--megabytes", "1024"],
     "load_safetensors.py": ["--samples", "3", "--megabytes", "1024"],

@@ -159,9 +159,3 @@ def test_a_name_that_shares_no_key_is_still_found_among_few() -> None:
 def test_a_key_that_very_many_names_hold_tells_nothing() -> None:
     near = NearNames([("params", f"{i:04}") for i in range(3000)])
     assert near.near(("params", "none")) == []
-
-
-def test_patience_for_near_names_ends() -> None:
-    near = NearNames([("head", "kernel")])
-    answers = [bool(near.near(("head", "kernal"))) for _ in range(near._PATIENCE + 1)]
-    assert all(answers[:-1]) and not answers[-1]

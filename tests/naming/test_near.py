@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import difflib
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from treeload._naming.name import print_name
-from treeload._naming.near import NearNames
+from treeload._naming.near import NearNames, likeness
 
 NAMES = st.lists(st.sampled_from(["head", "heads", "kernel", "bias", "block", "a/b"]), max_size=3).map(tuple)
 MANY = [(f"block{n}", "attn", key) for n in range(40) for key in ("query", "value")]
 
 
-def likeness(a: tuple[str, ...], b: tuple[str, ...]) -> float:
+def as_texts(a: tuple[str, ...], b: tuple[str, ...]) -> float:
     return difflib.SequenceMatcher(None, print_name(a), print_name(b), autojunk=False).ratio()
 
 
@@ -66,3 +67,33 @@ def test_the_root_is_near_to_nothing() -> None:
 def test_a_key_twice_in_a_name_counts_once() -> None:
     names = [("a", "a", "a", "kernel"), *MANY]
     assert NearNames(names).near(("a", "a", "kernel"))[0] == names[0]
+
+
+@given(NAMES, NAMES)
+def test_likeness_is_a_share_and_all_of_it_for_one_name_alone(
+    one: tuple[str, ...], other: tuple[str, ...]
+) -> None:
+    assert 0 <= likeness(one, other) <= 1
+    assert (likeness(one, other) == 1) == (one == other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (("encoder", "layers", "3", "kernel"), ("encoder", "layers", "3", "kernal")),
+        (("encoder", "layers", "3", "kernel"), ("params", "encoder", "layers", "3", "kernel")),
+        (("encoder", "layers", "3", "kernel"), ("encoder", "block", "3", "weight")),
+        (("head", "kernel"), ("classifier", "bias")),
+        (("a/b", "c"), ("a", "b", "c")),
+        (("kernel",), ()),
+        ((), ()),
+    ],
+)
+def test_likeness_by_keys_is_nearly_that_of_the_texts(one: tuple[str, ...], other: tuple[str, ...]) -> None:
+    assert likeness(one, other) == pytest.approx(as_texts(one, other), abs=0.1)
+
+
+def test_of_very_long_names_the_keys_that_differ_are_compared_in_pairs() -> None:
+    one, other = (tuple(f"{word}{number}" for number in range(500)) for word in ("block", "blokc"))
+    assert 0.02 < likeness(one, other) < 0.1  # the first of them: to compare all of it as text takes seconds
+    assert likeness((*one, "kernel"), (*one, "kernal")) > 0.99

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import Any
 
 from treeload._checkpoints.history import History
@@ -14,6 +12,7 @@ from treeload._leaves.selection import Scope
 from treeload._matching.match import match
 from treeload._matching.parts import opened_parts
 from treeload._plan import Plan
+from treeload._plans.collector import no_collections
 from treeload._rules.rule import Rule, as_rules
 from treeload._sources import given
 from treeload._sources.source import read_again
@@ -128,7 +127,7 @@ def plan_under(
 
     ``how`` is ``scope`` and ``history``.
     """
-    with _no_collections():
+    with no_collections():
         tree = given.destination(dst, src, verb)
         asked = as_rules(rules, "rules=...")
         decided = read_again(
@@ -146,18 +145,3 @@ def checked_policy(policy: Policy) -> Policy:
     if not isinstance(policy, Policy):
         raise RuleError(f"policy is a Policy(...), not {policy!r}")
     return policy
-
-
-@contextmanager
-def _no_collections() -> Iterator[None]:
-    """Keeps Python's cyclic garbage collector quiet: a plan makes many objects, none of them garbage.
-
-    Each collection would walk all that was made so far: half the time of planning 40,000 leaves.
-    """
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()

@@ -1,18 +1,42 @@
-"""One disagreement between destination and source, as data."""
+"""One disagreement between destination and source, as data; and one that is put into words later.
+
+A tree with 100,000 wrong names has 200,000 findings, of which a report shows a page. So a finding may be
+noted before it is written (``LaterFinding``), and the names that are near to it are looked up when asked for.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
 
 from treeload._findings.kinds import Kind
 from treeload._findings.remedy import Remedy
 from treeload._leaves.spec import Spec
-from treeload._naming.name import Name, print_name
+from treeload._naming.name import Keys, Name, print_name
 from treeload._rules.rule import Rule
 from treeload._sources.source import SourceLeaf
 
+Near: TypeAlias = "tuple[Name, ...] | Callable[[], tuple[Name, ...]]"
+"""Names, or how they are looked up."""
 
-@dataclass(frozen=True, slots=True)
+
+class _WhenAsked:
+    """An attribute that may be given as a function: it is called once, when somebody looks."""
+
+    def __get__(self, finding: Finding | None, owner: Any = None) -> tuple[Name, ...]:
+        if finding is None:
+            return ()  # the default
+        held: Near = finding.__dict__["near"]
+        if callable(held):
+            held = finding.__dict__["near"] = held()
+        return held
+
+    def __set__(self, finding: Finding, near: Near) -> None:
+        finding.__dict__["near"] = near
+
+
+@dataclass(frozen=True)
 class Finding:
     """One disagreement between destination and source.
 
@@ -26,7 +50,9 @@ class Finding:
         rule: the rule concerned, if any.
         message: what is wrong, in one sentence.
         remedies: the ways to go on, each with words (``before``, ``after``) and ``code``.
-        near: names on the other side that are nearly this one.
+        near: names on the other side that are nearly this one, the nearest first; they may be given as a
+            function, which is called when they are first asked for. A plan looks them up for the first
+            1,000 findings of a kind; the others have none.
 
     Raises:
         RuleError: a kind that there is not.
@@ -41,11 +67,15 @@ class Finding:
     rule: Rule | None = None
     message: str = ""
     remedies: tuple[Remedy, ...] = ()
-    near: tuple[Name, ...] = ()
+    near: _WhenAsked = _WhenAsked()  # a descriptor, which is one for all
 
     def __post_init__(self) -> None:
         if type(self.kind) is not Kind:
             object.__setattr__(self, "kind", Kind(self.kind))
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Near names go as names: how they are looked up holds all names of both sides.
+        return {**self.__dict__, "near": self.near}
 
     @property
     def remedy(self) -> str:
@@ -54,3 +84,22 @@ class Finding:
 
     def __str__(self) -> str:
         return f"{self.kind} {print_name(self.name)}: {self.message}"
+
+
+class LaterFinding(Protocol):
+    """A finding that is noted, and written when somebody looks: what, where and how bad is known before."""
+
+    @property
+    def kind(self) -> Kind:
+        """What is wrong."""
+
+    @property
+    def name(self) -> Keys:
+        """The destination-side name that it is about."""
+
+    @property
+    def verdict(self) -> str:
+        """What the policy said."""
+
+    def finding(self) -> Finding:
+        """The finding, written."""

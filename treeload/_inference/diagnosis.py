@@ -41,10 +41,11 @@ def diagnose(destination: Mapping[Keys, Spec], source: Mapping[Keys, Spec]) -> t
     if not destination or not source or len(agreeing) == len(destination) == len(source):
         return ()
     found = [*_wrappers(destination, source), *_counts(destination, source)]
-    theirs, ours = sides(
+    looked = sides(
         {name: spec for name, spec in destination.items() if name not in agreeing},
         {name: spec for name, spec in source.items() if name not in agreeing},
     )
+    theirs, ours = looked.theirs, looked.ours
     pairing = pair(theirs, ours)
     file = File()
     file.look_at(destination)

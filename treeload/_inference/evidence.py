@@ -168,16 +168,23 @@ class _Words:
         self.several = [_several(side) for side in sides]
         self.soft = {"first", "second"} | self.numbers
         self.prefixes = equal_rests(destination, source)
-        self._cache: dict[Module, frozenset[str]] = {}
+        self._cache: dict[int, tuple[Module, frozenset[str]]] = {}  # by id, which a module keeps alive
+        self._weights: dict[str, float] = {}
 
     def of(self, module: Module) -> frozenset[str]:
         """Its words, in the destination's spelling."""
-        if module not in self._cache:
-            self._cache[module] = frozenset(self.same.get(word, word) for word in module.context)
-        return self._cache[module]
+        known = self._cache.get(id(module))
+        if known is None:
+            words = frozenset(self.same.get(word, word) for word in module.context)
+            known = self._cache[id(module)] = module, words
+        return known[1]
 
     def weight(self, word: str) -> float:
-        return WEIGHT.get(word, 1.0 if "#" not in word else 0.7) * max(self.rarity.get(word, 1.0), 0.2)
+        found = self._weights.get(word)
+        if found is None:
+            usual = WEIGHT.get(word, 1.0 if "#" not in word else 0.7)
+            found = self._weights[word] = usual * max(self.rarity.get(word, 1.0), 0.2)
+        return found
 
     def weigh(self, here: Module, there: Module, fits: Mapping[str, Fit]) -> Pair:
         ours, theirs = self.of(here), self.of(there)
@@ -214,6 +221,8 @@ class _Words:
 
     def _beside(self, here: Module, there: Module) -> bool:
         """Whether the two have equal names behind two prefixes that go together."""
+        if not self.prefixes:
+            return False
         rest = _common_end(here.path, there.path)
         ours, theirs = here.path[: len(here.path) - rest], there.path[: len(there.path) - rest]
         return rest > 0 and self.prefixes.get(theirs) == ours

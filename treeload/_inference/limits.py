@@ -1,46 +1,105 @@
 """How much of two sides is looked at: all that a model holds, and never so much that inference takes minutes.
 
-Owns the cut: where there are very many leaves, those whose names have a key in common with the other side,
-and of very many templates those with the rarest such key. Refuses to own what is made of them.
+Owns the cut: of very many names that are not alike those that have a key in common with the other side, of
+very many templates those with the rarest such key; and the words for what was cut. Refuses to own what is
+made of them.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sized
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import TypeAlias
 
 from treeload._inference.templates import Digits, Leaves, Module, gather, templates
 from treeload._leaves.spec import Spec
 from treeload._naming.name import Keys
 
-LEAVES = 20_000  # more than these must have a key in common with the other side
+LEAVES = 20_000  # more names than these, digits aside, must have a key in common with the other side
 _TEMPLATES = 1_000  # more than these are cut: no model has as many
 
 _DIGITS = re.compile("[0-9]+")
 
 
+Templates: TypeAlias = "tuple[Mapping[Keys, Leaves], Mapping[Keys, Leaves]]"
+"""The templates of the destination and of the source."""
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What is looked at of two sides.
+
+    Attributes:
+        theirs, ours: the modules, of the destination and of the source.
+        cut: what was left out, in sentences; none where everything is looked at.
+        templates: those of all leaves; None where there are too many names that are not alike.
+    """
+
+    theirs: list[Module]
+    ours: list[Module]
+    cut: tuple[str, ...] = ()
+    templates: Templates | None = None
+
+
 def sides(
     destination: Mapping[Keys, Spec], source: Mapping[Keys, Spec], *, digits: Digits = "index"
-) -> tuple[list[Module], list[Module]]:
+) -> Looked:
     """The modules of both sides, as far as they are looked at."""
-    if max(len(destination), len(source)) > LEAVES:
-        shared = _shared(_keys(destination), _keys(source))
-        destination, source = (
-            {name: spec for name, spec in side.items() if any(_token(key) in shared for key in name[:-1])}
-            for side in (destination, source)
+    if not any(map(_is_spread, (destination, source))):
+        whole = templates(destination, digits=digits), templates(source, digits=digits)
+        return replace(_looked_at(*whole), templates=whole)
+    shared = _shared(_keys(destination), _keys(source))
+    some = [
+        {name: spec for name, spec in side.items() if any(_token(key) in shared for key in name[:-1])}
+        for side in (destination, source)
+    ]
+    looked = _looked_at(*(templates(side, digits=digits) for side in some))
+    return replace(looked, cut=(*_cut("leaves", (destination, source), some), *looked.cut))
+
+
+def _is_spread(side: Mapping[Keys, Spec]) -> bool:
+    """Whether there are too many names that differ in more than digits."""
+    if len(side) <= LEAVES:
+        return False
+    without = {key: _token(key) for key in set(chain.from_iterable(side))}
+    return len({tuple([without[key] for key in name]) for name in side}) > LEAVES
+
+
+def _looked_at(theirs: Mapping[Keys, Leaves], ours: Mapping[Keys, Leaves]) -> Looked:
+    """The modules that the templates of both sides are, as far as they are looked at."""
+    if max(len(theirs), len(ours)) <= _TEMPLATES:
+        return Looked(gather(theirs.values()), gather(ours.values()))
+    shared = _shared(_keys(theirs), _keys(ours))
+    kept = [_rarest(side, shared) for side in (theirs, ours)]
+    cut = _cut("groups of leaves", (theirs, ours), kept)
+    return Looked(gather(kept[0]), gather(kept[1]), cut)
+
+
+def _cut(what: str, whole: Iterable[Sized], kept: Iterable[Sized]) -> tuple[str, ...]:
+    return tuple(
+        _said(f"{whose}'s {len(side):,} {what}", len(some))
+        for whose, side, some in zip(("destination", "source"), whole, kept, strict=True)
+        if len(some) < len(side)
+    )
+
+
+def _said(all_: str, kept: int) -> str:
+    if not kept:
+        return (
+            f"the {all_} were not looked at: there are too many, and but for their last keys they share no "
+            "word with the other side"
         )
-    theirs, ours = templates(destination, digits=digits), templates(source, digits=digits)
-    if max(len(theirs), len(ours)) > _TEMPLATES:
-        shared = _shared(_keys(theirs), _keys(ours))
-        return gather(_rarest(theirs, shared)), gather(_rarest(ours, shared))
-    return gather(theirs.values()), gather(ours.values())
+    were = "was" if kept == 1 else "were"
+    return f"of the {all_} {kept:,} {were} looked at: those that share the rarest words with the other side"
 
 
-def _rarest(side: Mapping[Keys, Leaves], shared: Mapping[str, int]) -> Iterable[Leaves]:
+def _rarest(side: Mapping[Keys, Leaves], shared: Mapping[str, int]) -> list[Leaves]:
     """The templates whose rarest key in common is rarest, in their order."""
     if len(side) <= _TEMPLATES:
-        return side.values()
+        return list(side.values())
     rarity = {
         template: min(found)
         for template in side
@@ -60,7 +119,7 @@ def _keys(names: Iterable[Keys]) -> Counter[str]:
 
 
 def _token(key: str) -> str:
-    return _DIGITS.sub("", key)
+    return key if key.isalpha() else _DIGITS.sub("", key)
 
 
 def _shared(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:

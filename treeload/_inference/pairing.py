@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from treeload._inference.evidence import Pair, candidates
 from treeload._inference.templates import Module
@@ -78,9 +79,11 @@ class _Chooser:
         for one in candidates:
             self.rows[one.destination.order].append(one)
             self.columns[one.source.order].append(one)
+        self.floors = {id(one): self.floor(one) for one in candidates}
         self.taken: dict[int, Pair] = {}  # by the destination's order
         self.given: dict[int, Pair] = {}  # by the source's
-        self.votes: Counter[tuple[tuple[str, ...], tuple[str, ...]]] = Counter()
+        self.field = [one for one in candidates if not one.apart]
+        self.votes_for: dict[tuple[str, ...], Counter[tuple[str, ...]]] = defaultdict(Counter)
         self.votes_of: Counter[tuple[tuple[str, ...], int]] = Counter()
 
     def run(self) -> Pairing:
@@ -100,31 +103,33 @@ class _Chooser:
         )
         return 0.2 if vector and not alone else -0.6
 
-    def field(self) -> list[Pair]:
-        return [
-            one for one in self.candidates
-            if not one.apart
-            and one.destination.order not in self.taken and one.source.order not in self.given
+    def narrowed(self) -> list[Pair]:
+        """What is still in the field; it only ever gets smaller."""
+        self.field = [
+            one for one in self.field
+            if one.destination.order not in self.taken and one.source.order not in self.given
         ]  # fmt: skip
+        return self.field
 
     def take(self, margin: float) -> bool:
-        scores = {id(one): one.words + self.neighbours(one) for one in self.field()}
-        best: list[dict[int, tuple[float, float]]] = [
-            {},
-            {},
-        ]  # by row, by column: the best score and the next
-        for one in self.field():
-            for side, order in zip(best, (one.destination.order, one.source.order), strict=True):
-                top, second = side.get(order, (-math.inf, -math.inf))
-                score = scores[id(one)]
-                side[order] = (score, top) if score > top else (top, max(second, score))
+        """Takes what beats its rivals by a margin; whether anything was taken."""
+        field = self.narrowed()
+        scores = (
+            [one.words + self.neighbours(one) for one in field]
+            if self.taken
+            else [one.words for one in field]
+        )
+        rows = _best_two((one.destination.order for one in field), scores)
+        columns = _best_two((one.source.order for one in field), scores)
         found = False
-        for one in self.field():
-            score = scores[id(one)]
-            rivals = [best[0][one.destination.order], best[1][one.source.order]]
-            if score < self.floor(one) or any(
-                score < top or score - second < margin for top, second in rivals
-            ):
+        for one, score in zip(field, scores, strict=True):
+            if score < self.floors[id(one)]:
+                continue
+            top, second = rows[one.destination.order]
+            if score < top or score - second < margin:
+                continue
+            top, second = columns[one.source.order]
+            if score < top or score - second < margin:
                 continue
             self.accept(one)
             found = True
@@ -135,7 +140,7 @@ class _Chooser:
         source, destination = one.source.path, one.destination.path
         for ours in range(1, len(source)):
             for theirs in range(1, len(destination)):
-                self.votes[source[:ours], destination[:theirs]] += 1
+                self.votes_for[source[:ours]][destination[:theirs]] += 1
                 self.votes_of[source[:ours], theirs] += 1
 
     def decisions(self) -> Iterator[Decision]:
@@ -178,8 +183,11 @@ class _Chooser:
         source, destination = one.source.path, one.destination.path
         best = 0.0
         for ours in range(1, len(source)):
+            given = self.votes_for.get(source[:ours])
+            if given is None:
+                continue  # none was taken below it
             for theirs in range(1, len(destination)):
-                votes = self.votes.get((source[:ours], destination[:theirs]), 0)
+                votes = given.get(destination[:theirs], 0)
                 if votes:
                     share = votes / self.votes_of[source[:ours], theirs]
                     best = max(best, share * (ours + theirs) / (len(source) + len(destination)))
@@ -190,21 +198,60 @@ class _Chooser:
         open_ = [
             one for one in self.candidates
             if one.destination.order not in self.taken and one.source.order not in self.given
-            and not one.against and one.words >= min(-0.1, self.floor(one))
+            and not one.against and one.words >= min(-0.1, self.floors[id(one)])
         ]  # fmt: skip
         top: dict[int, float] = defaultdict(lambda: -math.inf)
         for one in open_:
             top[one.destination.order] = max(top[one.destination.order], one.words)
         open_ = [one for one in open_ if one.words >= top[one.destination.order] - 2 * _MARGINS[-1]]
-        group: dict[tuple[str, int], int] = {}
-        members: dict[int, list[Pair]] = {}
-        for number, one in enumerate(open_):
-            ends = [("d", one.destination.order), ("s", one.source.order)]
-            joined = sorted({group[end] for end in ends if end in group})
-            gathered = [each for at in joined for each in members.pop(at)]
-            members[number] = [*gathered, one]
-            for each in members[number]:
-                group["d", each.destination.order] = group["s", each.source.order] = number
-        for gathered in members.values():
+        for gathered in _hanging_together(open_):
             if len(gathered) > 1 or gathered[0].apart:
                 yield tuple(gathered)
+
+
+def _best_two(places: Iterable[int], scores: Sequence[float]) -> dict[int, list[float]]:
+    """The best score at each place and the next."""
+    best: dict[int, list[float]] = {}
+    for place, score in zip(places, scores, strict=True):
+        known = best.get(place)
+        if known is None:
+            best[place] = [score, -math.inf]
+        elif score > known[0]:
+            known[:] = score, known[0]
+        elif score > known[1]:
+            known[1] = score
+    return best
+
+
+_Tree: TypeAlias = "tuple[list[_Tree], Pair]"
+
+
+def _hanging_together(pairs: Sequence[Pair]) -> list[list[Pair]]:
+    """The pairs, gathered by the modules that they have in common."""
+    group: dict[tuple[str, int], int] = {}
+    into: dict[int, int] = {}  # which group one became a part of
+    trees: dict[int, _Tree] = {}  # joined without being copied: there may be as many groups as pairs
+    for number, one in enumerate(pairs):
+        joined: set[int] = set()
+        for end in (("d", one.destination.order), ("s", one.source.order)):
+            if end in group:
+                at = group[end]
+                while into[at] != at:
+                    into[at] = at = into[into[at]]
+                joined.add(at)
+            group[end] = number
+        trees[number] = [trees.pop(at) for at in sorted(joined)], one
+        into.update(dict.fromkeys((*joined, number), number))
+    return [_flat(tree) for tree in trees.values()]
+
+
+def _flat(tree: _Tree) -> list[Pair]:
+    found: list[Pair] = []
+    left: list[_Tree | Pair] = [tree]
+    while left:
+        here = left.pop()
+        if isinstance(here, Pair):
+            found.append(here)
+        else:
+            left += [here[1], *reversed(here[0])]
+    return found

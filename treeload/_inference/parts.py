@@ -133,11 +133,12 @@ def _below(inner: Mapping[Keys, Spec], outer: Mapping[Keys, Spec]) -> Counter[Ke
     """For each prefix of one side, how many of the other's names lie below it."""
     found: Counter[Keys] = Counter()
     endings = {name[-2:] for name in inner} | {name[-1:] for name in inner if len(name) == 1}
+    first = {name[0] for name in inner if name}
     for name, spec in outer.items():
         if name[-2:] not in endings and name[-1:] not in endings:
             continue
         for depth in range(1, min(_DEPTH, len(name) - 1) + 1):
-            if _fits(inner.get(name[depth:]), spec):
+            if name[depth] in first and _fits(inner.get(name[depth:]), spec):
                 found[name[:depth]] += 1
     return found
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +19,8 @@ from typing import TypeAlias
 
 from treeload._inference.relayouts import Fit, moved_index
 from treeload._inference.templates import CAPTURES, HOLE, Leaves, fill
-from treeload._naming.name import Keys, print_name
+from treeload._naming.name import Keys, print_name, split
+from treeload._naming.pattern import Pattern
 from treeload._ops.op import Op
 from treeload._rules.rename import Rename
 from treeload._rules.rule import Rule
@@ -70,7 +72,7 @@ class Core:
 
 def examples(leaves: Leaves, *, every: bool = False) -> tuple[Example, ...]:
     """The printed name of one leaf of a template; ``every``: of each."""
-    return tuple(print_name(name) for name in itertools.islice(leaves.names(), None if every else 1))
+    return tuple(print_name(name) for name in itertools.islice(leaves.members, None if every else 1))
 
 
 @dataclass(frozen=True)
@@ -170,25 +172,47 @@ def gathered(singles: Sequence[Proposal], others: Sequence[Example]) -> list[Pro
     }
     general: list[Proposal] = []
     taken: set[Example] = set()
+    named = Named((*owner, *others))
     # The more a rule says, the earlier it stands.
     for core, members in sorted(clusters.items(), key=lambda item: -_length(item[0])):
         if len(members) < 2:
             continue
         proposal = _general(core, members)
-        pattern = proposal.rule.patterns[0]
         own = set(proposal.takes)
-        reach = {name for name in (*owner, *others) if pattern.matches(name)}
+        reach = named.matched_by(proposal.rule.patterns[0])
         # It may reach what an earlier rule takes; a certain one, what an earlier certain one takes, since the
         # certain rules may be used without the others.
-        earlier = {
-            name for name, single in owner.items()
-            if (name in taken or name not in clustered) and single.certain >= proposal.certain
-        }  # fmt: skip
-        if own <= reach and reach - own <= earlier:
+        may = all(
+            name in owner and (name in taken or name not in clustered)
+            and owner[name].certain >= proposal.certain
+            for name in reach - own
+        )  # fmt: skip
+        if may and own <= reach:
             general.append(proposal)
             taken |= own
     left = [proposal for proposal in singles if not set(proposal.takes) <= taken]
     return sorted(left, key=_generality) + general
+
+
+class Named:
+    """Printed names by the keys that they hold: of a great many, a pattern is asked only for a few."""
+
+    def __init__(self, names: Iterable[Example]) -> None:
+        self._all = list(names)
+        self._holding: dict[str, list[Example]] = defaultdict(list)
+        for name in self._all:
+            for key in dict.fromkeys(split(name) if "\\" in name else name.split("/")):
+                self._holding[key].append(name)
+
+    def matched_by(self, pattern: Pattern) -> set[Example]:
+        """Those of the names that a pattern matches: they hold each of its keys that is no wildcard."""
+        keys = [] if pattern.opaque or not pattern.text else split(pattern.text)
+        holding = [self._holding.get(key, []) for key in keys if _LITERAL.fullmatch(key)]
+        asked: list[Example] = min(holding, key=len, default=self._all)
+        return {name for name in asked if pattern.matches(name)}
+
+
+_LITERAL = re.compile(r"[^\\*{}]+")
 
 
 def _generality(proposal: Proposal) -> tuple[int, int]:

@@ -10,9 +10,10 @@ import itertools
 import math
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
-from treeload._inference.changes import Change, in_common
+from treeload._inference.changes import Change, changes, in_common
 from treeload._inference.templates import Index, Leaves, Shape
 
 
@@ -45,6 +46,10 @@ class Fit:
 def fit(source: Leaves, destination: Leaves) -> Fit | None:
     """How the leaves of one template become those of the other; None where shapes or indices forbid it."""
     ours, theirs = len(source.ranges), len(destination.ranges)
+    if ours == theirs == 0:
+        return _single(source.shapes[()], destination.shapes[()])
+    if ours != theirs and source.volume != destination.volume:
+        return None  # told at once, where one side may have 100,000 indices
     if ours == theirs:
         return _renamed(source, destination)
     if ours > theirs:
@@ -52,8 +57,17 @@ def fit(source: Leaves, destination: Leaves) -> Fit | None:
     return _stacked(destination, source, "unstack")
 
 
+@lru_cache(maxsize=65536)
+def _single(source: Shape, destination: Shape) -> Fit | None:
+    options = in_common([(source, destination)])
+    return Fit("rename", (), options) if options else None
+
+
 def _renamed(source: Leaves, destination: Leaves) -> Fit | None:
     holes = tuple(range(len(source.ranges)))
+    if len(source.distinct) == len(destination.distinct) == 1:
+        if not changes(*source.distinct, *destination.distinct):
+            return None  # likewise
     if source.ranges != destination.ranges and [*map(len, source.ranges)] == [*map(len, destination.ranges)]:
         # A run with a hole in it has lost a leaf; to close it up would shift every later one.
         if all(map(_is_even, (*source.ranges, *destination.ranges))):

@@ -11,18 +11,19 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 
 from treeload._inference.changes import changes
 from treeload._inference.evidence import Pair
 from treeload._inference.fused import Fusion, fusions
 from treeload._inference.layouts import File, judge, read
-from treeload._inference.limits import sides
+from treeload._inference.limits import LEAVES, Templates, sides
 from treeload._inference.pairing import Decision, pair
 from treeload._inference.parts import Part, best, parts
-from treeload._inference.proposals import Proposal, Verdict, examples, gathered, proposals
+from treeload._inference.proposals import Named, Proposal, Verdict, examples, gathered, proposals
 from treeload._inference.relayouts import Fit, shapes
 from treeload._inference.suggestions import AS_GIVEN, Ambiguity, Suggestions
-from treeload._inference.templates import HOLE, Leaves, Module, modules
+from treeload._inference.templates import HOLE, Leaves, Module, modules, templates
 from treeload._inference.tokens import concepts, conflict, heads_apart
 from treeload._inference.unsettled import ambiguity, unfed
 from treeload._leaves.spec import Spec
@@ -34,6 +35,10 @@ from treeload._rules.tie import Tie
 
 _NUMBERED = 5_000  # how many leaves are looked at once more, every digit taken for an index
 _LITERAL = 1500  # how many leaves are looked at one by one, after templates have failed
+_NOT_TRIED = {
+    _NUMBERED: "it was not tried which of their digits may be indices",
+    _LITERAL: "they were not looked at one by one",
+}
 
 
 def suggest(
@@ -85,15 +90,24 @@ class _Inference:
         self.every = False
         self.fed: set[Keys] = set()
         self.turned: set[Keys] = set()  # held, and to be transposed
+        self.known: Templates | None = None
+        self.cut: list[str] = []  # what was not looked at, in sentences
+
+    @cached_property
+    def templates(self) -> Templates:
+        """Those of both sides; made once, since it takes as long as all that is done with them."""
+        return self.known or (templates(self.destination), templates(self.source))
 
     def run(self) -> Suggestions:
         if not self.destination or not self.source:
             return self.result([], [])
         if (whole := self.whole()) is not None:
             return whole
-        theirs, ours = sides(self.destination, self.source)
-        fused = list(fusions(theirs, ours))
-        theirs, ours = _without(theirs, ours, fused)
+        looked = sides(self.destination, self.source)
+        self.cut += looked.cut
+        self.known = looked.templates
+        fused = list(fusions(looked.theirs, looked.ours))
+        theirs, ours = _without(looked.theirs, looked.ours, fused)
         decisions = self.decide(theirs, ours)
         for decision in decisions:
             for kind, fit in decision.pair.fits.items():
@@ -147,9 +161,10 @@ class _Inference:
             open_ = [group for group in open_ if not fed >= {name for one in group for name in _wanted(one)}]
             found += numbered
             self.every = True
-        left = self.left_over(theirs, ours, found, open_)
-        if all(left) and max(map(len, left)) <= _LITERAL:
-            again = pair(*sides(*left, digits="none"))
+        left = self.left_over(theirs, ours, found, open_, most=_LITERAL)
+        if all(left):
+            looked = sides(*left, digits="none")
+            again = pair(looked.theirs, looked.ours)
             found += [replace(decision, certain=False) for decision in again.decisions]
             open_ += again.open
             self.every |= bool(again.decisions)
@@ -160,12 +175,13 @@ class _Inference:
         self, theirs: Sequence[Module], ours: Sequence[Module], found: Sequence[Decision]
     ) -> list[Decision]:
         """Modules that are merely numbered, ``Dense_0`` and ``conv3_BN``, and alike on both sides."""
-        left = self.left_over(theirs, ours, found, ())
-        if not all(left) or max(map(len, left)) > _NUMBERED:
+        left = self.left_over(theirs, ours, found, (), most=_NUMBERED)
+        if not all(left):
             return []
+        looked = sides(*left, digits="any")
         return [
             replace(one, certain=False, why="numbered alike on both sides")
-            for one in pair(*sides(*left, digits="any")).decisions
+            for one in pair(looked.theirs, looked.ours).decisions
             if all(fit.how == "rename" and fit.whole and not fit.moved for fit in one.pair.fits.values())
             and all(leaves.ranges for leaves in one.pair.destination.leaves.values())
         ]
@@ -176,8 +192,13 @@ class _Inference:
         ours: Sequence[Module],
         found: Sequence[Decision],
         open_: Sequence[Sequence[Pair]],
+        *,
+        most: int,
     ) -> tuple[dict[Keys, Spec], dict[Keys, Spec]]:
-        """The leaves of both sides that are neither decided nor open."""
+        """The leaves of both sides that are neither decided nor open.
+
+        None where either side has more than ``most``; that too many are left is noted.
+        """
         sides = []
         for side, modules_, specs in (
             ("destination", theirs, self.destination),
@@ -191,10 +212,14 @@ class _Inference:
             sides.append(
                 {
                     name: specs[name] for module in modules_ for leaves in module.leaves.values()
-                    if id(leaves) not in waiting for name in leaves.names() if name not in done
+                    if id(leaves) not in waiting for name in leaves.members if name not in done
                 }
             )  # fmt: skip
-        return sides[0], sides[1]
+        theirs_left, ours_left = sides
+        if theirs_left and ours_left and max(map(len, sides)) > most:
+            self.cut.append(f"more than {most:,} leaves are left: {_NOT_TRIED[most]}")
+            return {}, {}
+        return theirs_left, ours_left
 
     def only_ones(self) -> list[Proposal]:
         """The one or two leaves that are all there is on either side, where shapes leave one reading."""
@@ -225,7 +250,7 @@ class _Inference:
         """Notes that a rule feeds these."""
         for module in fed:
             for kind in kinds:
-                self.fed.update(module.leaves[kind].names())
+                self.fed.update(module.leaves[kind].members)
 
     def result(self, held: Sequence[Proposal], more: Sequence[Proposal]) -> Suggestions:
         taken = {name for proposal in self.singles for name in proposal.takes}
@@ -238,26 +263,39 @@ class _Inference:
             reasons=(proposal.reason for proposal in found),
             ambiguous=self.ambiguous,
             instead=(proposal.instead for proposal in found),
-            left=unfed(self.destination, self.source, self.fed, self.ambiguous),
+            left=(*self.unfed(), *self.cut),
         )
+
+    def unfed(self) -> tuple[str, ...]:
+        """Sentences about the leaves for which there is neither a rule nor a choice of several."""
+        if not self.source or len(self.fed) >= len(self.destination):
+            return ()
+        if self.known is None and len(self.destination) > LEAVES:
+            return (f"no rule for {len(self.destination) - len(self.fed):,} leaves",)
+        left = self.templates[0]
+        if self.fed and len(self.destination) > LEAVES:  # too long to do it all again
+            left = {text: leaves for text, leaves in left.items() if not self.fed.issuperset(leaves.members)}
+        elif self.fed:
+            left = templates({name: spec for name, spec in self.destination.items() if name not in self.fed})
+        return unfed(left, self.templates[1], self.ambiguous)
 
     def shields(self, rules: Sequence[Proposal]) -> list[Proposal]:
         """A rule for each leaf that matches already and that a capture would take: it keeps its name."""
         patterns = [pattern for proposal in rules for pattern in proposal.rule.patterns if pattern.captures]
-        kept = [
-            name
-            for name in self.held
-            if name not in self.turned and any(pattern.matches(print_name(name)) for pattern in patterns)
-        ]
+        if not patterns:
+            return []
+        named = Named(map(print_name, self.held))
+        reached = set().union(*map(named.matched_by, patterns))
+        kept = [name for name in self.held if name not in self.turned and print_name(name) in reached]
         reasons = ("it matches already, and a rule below would take it",)
         return [Proposal(Rename(name, name), (print_name(name),), 1, True, reasons) for name in kept]
 
     def untouched(self, taken: set[str]) -> list[str]:
         """Examples of what no proposal takes."""
         found: list[str] = []
-        for module in modules({**self.source, **self.held}):
-            for leaves in module.leaves.values():
-                found += examples(leaves, every=self.every)
+        ours = templates({**self.source, **self.held}) if self.held else self.templates[1]
+        for leaves in ours.values():
+            found += examples(leaves, every=self.every)
         odd = [name for side in (self.source, self.held) for name in side if HOLE in "".join(name)]
         found += map(print_name, odd)
         return [name for name in found if name not in taken]
@@ -301,7 +339,7 @@ class _Inference:
                 reading = read(leaves.template, leaves.template, shared, pairs, self.file)
                 if reading.change is not None and reading.certain and reading.change.ops:
                     reasons = ("of the same name", reading.why)
-                    for name in leaves.names():
+                    for name in leaves.members:
                         rule = Rename(name, name, *reading.change.ops)
                         found.append(Proposal(rule, (print_name(name),), 1, True, reasons))
                         self.turned.add(name)
@@ -353,11 +391,11 @@ def _exclude(here: Keys, there: Keys) -> bool:
 def _names(one: Decision, side: str) -> Iterator[Keys]:
     """The leaves of one side that a decision is about."""
     module: Module = getattr(one.pair, side)
-    return (name for kind in one.pair.fits for name in module.leaves[kind].names())
+    return (name for kind in one.pair.fits for name in module.leaves[kind].members)
 
 
 def _wanted(one: Pair) -> Iterator[Keys]:
-    return (name for leaves in one.destination.leaves.values() for name in leaves.names())
+    return (name for leaves in one.destination.leaves.values() for name in leaves.members)
 
 
 def _all_decided(found: Sequence[Decision], theirs: Sequence[Module]) -> bool:

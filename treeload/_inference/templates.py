@@ -11,9 +11,10 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
+from itertools import chain
 from typing import Literal, TypeAlias
 
 from treeload._inference.tokens import concepts, kind
@@ -49,10 +50,12 @@ class Leaves:
     Attributes:
         template: the keys, with ``HOLE`` for each index.
         shapes: the shape at each index; the empty index where the template has none.
+        members: the names of its leaves, in the order of ``shapes``.
     """
 
     template: Keys
     shapes: Mapping[Index, Shape]
+    members: Sequence[Keys] = field(repr=False, compare=False)
 
     @cached_property
     def ranges(self) -> tuple[tuple[int, ...], ...]:
@@ -65,6 +68,11 @@ class Leaves:
         """Its shapes, each once."""
         return frozenset(self.shapes.values())
 
+    @cached_property
+    def volume(self) -> int:
+        """How many elements all its leaves have."""
+        return sum(map(math.prod, self.shapes.values()))
+
     @property
     def full(self) -> bool:
         """Whether every combination of its indices is there."""
@@ -74,14 +82,6 @@ class Leaves:
     def key(self) -> str:
         """The last key."""
         return self.template[-1] if self.template else ""
-
-    def names(self) -> Iterator[Keys]:
-        """The names of its leaves."""
-        for index in self.shapes:
-            numbers = iter(index)
-            yield tuple(
-                key.replace(HOLE, str(next(numbers))) if HOLE in key else key for key in self.template
-            )
 
     def text(self, captures: Iterable[str] | None = None) -> str:
         """The template as a pattern: ``layers/{i}/kernel``."""
@@ -141,13 +141,13 @@ def templates(specs: Mapping[Keys, Spec], *, digits: Digits = "index") -> dict[K
             modules that are merely numbered, as ``Dense_0`` and ``conv3_BN``; ``none``: no digits.
     """
     shapes: dict[Keys, dict[Index, Shape]] = {}
-    cut = _within if digits == "any" else _naive
+    members: dict[Keys, list[Keys]] = {}
     specs = usable(specs)
-    is_index = _indices(specs, cut, loose=digits == "any") if digits != "none" else _never
-    for name, spec in specs.items():
-        template, index = _abstract(name, is_index, cut)
+    abstract = _abstract(specs, _within if digits == "any" else _naive, digits)
+    for (name, spec), (template, index) in zip(specs.items(), abstract, strict=True):
         shapes.setdefault(template, {})[index] = tuple(spec.shape)
-    return {template: Leaves(template, at) for template, at in shapes.items()}
+        members.setdefault(template, []).append(name)
+    return {template: Leaves(template, at, members[template]) for template, at in shapes.items()}
 
 
 def modules(specs: Mapping[Keys, Spec], *, digits: Digits = "index") -> list[Module]:
@@ -157,6 +157,15 @@ def modules(specs: Mapping[Keys, Spec], *, digits: Digits = "index") -> list[Mod
 
 def gather(each: Iterable[Leaves]) -> list[Module]:
     """Templates as modules."""
+    made = [
+        Module(path, leaves, _context(path, leaves), order)
+        for order, ((path, _), leaves) in enumerate(beside(each).items())
+    ]
+    return _with_order_of_norms(_with_neighbours(_with_gates(made)))
+
+
+def beside(each: Iterable[Leaves]) -> dict[tuple[Keys, str], dict[str, Leaves]]:
+    """The leaves of each module by their kind, under its path and what family of its leaves they are."""
     gathered: dict[tuple[Keys, str], dict[str, Leaves]] = {}
     for leaves in each:
         template = leaves.template
@@ -168,41 +177,79 @@ def gather(each: Iterable[Leaves]) -> list[Module]:
         if (path, family) in gathered and what in gathered[path, family]:
             what = f"{what}:{leaves.key}"  # a weight and a scale in one module
         gathered.setdefault((path, family), {})[what] = leaves
-    made = [
-        Module(path, leaves, _context(path, leaves), order)
-        for order, ((path, _), leaves) in enumerate(gathered.items())
-    ]
-    return _with_order_of_norms(_with_neighbours(_with_gates(made)))
+    return gathered
 
 
 Cut: TypeAlias = Callable[[str], tuple[str, str | None]]
 
 
-def _never(*_: object) -> bool:
-    return False
+def _abstract(specs: Mapping[Keys, Spec], cut: Cut, digits: Digits) -> Iterator[tuple[Keys, Index]]:
+    """The template and the index of every name, in order.
+
+    Names that are alike but for their digits are looked at together: they are few, where leaves are many.
+    """
+    if digits == "none":
+        yield from ((name, ()) for name in specs)
+        return
+    distinct = dict.fromkeys(chain.from_iterable(specs))
+    parts = {key: (key, None) if key.isalpha() else cut(key) for key in distinct}
+    naives = [tuple([parts[key][0] for key in name]) for name in specs]
+    together: dict[tuple[Keys, int], list[tuple[int, Keys]]] = defaultdict(list)
+    for at, ((name, spec), naive) in enumerate(zip(specs.items(), naives, strict=True)):
+        together[naive, len(spec.shape)].append((at, name))
+    is_index = _indices(together, parts, loose=digits == "any")
+    holes = {naive: [at for at in _holes(naive) if is_index(naive[:at], naive[at])] for naive, _ in together}
+    for name, naive in zip(specs, naives, strict=True):
+        places = holes[naive][: len(CAPTURES)]
+        if places:
+            keys = list(name)
+            for at in places:
+                keys[at] = naive[at]
+            yield tuple(keys), tuple([int(parts[name[at]][1] or 0) for at in places])
+        else:
+            yield name, ()
 
 
-def _indices(specs: Mapping[Keys, Spec], cut: Cut, *, loose: bool) -> IsIndex:
+def _holes(naive: Keys) -> list[int]:
+    return [at for at, key in enumerate(naive) if HOLE in key]
+
+
+def _indices(
+    together: Mapping[tuple[Keys, int], Sequence[tuple[int, Keys]]],
+    parts: Mapping[str, tuple[str, str | None]],
+    *,
+    loose: bool,
+) -> IsIndex:
     """Decides for (naive prefix, stem) whether the digits that follow are an index.
 
     They are where the subtrees under different digits look alike: the same leaves, of the same rank. Digits
     after a word must also count without a gap, and have modules below them, not leaves, unless the word is
     one for layers; ``loose``: they may have leaves, of equal shapes.
+
+    Args:
+        together: for each name without its digits, and each rank, the leaves with their places on their side.
+        parts: each key, cut into what is before its digits and these.
+        loose: see above.
     """
     below: dict[tuple[Keys, str], dict[str, set[tuple[Keys, int]]]] = defaultdict(lambda: defaultdict(set))
-    for name, spec in specs.items():
-        naive = tuple([cut(key)[0] for key in name])
-        for at, key in enumerate(name):
-            stem, digits = cut(key)
-            if digits is not None:
-                below[naive[:at], stem][digits].add((naive[at + 1 :], len(spec.shape)))
+    first: dict[tuple[Keys, str], dict[str, int]] = defaultdict(dict)
+    for (naive, rank), names in together.items():
+        for at in _holes(naive):
+            node, rest = (naive[:at], naive[at]), (naive[at + 1 :], rank)
+            # Backwards, so that what stays for each number is the place of its first leaf.
+            earliest = {parts[name[at]][1] or "": place for place, name in reversed(names)}
+            children, places = below[node], first[node]
+            for digits, place in earliest.items():
+                children[digits].add(rest)
+                places[digits] = min(place, places.get(digits, place))
     found: set[tuple[Keys, str]] = set()
     for (prefix, stem), children in below.items():
+        places = first[prefix, stem]
         numbers = sorted(map(int, children))
         trees = list(children.values())
         plain = stem == HOLE
         if len(trees) > 1:
-            largest = max(trees, key=len)
+            largest = children[min(children, key=lambda digits: (-len(children[digits]), places[digits]))]
             alike = all(2 * len(tree & largest) > min(len(tree), len(largest)) for tree in trees)
         else:
             alike = plain
@@ -225,20 +272,6 @@ def _naive(key: str) -> tuple[str, str | None]:
 def _within(key: str) -> tuple[str, str | None]:
     numbered = _NUMBERED_WITHIN.match(key)
     return (key, None) if numbered is None else (numbered[1] + HOLE + numbered[3], numbered[2])
-
-
-def _abstract(name: Keys, is_index: IsIndex, cut: Cut) -> tuple[Keys, Index]:
-    naive = tuple([cut(key)[0] for key in name])
-    keys: list[str] = []
-    index: list[int] = []
-    for at, key in enumerate(name):
-        stem, digits = cut(key)
-        if digits is not None and len(index) < len(CAPTURES) and is_index(naive[:at], stem):
-            keys.append(stem)
-            index.append(int(digits))
-        else:
-            keys.append(key)
-    return tuple(keys), tuple(index)
 
 
 # What the words of a module's path say, with its neighbours in view.

@@ -102,6 +102,9 @@ EXCLUSIVE = (
 )
 
 
+_EXCLUDING = frozenset().union(*EXCLUSIVE)
+
+
 WEIGHT = {
     **dict.fromkeys(
         ("query", "key", "value", "qkv", "kv", "out", "up", "down", "gate", "pos", "word", "type"), 2.0
@@ -123,7 +126,8 @@ _HEADS = {
 _ANY_HEAD = {"head", "heads", "cls"}
 
 
-def heads(path: Sequence[str]) -> frozenset[str]:
+@lru_cache(maxsize=65536)
+def heads(path: tuple[str, ...]) -> frozenset[str]:
     """What heads a path names: ``words``, ``classes`` …, ``any`` for one that could be each.
 
     Examples:
@@ -137,7 +141,7 @@ def heads(path: Sequence[str]) -> frozenset[str]:
 
 def heads_apart(these: Sequence[str], those: Sequence[str]) -> bool:
     """Whether two paths are of heads for different ends, or one of a head and the other of none."""
-    ours, theirs = heads(these), heads(those)
+    ours, theirs = heads(tuple(these)), heads(tuple(those))
     if "any" in ours | theirs:
         return not (ours and theirs)
     return bool(ours | theirs) and not ours & theirs
@@ -208,6 +212,8 @@ def conflict(
     these: frozenset[str], those: frozenset[str], families: Sequence[frozenset[str]] = EXCLUSIVE
 ) -> bool:
     """Whether two sets of concepts exclude each other: a query is no key, an encoder no decoder."""
+    if these.isdisjoint(_EXCLUDING) or those.isdisjoint(_EXCLUDING):
+        return False
     return any(
         these & family and those & family and not these & those & family
         for family in families

@@ -10,10 +10,8 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from treeload._inference.evidence import Pair
-from treeload._inference.limits import LEAVES
 from treeload._inference.suggestions import Ambiguity
-from treeload._inference.templates import modules
-from treeload._leaves.spec import Spec
+from treeload._inference.templates import Leaves, beside
 from treeload._naming.name import Keys
 
 _SHOWN = 5  # groups of leaves without a rule that are named
@@ -41,36 +39,26 @@ def ambiguity(group: Sequence[Pair]) -> Ambiguity:
 
 
 def unfed(
-    destination: Mapping[Keys, Spec],
-    source: Mapping[Keys, Spec],
-    fed: Collection[Keys],
-    ambiguous: Sequence[Ambiguity],
+    left: Mapping[Keys, Leaves], ours: Mapping[Keys, Leaves], ambiguous: Sequence[Ambiguity]
 ) -> tuple[str, ...]:
     """Sentences about the destination's leaves for which there is neither a rule nor a choice of several.
 
     Args:
-        destination, source: what does not match already.
-        fed: the destination's leaves that a rule feeds.
+        left: the templates of the destination's leaves that no rule feeds.
+        ours: those of all leaves of the source that do not match already.
         ambiguous: what was found open.
     """
-    if not source:
-        return ()
-    left = {name: spec for name, spec in destination.items() if name not in fed}
-    if not left:
-        return ()
     open_ = {text for one in ambiguous for text in one.destination}
     if any(text.endswith("**") for text in open_):
         return ()
-    if len(left) > LEAVES:
-        return (f"no rule for {len(left):,} leaves",)
-    return tuple(_sentences(left, _sizes(source), open_))
+    return tuple(_sentences(left, _sizes(ours), open_))
 
 
-def _sentences(left: Mapping[Keys, Spec], sizes: Collection[int], open_: Collection[str]) -> Iterator[str]:
+def _sentences(left: Mapping[Keys, Leaves], sizes: Collection[int], open_: Collection[str]) -> Iterator[str]:
     found: list[tuple[str, int, str]] = []
     groups: Counter[str] = Counter()
-    for module in modules(left):
-        for leaves in module.leaves.values():
+    for module in beside(left.values()).values():
+        for leaves in module.values():
             if len(found) < _SHOWN and (text := leaves.text()) in open_:
                 continue
             fits = any(math.prod(shape) in sizes for shape in leaves.distinct)
@@ -89,12 +77,10 @@ def _sentences(left: Mapping[Keys, Spec], sizes: Collection[int], open_: Collect
         yield f"no rule for {rest:,} more"
 
 
-def _sizes(source: Mapping[Keys, Spec]) -> set[int]:
+def _sizes(ours: Mapping[Keys, Leaves]) -> set[int]:
     """How many elements leaves have, alone or stacked with those of the same template."""
     found: set[int] = set()
-    for spec in source.values():
-        found.add(math.prod(spec.shape))
-    for module in modules(source):
-        for leaves in module.leaves.values():
-            found.add(sum(map(math.prod, leaves.shapes.values())))
+    for leaves in ours.values():
+        sizes = list(map(math.prod, leaves.shapes.values()))
+        found |= {*sizes, sum(sizes)}
     return found

@@ -10,6 +10,7 @@ offers       what the sources give, under the destination's names
 agree        the fast pass: what simply agrees
 sides        both sides, and the questions asked of them
 follow_ties  leaves that a Tie feeds
+apart        leaves of one side of which the other has nothing
 ledger       the lines, written once
 slots        the destination's side
 fit          whether one value can go into one leaf

@@ -7,13 +7,13 @@ destination's own boxes are opened by type (``_trees``).
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence, Set
 from dataclasses import replace
 from itertools import combinations
 
 from treeload._matching.parts import OpenedPart
-from treeload._naming.name import Keys, prefixes_of, print_name
+from treeload._naming.name import Keys, nodes_above, prefixes_of, print_name
 from treeload._naming.pattern import Pattern
 from treeload._rules.rule import Rule
 from treeload._sources.source import as_source_error
@@ -39,10 +39,12 @@ def open_boxes(part: OpenedPart, wanted: Iterable[Keys] = (), rules: Sequence[Ru
         own = [
             tuple(name) for names in (source.shaped(), source.absent(), source.statics()) for name in names
         ]
-    inside = [name[depth:] for name in own if name[:depth] == part.subtree]
+    inside = [name[depth:] for name in own if name[:depth] == part.subtree] if depth else own
+    if not _boxes_in(inside):
+        return part
     into = len(part.into)
     asked = {name[into:] for name in wanted if name[:into] == part.into}
-    opened = without_boxes(inside, asked, {prefix for name in asked for prefix in prefixes_of(name)})
+    opened = without_boxes(inside, asked, nodes_above(asked))
     patterns = [pattern for rule in (part.rules or rules) for pattern in rule.patterns]
     head = () if part.rules else part.into
     opened = {
@@ -84,17 +86,9 @@ def without_boxes(
         wanted: names that the destination has.
         nodes: names of the destination's nodes above a leaf; no box of one leaf takes their place.
     """
-    if not any(not _BOXES.isdisjoint(name) for name in names):
+    boxed = _boxes_in(names)
+    if not boxed:
         return {}
-    children: dict[Keys, set[str]] = defaultdict(set)
-    for name in names:
-        for depth, key in enumerate(name):
-            children[name[:depth]].add(key)
-    boxed = {
-        name: places
-        for name in names
-        if (places := [at for at, key in enumerate(name) if key in _BOXES and children[name[:at]] == {key}])
-    }
     opened = {
         name: asked
         for name, places in boxed.items() if name not in wanted
@@ -114,6 +108,22 @@ def without_boxes(
         if whole and without and without not in nodes:
             opened[name] = without
     return _distinct(opened, names)
+
+
+def _boxes_in(names: Collection[Keys]) -> dict[Keys, list[int]]:
+    """The names that have segments of boxes, each with where they are."""
+    called = {
+        name: [at for at, key in enumerate(name) if key in _BOXES]
+        for name in names if not _BOXES.isdisjoint(name)
+    }  # fmt: skip
+    # Only the nodes that may be boxes are looked at: a module called value is common, a box is not.
+    children: dict[Keys, set[str]] = {name[:at]: set() for name, places in called.items() for at in places}
+    for depth in {len(node) for node in children}:
+        for name in names:
+            if len(name) > depth and (node := name[:depth]) in children:
+                children[node].add(name[depth])
+    boxed = {name: [at for at in places if len(children[name[:at]]) == 1] for name, places in called.items()}
+    return {name: places for name, places in boxed.items() if places}
 
 
 def _is_named(patterns: Sequence[Pattern], name: Keys, without: Keys) -> bool:

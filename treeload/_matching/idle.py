@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from treeload._errors import RuleError
 from treeload._findings import remedy
-from treeload._findings.finding import Finding
+from treeload._findings.finding import Finding, LaterFinding
 from treeload._findings.remedy import Remedy
 from treeload._matching.sides import Sides
 from treeload._naming.mended import mend
@@ -27,7 +27,7 @@ def printed_names(sides: Sides) -> list[str]:
     return [print_name(name) for name in dict.fromkeys((*sides.slots, *sides.offers.shaped))]
 
 
-def idle_patterns(sides: Sides, findings: Iterable[Finding]) -> tuple[IdlePattern, ...]:
+def idle_patterns(sides: Sides, findings: Iterable[Finding | LaterFinding]) -> tuple[IdlePattern, ...]:
     """The patterns of the policy that match no name, each with what was probably meant."""
     written = list(sides.policy.patterns)
     if not written:

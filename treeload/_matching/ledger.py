@@ -10,15 +10,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from treeload._findings.finding import Finding
+from treeload._findings.finding import Finding, LaterFinding
 from treeload._findings.kinds import Kind
 from treeload._findings.remedy import Remedy
 from treeload._leaves.spec import Spec, spec_of, without_sharding
+from treeload._matching.apart import Neighbours, Unexpected
 from treeload._matching.sides import Sides
 from treeload._naming.name import Keys, Name, print_name
 from treeload._ops.expression import Expression, ops_of
 from treeload._plans.check import Check
-from treeload._plans.entry import SAME_NAME, Action, Entry, OnOverflow, Row, Unused
+from treeload._plans.entry import MISSING, SAME_NAME, Action, Entry, LaterUnused, Line, OnOverflow, Unused
 from treeload._rules.rule import Rule
 from treeload._rules.tie import Tie
 
@@ -40,16 +41,18 @@ class Ledger:
 
     Attributes:
         rows: for each slot of the destination; None where nothing is decided, or the slot is no leaf.
-        findings, checks, unused: as in the plan.
+        findings, checks, unused: as in the plan; some of the findings and of the unused are written later.
+        neighbours: the names that have findings, for the near names of each.
         accounted_for: offered names that met something of the destination, so are no leftovers.
     """
 
-    def __init__(self, sides: Sides, rows: Sequence[Row]) -> None:
+    def __init__(self, sides: Sides, rows: Sequence[Line]) -> None:
         self._sides = sides
-        self.rows: list[Row] = list(rows)
-        self.findings: list[Finding] = []
+        self.rows: list[Line] = list(rows)
+        self.findings: list[Finding | LaterFinding] = []
         self.checks: list[Check] = []
-        self.unused: list[Unused] = []
+        self.unused: list[Unused | LaterUnused] = []
+        self.neighbours = Neighbours()
         self.accounted_for: set[Keys] = set()
         self.feeds_false = False  # whether a source's False, which is no leaf of it, loads somewhere
         self._checked: set[Keys] = set()
@@ -105,7 +108,17 @@ class Ledger:
         row = None if index is None else self.rows[index]
         return row is SAME_NAME or (isinstance(row, Entry) and row.action in (Action.LOAD, Action.TIE))
 
+    def keep_missing(self, index: int, finding: LaterFinding) -> None:
+        """The leaf stays as it is, since the source plainly has nothing here."""
+        self.rows[index] = MISSING
+        self.findings.append(finding)
+
     # The source's side.
+
+    def note_unexpected(self, leaf: Unexpected) -> None:
+        """A source leaf plainly has no place."""
+        self.findings.append(leaf)
+        self.unused.append(leaf)
 
     def leave(self, name: Keys, value: Expression, why: str) -> None:
         """What was offered at ``name`` feeds nothing."""
@@ -124,7 +137,8 @@ class Ledger:
         message: str = "", remedies: Iterable[Remedy] = (),
     ) -> Finding:  # fmt: skip
         """Notes a finding, with the policy's verdict."""
-        finding = found(self._sides, kind, name, sided, feed, message=message, remedies=tuple(remedies))
+        said = {"message": message, "remedies": tuple(remedies), "near": self.neighbours.note(kind, name)}
+        finding = found(self._sides, kind, name, sided, feed, **said)
         self.findings.append(finding)
         return finding
 
@@ -147,7 +161,7 @@ class Ledger:
 
 
 def found(sides: Sides, kind: Kind, name: Keys, sided: Sided, feed: Feed | None, **said: Any) -> Finding:
-    """A finding with the policy's verdict, not noted; ``said`` are its ``message`` and its ``remedies``."""
+    """A finding with the policy's verdict, not noted; ``said`` are its ``message`` and what else it says."""
     verdict = sides.policy.verdict(kind, print_name(name))
     leaf = None if feed is None else sides.source_leaf(feed.value)
     rule = None if feed is None else feed.rule

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from treeload._findings import remedy
-from treeload._findings.finding import Finding
 from treeload._findings.kinds import Kind
-from treeload._findings.remedy import Remedy
 from treeload._leaves.spec import SlotKind, is_key, spec_of, without_sharding
+from treeload._matching.apart import Apart, unexpected_words, why_unused
 from treeload._matching.ledger import Feed, Ledger, found
 from treeload._matching.sides import Sides
 from treeload._matching.slots import leaf_against_subtree, subtree_against_leaf
@@ -22,13 +21,19 @@ from treeload._plans.check import ZeroCheck
 from treeload._plans.entry import SAME_NAME
 
 
-def decide_leftovers(sides: Sides, ledger: Ledger, names: Iterable[Keys]) -> None:
-    """Decides what becomes of the source leaves under these names, which fed nothing so far."""
+def decide_leftovers(sides: Sides, ledger: Ledger, names: Iterable[Keys], apart: Apart | None = None) -> None:
+    """Decides what becomes of the source leaves under these names, which fed nothing so far.
+
+    ``apart``: what tells those that plainly have no place.
+    """
     left = [name for name in names if name not in ledger.accounted_for]
     if not left:
         return
     known = _loaded_by_another_name(sides, ledger)
     for name in left:
+        if apart is not None and (plain := apart.unexpected(name)) is not None:
+            ledger.note_unexpected(plain)
+            continue
         below = next((prefix for prefix in prefixes_of(name) if _holds_leaf(sides, ledger, prefix)), None)
         if not sides.in_scope(name, sides.offers.shaped[name]):
             ledger.leave_all(name, "outside the scope")
@@ -89,22 +94,6 @@ def _unexpected(sides: Sides, ledger: Ledger, feed: Feed) -> None:
         return
     slot = sides.slots.get(name)
     held = None if slot is None else str(sides.tree.values[slot])
-    ways: list[Remedy] = [remedy.leave_out(name)]
-    if (remedy.looks_like_bias(name, spec) or held) and not is_key(spec.dtype):
-        ways.insert(0, remedy.if_zero(name))
-    finding = ledger.find(
-        Kind.UNEXPECTED,
-        name,
-        (held, spec),
-        feed=feed,
-        message=f"the destination has {held or 'nothing'} here",
-        remedies=ways,
-    )
-    ledger.leave(name, feed.value, _ignored(sides, finding))
-
-
-def _ignored(sides: Sides, finding: Finding) -> str:
-    if finding.verdict == "error":
-        return "unexpected"
-    by_version = sides.forgiven_by(finding.kind, finding.name)
-    return f"ignored {by_version}" if by_version else "ignored by the policy"
+    message, ways = unexpected_words(name, spec, held)
+    finding = ledger.find(Kind.UNEXPECTED, name, (held, spec), feed=feed, message=message, remedies=ways)
+    ledger.leave(name, feed.value, why_unused(finding.verdict, sides.forgiven_by(finding.kind, name)))

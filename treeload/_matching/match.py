@@ -6,6 +6,8 @@ and zero, ties) a check is left for later.
 In two passes. The first takes the leaves that simply agree (one name, one shape, one dtype), which is
 nearly all of them in any tree that loads (``agree``). The second decides the rest one by one, with words for
 whatever is wrong: the destination's side (``slots``), the source's (``leftovers``), the whole (``whole``).
+Where the other side plainly has nothing the words come later (``apart``): of wrong names there may be as many
+as leaves.
 They ask the ``Sides``, which are frozen, and write into one ``Ledger``.
 """
 
@@ -20,6 +22,7 @@ from treeload._findings.kinds import Kind
 from treeload._findings.policy import Verdicts
 from treeload._leaves.selection import Scope, Within
 from treeload._matching.agree import Agreement, take_what_agrees
+from treeload._matching.apart import Apart
 from treeload._matching.boxes import open_boxes
 from treeload._matching.follow_ties import follow_ties
 from treeload._matching.idle import idle_patterns
@@ -90,16 +93,20 @@ def match(
         followed.note(ledger)
     if slow or not agreement.nothing_left:
         agreeing = {name for name, row in zip(tree.names, rows, strict=True) if row is SAME_NAME}
+        apart = Apart(sides, ledger.neighbours)
         for index in slow:
-            decide(sides, ledger, index)
-        decide_leftovers(sides, ledger, [name for name in sides.offers.shaped if name not in agreeing])
+            if (plain := apart.missing(index)) is not None:
+                ledger.keep_missing(index, plain)
+            else:
+                decide(sides, ledger, index)
+        decide_leftovers(sides, ledger, [name for name in sides.offers.shaped if name not in agreeing], apart)
     audit(sides, ledger, slow)
     return Decisions(
         tree=tree,
         sources=tuple(part.source for part in opened),
-        rows=ledger.rows,
-        findings=tuple(ledger.findings),
-        unused=tuple(ledger.unused),
+        lines=ledger.rows,
+        found=tuple(ledger.findings),
+        left=tuple(ledger.unused),
         checks=tuple(ledger.checks),
         given=tuple(rules),
         before_rules=sides.offers.before_rules,

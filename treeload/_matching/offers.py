@@ -7,7 +7,7 @@ dtypes only. What is offered never changes: opening a box or following a tie giv
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import filterfalse
@@ -135,6 +135,15 @@ class Offers:
         if offered is None:
             return None
         return Arrival(Leaf(0, Name(name), without_sharding(offered)), None, (name,))
+
+    @property
+    def arriving(self) -> Collection[Keys]:
+        """Every destination-side name at which a leaf arrives, or would if its rule had not failed."""
+        return (self.leaves.table if isinstance(self.leaves, Plain) else self.leaves.by_name).keys()
+
+    def is_whole_leaf(self, name: Keys) -> bool:
+        """Whether what is offered at a name is one leaf of a source as it is."""
+        return isinstance(self.leaves, Plain) or isinstance(self.leaves.by_name[name].value, Leaf)
 
     def without_spare(self, wanted: Callable[[Keys], bool]) -> Offers:
         """The same without the leaves that were copied, where nothing wants them under their own names."""

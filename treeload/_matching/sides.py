@@ -14,7 +14,7 @@ from treeload._findings.policy import Verdicts
 from treeload._leaves.selection import Within
 from treeload._leaves.spec import SlotKind
 from treeload._matching.offers import Offers
-from treeload._naming.name import Keys, prefixes_of, print_name
+from treeload._naming.name import Keys, nodes_above, prefixes_of, print_name
 from treeload._ops.expression import Expression, Leaf
 from treeload._sources.source import SourceLeaf
 from treeload._trees.tree import Tree
@@ -56,7 +56,7 @@ class Sides:
     def slot_prefixes(self) -> frozenset[Keys]:
         """Names of destination nodes above a leaf that may load."""
         leaves = (name for name, index in self.slots.items() if self.tree.kinds[index] <= SlotKind.SCALAR)
-        return frozenset(prefix for name in leaves for prefix in prefixes_of(name))
+        return frozenset(nodes_above(leaves))
 
     @cached_property
     def offer_prefixes(self) -> Counter[Keys]:

@@ -12,10 +12,10 @@ from typing import Any
 
 from treeload._findings import remedy
 from treeload._findings.kinds import Kind
-from treeload._findings.remedy import Remedy
 from treeload._leaves.number import number_of
 from treeload._leaves.placement import unplaceable
 from treeload._leaves.spec import SlotKind, Spec, is_abstract, is_key, spec_of, without_sharding
+from treeload._matching.apart import missing_words
 from treeload._matching.boxes import box_key
 from treeload._matching.fit import is_boolean, is_python_number, misfit, narrows
 from treeload._matching.ledger import Feed, Ledger
@@ -24,6 +24,7 @@ from treeload._matching.sides import Sides
 from treeload._naming.name import Keys, prefixes_of, print_name
 from treeload._naming.pattern import quote
 from treeload._ops.expression import Expression, Leaf
+from treeload._plans.entry import LEFT_AS_MISSING
 from treeload._rules.tie import Tie
 
 
@@ -249,12 +250,9 @@ def _missing(sides: Sides, ledger: Ledger, index: int, wanted: Spec) -> None:
     name = names[0]
     known = next((each for each in names if each in empty), None)
     found = None if known is None else str(empty[known])
-    ways: list[Remedy] = [remedy.keep_own(Kind.MISSING, name)]
-    if (remedy.looks_like_bias(name, wanted) or found) and not is_key(wanted.dtype):
-        ways.insert(0, remedy.zeros(name))
-    message = f"the source has {found or 'nothing'} here"
+    message, ways = missing_words(name, wanted, found)
     ledger.find(Kind.MISSING, name, (wanted, found), message=message, remedies=ways)
-    ledger.keep(index, _because("missing in the source", sides.forgiven_by(Kind.MISSING, name)))
+    ledger.keep(index, _because(LEFT_AS_MISSING, sides.forgiven_by(Kind.MISSING, name)))
 
 
 def _because(reason: str, by_version: str) -> str:

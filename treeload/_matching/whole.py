@@ -1,14 +1,13 @@
 """What can only be said once every leaf is decided: about rules, sources and the scope as a whole.
 
 Owns the findings that belong to no single pair of leaves: a rule, a ``From`` or a scope that did
-nothing, a leaf that is kept and holds nothing; and the near names, for which both sides must be known.
+nothing, a leaf that is kept and holds nothing.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
 from treeload._errors import RuleError
 from treeload._findings import remedy
@@ -22,7 +21,6 @@ from treeload._matching.positions import Miscount
 from treeload._matching.sides import Sides
 from treeload._naming.mended import mend
 from treeload._naming.name import Name, prefixes_of, print_name, split
-from treeload._naming.near import NearNames
 from treeload._naming.pattern import Pattern
 from treeload._plans.entry import SAME_NAME, Entry, Unused
 from treeload._rules.apply import RuleFailure
@@ -41,7 +39,6 @@ def audit(sides: Sides, ledger: Ledger, slow: Iterable[int]) -> None:
     _idle_scope(sides, ledger)
     _idle_parts(sides, ledger)
     _kept_and_abstract(sides, ledger, slow)
-    _add_near_names(ledger)
 
 
 def refuse_miscount(ledger: Ledger, wrong: Miscount) -> None:
@@ -120,9 +117,9 @@ def _idle_parts(sides: Sides, ledger: Ledger) -> None:
     side's leaves are missing and the other's left over, nothing would: a load of nothing, and no problems.
     """
     parts = sides.offers.parts
-    kinds = {finding.kind for finding in ledger.findings}
     errors = any(finding.verdict == "error" for finding in ledger.findings)
-    forgiven = not errors and {Kind.MISSING, Kind.UNEXPECTED} <= kinds
+    kinds = set() if errors else {finding.kind for finding in ledger.findings}
+    forgiven = {Kind.MISSING, Kind.UNEXPECTED} <= kinds
     if not forgiven and not any(part.explicit for part in parts):
         return
     # What has a finding of its own (a shape, a collision, a failed rule) did come to its place.
@@ -148,6 +145,8 @@ def _idle_parts(sides: Sides, ledger: Ledger) -> None:
 
 def _all_outside(sides: Sides, index: int) -> bool:
     """Whether the scope leaves out everything that a source offers, so that it cannot feed anything."""
+    if sides.scope is None:
+        return False
     shaped = sides.offers.shaped
     names = [
         name
@@ -169,7 +168,11 @@ def _idle(sides: Sides, index: int, part: OpenedPart) -> str:
 
 def _kept_and_abstract(sides: Sides, ledger: Ledger, slow: Iterable[int]) -> None:
     """A finding for each leaf that is to be kept and has no value to keep."""
-    already = {finding.name for finding in ledger.findings if finding.verdict == "error"}
+    # What is written later is no Entry here: its own error is all there is to say.
+    already = {
+        finding.name for finding in ledger.findings
+        if isinstance(finding, Finding) and finding.verdict == "error"
+    }  # fmt: skip
     for index in slow:
         row = ledger.rows[index]
         if not isinstance(row, Entry) or not row.keeps_something or not is_abstract(sides.tree.values[index]):
@@ -188,26 +191,6 @@ def _kept_and_abstract(sides: Sides, ledger: Ledger, slow: Iterable[int]) -> Non
                 )
             ],
         )
-
-
-def _add_near_names(ledger: Ledger) -> None:
-    """Fills in ``near``: for what is missing, what the source has left over; and the other way."""
-    by_kind = {
-        kind: [finding.name for finding in ledger.findings if finding.kind == kind]
-        for kind in (Kind.MISSING, Kind.UNEXPECTED)
-    }
-    if not all(by_kind.values()):
-        return
-    others = {
-        Kind.MISSING: NearNames(by_kind[Kind.UNEXPECTED]),
-        Kind.UNEXPECTED: NearNames(by_kind[Kind.MISSING]),
-    }
-    ledger.findings = [
-        replace(finding, near=tuple(map(Name, others[finding.kind].near(finding.name))))
-        if finding.kind in others
-        else finding
-        for finding in ledger.findings
-    ]
 
 
 def _loose_name(text: str) -> Name:

@@ -84,6 +84,21 @@ def prefixes_of(name: tuple[str, ...]) -> list[tuple[str, ...]]:
     return [name[:depth] for depth in range(len(name))]
 
 
+def nodes_above(names: Iterable[tuple[str, ...]]) -> set[tuple[str, ...]]:
+    """The names of all nodes above any of these leaves, the root among them.
+
+    Examples:
+        >>> sorted(nodes_above([("a", "b", "kernel"), ("a", "b", "bias"), ("c",)]))
+        [(), ('a',), ('a', 'b')]
+    """
+    found: set[tuple[str, ...]] = set()
+    level = {name[:-1] for name in names if name}
+    while level:  # many leaves have one parent: a level at a time is a fraction of every leaf's prefixes
+        found |= level
+        level = {name[:-1] for name in level if name} - found
+    return found
+
+
 _PLAIN = re.compile(r"[^\\/]+")
 
 

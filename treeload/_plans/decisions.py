@@ -7,13 +7,15 @@ more. Nothing here reads an array.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain, groupby
 from typing import Any, Self
 
 from treeload._errors import RuleError
-from treeload._findings.finding import Finding
+from treeload._findings.finding import Finding, LaterFinding
 from treeload._findings.kinds import KINDS
 from treeload._inference.diagnosis import diagnose
 from treeload._inference.suggest import suggest
@@ -23,13 +25,27 @@ from treeload._naming.name import Keys, Name, NameLike, as_name, print_name
 from treeload._ops.expression import Leaf
 from treeload._plans.as_dict import dated_dict, entry_dict, finding_dict, leaf_dict
 from treeload._plans.check import Check
-from treeload._plans.entry import SAME_NAME, Action, Entry, IdlePattern, Row, Unused
+from treeload._plans.collector import no_collections
+from treeload._plans.entry import (
+    LEFT_AS_MISSING,
+    MISSING,
+    SAME_NAME,
+    Action,
+    Entry,
+    IdlePattern,
+    LaterUnused,
+    Line,
+    Row,
+    Unused,
+)
 from treeload._rules.rule import Rule
 from treeload._sources.source import Source, SourceLeaf
 from treeload._trees.tree import Tree
 from treeload._versions.version import Dated
 
 _ORDER = {kind: at for at, kind in enumerate(KINDS)}
+
+_DOES: Mapping[Any, Action] = {SAME_NAME: Action.LOAD, MISSING: Action.KEEP}
 
 
 @dataclass(frozen=True)
@@ -56,9 +72,10 @@ class Decisions:
     Attributes:
         tree: the walked destination.
         sources: where values come from.
-        rows: what is decided for each slot of the tree.
-        findings: every disagreement, whatever its verdict, by kind and then in the destination's order.
-        unused: source leaves that feed nothing, each with why.
+        lines: what is decided for each slot of the tree; ``rows`` has those that are missing written out.
+        found: every disagreement, whatever its verdict, by kind and then in the destination's order; some of
+            them to be written when somebody looks at ``findings``.
+        left: source leaves that feed nothing, each with why; likewise, at ``unused``.
         checks: of values, to be done.
         done: those that were.
         given: the rules that were given.
@@ -70,9 +87,9 @@ class Decisions:
 
     tree: Tree
     sources: tuple[Source, ...]
-    rows: Sequence[Row]
-    findings: tuple[Finding, ...]
-    unused: tuple[Unused, ...]
+    lines: Sequence[Line]
+    found: tuple[Finding | LaterFinding, ...]
+    left: tuple[Unused | LaterUnused, ...]
     checks: tuple[Check, ...]
     done: tuple[Check, ...] = ()
     given: tuple[Rule, ...] = ()
@@ -82,8 +99,10 @@ class Decisions:
     dated: tuple[Dated | None, ...] = ()
 
     def __post_init__(self) -> None:
-        in_order = sorted(self.findings, key=lambda finding: _ORDER[finding.kind])
-        object.__setattr__(self, "findings", tuple(in_order))
+        # In runs of one kind, which are few, whatever there is of each.
+        runs = [(_ORDER[kind], list(run)) for kind, run in groupby(self.found, operator.attrgetter("kind"))]
+        runs.sort(key=operator.itemgetter(0))
+        object.__setattr__(self, "found", tuple(chain.from_iterable(run for _, run in runs)))
 
     # Leaf by leaf.
 
@@ -96,6 +115,11 @@ class Decisions:
             if row is not None
         )
 
+    @cached_property
+    def rows(self) -> Sequence[Row]:
+        """What is decided for each slot of the tree; None for a slot that is no leaf."""
+        return [self._missing(index) if line is MISSING else line for index, line in enumerate(self.lines)]
+
     def _same_name(self, index: int) -> Entry:
         name, value = Name(self.tree.names[index]), self.tree.values[index]
         spec = without_sharding(value)
@@ -104,6 +128,10 @@ class Decisions:
             name, Action.LOAD, spec, (SourceLeaf(label, name, spec),),
             optional=self.tree.names[index] in self.tree.optional, value=Leaf(0, name, spec),
         )  # fmt: skip
+
+    def _missing(self, index: int) -> Entry:
+        name, spec = Name(self.tree.names[index]), without_sharding(spec_of(self.tree.values[index]))
+        return Entry(name, Action.KEEP, spec, reason=LEFT_AS_MISSING)
 
     @cached_property
     def _by_name(self) -> dict[Name, Entry]:
@@ -134,11 +162,24 @@ class Decisions:
         """Slots that are kept and hold only a spec, whose value ``init`` must give."""
         return [
             index
-            for index, row in enumerate(self.rows)
-            if isinstance(row, Entry) and row.keeps_something and is_abstract(self.tree.values[index])
+            for index, row in enumerate(self.lines)
+            if (row is MISSING or (isinstance(row, Entry) and row.keeps_something))
+            and is_abstract(self.tree.values[index])
         ]
 
     # As a whole.
+
+    @cached_property
+    def findings(self) -> tuple[Finding, ...]:
+        """Every disagreement, whatever its verdict, by kind and then in the destination's order."""
+        with no_collections():
+            return tuple(one if isinstance(one, Finding) else one.finding() for one in self.found)
+
+    @cached_property
+    def unused(self) -> tuple[Unused, ...]:
+        """Source leaves that feed nothing, each with why."""
+        with no_collections():
+            return tuple(one if isinstance(one, Unused) else one.unused() for one in self.left)
 
     @property
     def errors(self) -> tuple[Finding, ...]:
@@ -158,14 +199,19 @@ class Decisions:
     @property
     def ok(self) -> bool:
         """Whether no error is known so far."""
-        return all(finding.verdict != "error" for finding in self.findings)
+        return not self._problems
+
+    @property
+    def _problems(self) -> int:
+        """How many errors there are."""
+        return sum(one.verdict == "error" for one in self.found)
 
     def count(self) -> dict[Action, tuple[int, int]]:
         """Leaves and elements for each action, without making entries."""
         count = dict.fromkeys(Action, (0, 0))
-        for value, row in zip(self.tree.values, self.rows, strict=True):
+        for value, row in zip(self.tree.values, self.lines, strict=True):
             if row is not None:
-                action = Action.LOAD if row is SAME_NAME else row.action
+                action = row.action if isinstance(row, Entry) else _DOES[row]
                 leaves, size = count[action]
                 count[action] = (leaves + 1, size + elements(spec_of(value)))
         return count
@@ -197,14 +243,14 @@ class Decisions:
             else f"{loaded:,} of {total:,} {'leaf' if total == 1 else 'leaves'} "
             f"{'loads' if total == 1 else 'load'} ({percent(self.coverage)} of {quantity(size)} elements)"
         ]
-        problems = len(self.errors)
+        problems = self._problems
         for number, word in ((count[Action.ZERO][0], "zeroed"), (count[Action.KEEP][0], "kept")):
             if number:
                 parts.append(f"{number:,} {word}")
-        counted = sum(isinstance(row, Entry) and row.by_position for row in self.rows)
+        counted = sum(isinstance(row, Entry) and row.by_position for row in self.lines)
         if counted:
             parts.append(f"{counted:,} by position")
-        forgiven = len(self.findings) - problems
+        forgiven = len(self.found) - problems
         if forgiven:
             parts.append(f"{forgiven:,} forgiven")
         if self.pending:
@@ -231,22 +277,31 @@ class Decisions:
     @cached_property
     def suggestions(self) -> Suggestions:
         """Rules for what did not match; see ``Plan.suggest``."""
-        about_rules = [finding for finding in self.findings if KINDS[finding.kind].about_rules]
-        idle = [finding.rule for finding in about_rules if finding.rule is not None and not finding.source]
-        return suggest(*self.without_rules, given=[rule for rule in self.given if rule not in idle])
+        about_rules = [one for one in self.found if KINDS[one.kind].about_rules]
+        findings = [one if isinstance(one, Finding) else one.finding() for one in about_rules]
+        idle = [finding.rule for finding in findings if finding.rule is not None and not finding.source]
+        given = [rule for rule in self.given if rule not in idle]
+        with no_collections():
+            return suggest(*self.without_rules, given=given)
 
     @cached_property
     def diagnosis(self) -> tuple[str, ...]:
         """What source and destination differ in as a whole, in sentences; nothing where the plan is ok."""
-        return () if self.ok else diagnose(*self.without_rules)
+        with no_collections():
+            return () if self.ok else diagnose(*self.without_rules)
 
     @cached_property
     def without_rules(self) -> tuple[dict[Keys, Spec], dict[Keys, Spec]]:
         """Destination and source without what the plan's rules feed and take."""
+        # What is marked needs no Entry to be made for it; none that is optional is marked as missing.
         destination = {
-            tuple(entry.name): entry.spec
-            for entry in self.entries
-            if entry.rule is None and not (entry.optional and entry.action == Action.KEEP)
+            name: row.spec if isinstance(row, Entry) else without_sharding(spec_of(value))
+            for name, value, row in zip(self.tree.names, self.tree.values, self.lines, strict=True)
+            if row is not None
+            and not (
+                isinstance(row, Entry)
+                and (row.rule is not None or (row.optional and row.action == Action.KEEP))
+            )
         }
         # What a rule only copied is still there, under its own name too.
         patterns = [pattern for rule in self.given if not rule.copies for pattern in rule.patterns]
@@ -261,16 +316,16 @@ class Decisions:
 
     def with_findings(self, findings: Sequence[Finding]) -> Self:
         """The same with other findings."""
-        return replace(self, findings=tuple(findings))
+        return replace(self, found=tuple(findings))
 
     def verified(self, failed: Sequence[Finding]) -> Self:
         """The same with its value checks done, of which these failed."""
-        rows = [
+        lines = [
             replace(row, needs_values=False) if isinstance(row, Entry) and row.needs_values else row
-            for row in self.rows
+            for row in self.lines
         ]
         return replace(
-            self, rows=rows, findings=(*self.findings, *failed), checks=(), done=(*self.done, *self.checks)
+            self, lines=lines, found=(*self.found, *failed), checks=(), done=(*self.done, *self.checks)
         )
 
 

@@ -2,14 +2,15 @@
 
 A plan of 100,000 leaves is made in a fraction of a second because most of its entries say the same thing:
 "this leaf, from the leaf of that name". Those are kept as a mark in a list (``SAME_NAME``) and become
-``Entry`` objects when somebody looks.
+``Entry`` objects when somebody looks; so do those of which the source has nothing (``MISSING``), which are as
+many where all names are wrong.
 """
 
 from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from treeload._leaves.spec import Spec
 from treeload._naming.mended import Mended
@@ -48,6 +49,13 @@ class Unused(SourceLeaf):
 
     at: Name
     why: str
+
+
+class LaterUnused(Protocol):
+    """A source leaf that feeds nothing, written when somebody looks."""
+
+    def unused(self) -> Unused:
+        """The line, written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,5 +125,20 @@ class SameName(enum.Enum):
 
 SAME_NAME: Final = SameName.SAME_NAME
 
+
+class PlainlyMissing(enum.Enum):
+    """What is noted of a leaf that is kept since the source plainly has nothing here; likewise a member."""
+
+    MISSING = "missing"
+
+
+MISSING: Final = PlainlyMissing.MISSING
+
+LEFT_AS_MISSING = "missing in the source"
+"""Why a leaf is kept of which the source has nothing."""
+
 Row: TypeAlias = "Entry | SameName | None"
 """What is decided for one slot; None for a slot that is no leaf."""
+
+Line: TypeAlias = "Row | PlainlyMissing"
+"""The same as it is noted while a plan is made."""

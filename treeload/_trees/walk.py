@@ -129,6 +129,9 @@ def _plain(tree: Tree, arrays_tie: bool) -> bool:
 _DTYPE = operator.attrgetter("dtype")
 
 
+_SPECS = {jax.ShapeDtypeStruct}
+
+
 class _Walker:
     """One walk: the lists being filled and what was seen on the way."""
 
@@ -184,7 +187,7 @@ class _Walker:
             self.number(node, name, SlotKind(how), fixed and how == SCALAR)
 
     def dict(self, node: Mapping[Any, Any], name: Keys, fixed: bool) -> None:
-        """A dict: the hot place of every plan, so one that holds nothing but arrays is taken at once."""
+        """A dict: the hot place of every plan, so one of nothing but arrays and specs is taken at once."""
         keys = sorted_keys(node)
         if not only_strings(node):
             refuse_two_of_one_name(keys, name)
@@ -193,9 +196,14 @@ class _Walker:
                 self.paths_as_keys = self.paths_as_keys or len(more) > 1
                 self.visit(node[key], (*name, *more), fixed)
             return
-        if self.careful or not set(map(type, node.values())) <= ARRAY_TYPES:
+        types = set(map(type, node.values()))
+        if self.careful or not (types <= ARRAY_TYPES or types <= _SPECS):
             for key in keys:
-                self.visit(node[key], (*name, key), fixed)
+                child, below = node[key], name + (key,)  # noqa: RUF005  # as below
+                if type(child) is dict:
+                    self.dict(child, below, fixed)  # as visit does, which has to ask what it is
+                else:
+                    self.visit(child, below, fixed)
             return
         children = [node[key] for key in keys]
         self.names.extend([name + (key,) for key in keys])  # noqa: RUF005  # half the time of unpacking
