@@ -51,21 +51,23 @@ def sides(
     if not any(map(_is_spread, (destination, source))):
         whole = templates(destination, digits=digits), templates(source, digits=digits)
         return replace(_looked_at(*whole), templates=whole)
-    shared = _shared(_keys(destination), _keys(source))
+    shared, tokens = _shared(_keys(destination), _keys(source)), _tokens((*destination, *source))
     some = [
-        {name: spec for name, spec in side.items() if any(_token(key) in shared for key in name[:-1])}
+        {name: spec for name, spec in side.items() if any(tokens[key] in shared for key in name[:-1])}
         for side in (destination, source)
     ]
-    looked = _looked_at(*(templates(side, digits=digits) for side in some))
-    return replace(looked, cut=(*_cut("leaves", (destination, source), some), *looked.cut))
+    kept = templates(some[0], digits=digits), templates(some[1], digits=digits)
+    looked = _looked_at(*kept)
+    cut = _cut("leaves", (destination, source), some)
+    return replace(looked, cut=(*cut, *looked.cut), templates=None if cut else kept)
 
 
 def _is_spread(side: Mapping[Keys, Spec]) -> bool:
     """Whether there are too many names that differ in more than digits."""
     if len(side) <= LEAVES:
         return False
-    without = {key: _token(key) for key in set(chain.from_iterable(side))}
-    return len({tuple([without[key] for key in name]) for name in side}) > LEAVES
+    tokens = _tokens(side)
+    return len({tuple([tokens[key] for key in name]) for name in side}) > LEAVES
 
 
 def _looked_at(theirs: Mapping[Keys, Leaves], ours: Mapping[Keys, Leaves]) -> Looked:
@@ -100,10 +102,11 @@ def _rarest(side: Mapping[Keys, Leaves], shared: Mapping[str, int]) -> list[Leav
     """The templates whose rarest key in common is rarest, in their order."""
     if len(side) <= _TEMPLATES:
         return list(side.values())
+    tokens = _tokens(side)
     rarity = {
         template: min(found)
         for template in side
-        if (found := [shared[token] for key in template if (token := _token(key)) in shared])
+        if (found := [shared[token] for key in template if (token := tokens[key]) in shared])
     }
     kept = set(sorted(rarity, key=lambda template: (rarity[template], template))[:_TEMPLATES])
     return [leaves for template, leaves in side.items() if template in kept]
@@ -116,6 +119,11 @@ def _keys(names: Iterable[Keys]) -> Counter[str]:
     for key, count in counts.items():
         found[_token(key)] += count
     return found
+
+
+def _tokens(names: Iterable[Keys]) -> dict[str, str]:
+    """Each key without its digits."""
+    return {key: _token(key) for key in dict.fromkeys(chain.from_iterable(names))}
 
 
 def _token(key: str) -> str:

@@ -18,6 +18,7 @@ from typing import TypeAlias
 
 from treeload._inference.evidence import Pair, candidates
 from treeload._inference.templates import Module
+from treeload._naming.name import Keys
 
 _GENERIC = frozenset({"norm", "layer", "dense", "conv", "proj", "first", "second"})
 
@@ -83,8 +84,11 @@ class _Chooser:
         self.taken: dict[int, Pair] = {}  # by the destination's order
         self.given: dict[int, Pair] = {}  # by the source's
         self.field = [one for one in candidates if not one.apart]
-        self.votes_for: dict[tuple[str, ...], Counter[tuple[str, ...]]] = defaultdict(Counter)
-        self.votes_of: Counter[tuple[tuple[str, ...], int]] = Counter()
+        # Nodes by numbers, given as they are met: they are asked for at every pair, again and again.
+        self.numbers: dict[Keys, int] = {}
+        self.above: dict[Keys, list[int]] = {}
+        self.votes_for: dict[int, Counter[int]] = defaultdict(Counter)
+        self.votes_of: dict[int, Counter[int]] = defaultdict(Counter)
 
     def run(self) -> Pairing:
         margin = 0
@@ -137,11 +141,19 @@ class _Chooser:
 
     def accept(self, one: Pair) -> None:
         self.taken[one.destination.order] = self.given[one.source.order] = one
-        source, destination = one.source.path, one.destination.path
-        for ours in range(1, len(source)):
-            for theirs in range(1, len(destination)):
-                self.votes_for[source[:ours]][destination[:theirs]] += 1
-                self.votes_of[source[:ours], theirs] += 1
+        for here in self.nodes(one.source.path):
+            for theirs, there in enumerate(self.nodes(one.destination.path), start=1):
+                self.votes_for[here][there] += 1
+                self.votes_of[here][theirs] += 1
+
+    def nodes(self, path: Keys) -> list[int]:
+        """The numbers of the nodes above a module, that of one key first."""
+        found = self.above.get(path)
+        if found is None:
+            nodes = [path[:depth] for depth in range(1, len(path))]
+            found = [self.numbers.setdefault(node, len(self.numbers)) for node in nodes]
+            self.above[path] = found
+        return found
 
     def decisions(self) -> Iterator[Decision]:
         """The pairs taken; certainty spreads from those that need no other to be certain."""
@@ -180,17 +192,18 @@ class _Chooser:
 
     def neighbours(self, one: Pair) -> float:
         """What pairs already taken say: modules side by side here are side by side there."""
-        source, destination = one.source.path, one.destination.path
+        source, destination = self.nodes(one.source.path), self.nodes(one.destination.path)
+        depth = len(one.source.path) + len(one.destination.path)
         best = 0.0
-        for ours in range(1, len(source)):
-            given = self.votes_for.get(source[:ours])
+        for ours, here in enumerate(source, start=1):
+            given = self.votes_for.get(here)
             if given is None:
                 continue  # none was taken below it
-            for theirs in range(1, len(destination)):
-                votes = given.get(destination[:theirs], 0)
+            for theirs, there in enumerate(destination, start=1):
+                votes = given.get(there)
                 if votes:
-                    share = votes / self.votes_of[source[:ours], theirs]
-                    best = max(best, share * (ours + theirs) / (len(source) + len(destination)))
+                    share = votes / self.votes_of[here][theirs]
+                    best = max(best, share * (ours + theirs) / depth)
         return best
 
     def left(self) -> Iterator[tuple[Pair, ...]]:

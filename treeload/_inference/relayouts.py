@@ -73,15 +73,25 @@ def _renamed(source: Leaves, destination: Leaves) -> Fit | None:
         if all(map(_is_even, (*source.ranges, *destination.ranges))):
             return _moved(source, destination)
     for order in itertools.permutations(holes) if len(holes) == 2 else [holes]:
-        shapes = {tuple(index[at] for at in order): shape for index, shape in source.shapes.items()}
+        shapes = source.shapes
+        if order != holes:
+            shapes = {tuple(index[at] for at in order): shape for index, shape in shapes.items()}
+        first = next((index for index in shapes if index in destination.shapes), None)
+        if first is not None and not changes(shapes[first], destination.shapes[first]):
+            continue  # told by one, where there may be 100,000
         both = shapes.keys() & destination.shapes.keys()
         whole = len(both) == len(shapes) == len(destination.shapes)
         if not whole and (order != holes or 2 * len(both) < min(len(shapes), len(destination.shapes))):
             continue
-        options = in_common(sorted({(shapes[index], destination.shapes[index]) for index in both}))
+        options = _in_common({(shapes[index], destination.shapes[index]) for index in both})
         if options:
             return Fit("rename", order, options, whole=whole)
     return None
+
+
+def _in_common(pairs: Set[tuple[Shape, Shape]]) -> tuple[Change, ...]:
+    """The changes that are right for every pair, in the order of the least pair: to sort all takes longer."""
+    return in_common((min(pairs), *pairs)) if pairs else ()
 
 
 def _is_even(run: Sequence[int]) -> bool:
@@ -94,7 +104,7 @@ def _moved(source: Leaves, destination: Leaves) -> Fit | None:
     shapes = {moved_index(source, destination, index): shape for index, shape in source.shapes.items()}
     if shapes.keys() != destination.shapes.keys():
         return None
-    options = in_common(sorted({(shape, destination.shapes[index]) for index, shape in shapes.items()}))
+    options = _in_common({(shape, destination.shapes[index]) for index, shape in shapes.items()})
     return (
         Fit("rename", tuple(range(len(source.ranges))), options, whole=False, moved=True) if options else None
     )
@@ -139,9 +149,7 @@ def _stacked(many: Leaves, few: Leaves, how: Literal["stack", "unstack"]) -> Fit
             for axis, rest in fitting.items():
                 pairs.setdefault(axis, set()).add((each, rest) if how == "stack" else (rest, each))
         else:
-            fits = [
-                (axis, options) for axis in sorted(axes or ()) if (options := in_common(sorted(pairs[axis])))
-            ]
+            fits = [(axis, options) for axis in sorted(axes or ()) if (options := _in_common(pairs[axis]))]
             if fits:
                 axis, options = fits[0]
                 return Fit(how, kept, options, axis=axis, first=first or 0, open=len(fits) > 1)
