@@ -87,6 +87,8 @@ class _Chooser:
         # Nodes by numbers, given as they are met: they are asked for at every pair, again and again.
         self.numbers: dict[Keys, int] = {}
         self.above: dict[Keys, list[int]] = {}
+        self.touched: set[int] = set()  # the source's nodes above pairs taken since the scores were made
+        self.beside: dict[int, float] = {}  # by id: what neighbours say
         self.votes_for: dict[int, Counter[int]] = defaultdict(Counter)
         self.votes_of: dict[int, Counter[int]] = defaultdict(Counter)
 
@@ -118,11 +120,7 @@ class _Chooser:
     def take(self, margin: float) -> bool:
         """Takes what beats its rivals by a margin; whether anything was taken."""
         field = self.narrowed()
-        scores = (
-            [one.words + self.neighbours(one) for one in field]
-            if self.taken
-            else [one.words for one in field]
-        )
+        scores = self.scores(field)
         rows = _best_two((one.destination.order for one in field), scores)
         columns = _best_two((one.source.order for one in field), scores)
         found = False
@@ -139,9 +137,18 @@ class _Chooser:
             found = True
         return found
 
+    def scores(self, field: Sequence[Pair]) -> list[float]:
+        """What words and neighbours say of each pair; asked anew only where a pair was taken beside it."""
+        touched, self.touched = self.touched, set()
+        for one in field:
+            if id(one) not in self.beside or not touched.isdisjoint(self.above[one.source.path]):
+                self.beside[id(one)] = self.neighbours(one)
+        return [one.words + self.beside[id(one)] for one in field]
+
     def accept(self, one: Pair) -> None:
         self.taken[one.destination.order] = self.given[one.source.order] = one
         for here in self.nodes(one.source.path):
+            self.touched.add(here)
             for theirs, there in enumerate(self.nodes(one.destination.path), start=1):
                 self.votes_for[here][there] += 1
                 self.votes_of[here][theirs] += 1
