@@ -20,7 +20,7 @@ from treeload._inference.tokens import kind as kind_of
 from treeload._naming.name import Keys
 
 _BESIDE = 4.0  # what equal names behind two prefixes count: more than any word
-_PAIRS = 40_000  # pairs that are weighed, about: each takes some 50 µs
+_PAIRS = 20_000  # pairs that are weighed, about: each takes some 50 µs, chosen among again and again
 _FELLOWS = 8  # modules of one size that are looked at for each, however many there are
 _COMMON = 20  # a word that so many times more modules have tells nothing
 _SPELLED = 500  # words of a side that are looked at for another spelling
