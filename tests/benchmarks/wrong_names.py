@@ -55,6 +55,10 @@ def words(count: int, seed: int) -> Names:
     ]
 
 
+def numbered(word: str, count: int) -> Names:
+    return [(f"{word}_{at:05}",) for at in range(count)]
+
+
 def misspelt(name: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(f"{key[:3]}-{key[4:]}" for key in name)
 
@@ -64,9 +68,7 @@ KINDS: dict[str, Callable[[int], tuple[Names, Names]]] = {
     "another library": lambda count: (layers(count, ("layers",), FLAX), layers(count, ("h", "layer"), TORCH)),
     "unrelated": lambda count: (words(count, 1), words(count, 2)),
     "misspelt": lambda count: (words(count, 1), [misspelt(name) for name in words(count, 1)]),
-    "one segment": lambda count: tuple(  # type: ignore[dict-item]  # of two
-        [(f"{word}_{at:05}",) for at in range(count)] for word in ("leaf", "param")
-    ),
+    "one segment": lambda count: (numbered("leaf", count), numbered("param", count)),
     "joined": lambda count: (
         layers(count, ("layers",), FLAX),
         [(".".join(name),) for name in layers(count, ("layers",), FLAX)],
