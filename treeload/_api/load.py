@@ -12,10 +12,10 @@ from treeload._leaves.selection import Scope
 from treeload._matching.match import match
 from treeload._matching.parts import opened_parts
 from treeload._plan import Plan
-from treeload._plans.collector import no_collections
 from treeload._rules.rule import Rule, as_rules
 from treeload._sources import given
 from treeload._sources.source import read_again
+from treeload._trees.collector import no_collections
 from treeload._trees.rebuild import updatable
 from treeload._trees.tree import PyTree
 

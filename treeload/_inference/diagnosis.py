@@ -20,6 +20,7 @@ from treeload._inference.sizes import noun, sizes
 from treeload._inference.templates import Leaves, templates
 from treeload._leaves.spec import Spec
 from treeload._naming.name import Keys, print_name
+from treeload._trees.collector import no_collections
 
 _DIGITS = re.compile("[0-9]+")
 
@@ -37,9 +38,14 @@ def diagnose(destination: Mapping[Keys, Spec], source: Mapping[Keys, Spec]) -> t
         >>> diagnose({("a",): spec, ("b",): spec}, {("params", "a"): spec, ("params", "b"): spec})
         ('2 of 2 match under `params/`',)
     """
+    with no_collections():
+        return tuple(dict.fromkeys(_differences(destination, source)))
+
+
+def _differences(destination: Mapping[Keys, Spec], source: Mapping[Keys, Spec]) -> list[str]:
     agreeing = {name for name, spec in destination.items() if _fits(source.get(name), spec)}
     if not destination or not source or len(agreeing) == len(destination) == len(source):
-        return ()
+        return []
     found = [*_wrappers(destination, source), *_counts(destination, source)]
     looked = sides(
         {name: spec for name, spec in destination.items() if name not in agreeing},
@@ -66,11 +72,10 @@ def diagnose(destination: Mapping[Keys, Spec], source: Mapping[Keys, Spec]) -> t
     left = [[module for module in side if id(module) not in done] for side in (theirs, ours)]
     found += sizes(*left)
     total = len(destination)
-    found += [
+    return found + [
         f"{count:,} of {total:,} {'matches' if count == 1 else 'match'} {words}"
         for words, count in turned.items()
     ]
-    return tuple(dict.fromkeys(found))
 
 
 def near_layout(options: Sequence[Change]) -> str | None:

@@ -63,11 +63,11 @@ def sides(
 
 
 def _is_spread(side: Mapping[Keys, Spec]) -> bool:
-    """Whether there are too many names that differ in more than digits."""
+    """Whether there are too many names that differ in more than the digits at the end of their keys."""
     if len(side) <= LEAVES:
         return False
-    tokens = _tokens(side)
-    return len({tuple([tokens[key] for key in name]) for name in side}) > LEAVES
+    stems = {key: key.rstrip("0123456789") for key in dict.fromkeys(chain.from_iterable(side))}
+    return len({tuple([stems[key] for key in name]) for name in side}) > LEAVES
 
 
 def _looked_at(theirs: Mapping[Keys, Leaves], ours: Mapping[Keys, Leaves]) -> Looked:

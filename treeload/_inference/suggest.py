@@ -32,6 +32,7 @@ from treeload._naming.pattern import quote
 from treeload._rules.rename import Rename
 from treeload._rules.rule import Rule
 from treeload._rules.tie import Tie
+from treeload._trees.collector import no_collections
 
 _NUMBERED = 5_000  # how many leaves are looked at once more, every digit taken for an index
 _LITERAL = 1500  # how many leaves are looked at one by one, after templates have failed
@@ -61,7 +62,8 @@ def suggest(
             Rename('model/up/weight', 'up/kernel', Transpose()),
         ]
     """
-    found = _Inference(destination, source).run()
+    with no_collections():
+        found = _Inference(destination, source).run()
     return Suggestions(
         (*given, *found),
         certain=(*given, *found.certain),
@@ -94,9 +96,14 @@ class _Inference:
         self.cut: list[str] = []  # what was not looked at, in sentences
 
     @cached_property
-    def templates(self) -> Templates:
-        """Those of both sides; made once, since it takes as long as all that is done with them."""
-        return self.known or (templates(self.destination), templates(self.source))
+    def theirs(self) -> Mapping[Keys, Leaves]:
+        """The destination's templates; made once, since it takes as long as all that is done with them."""
+        return templates(self.destination) if self.known is None else self.known[0]
+
+    @cached_property
+    def ours(self) -> Mapping[Keys, Leaves]:
+        """The source's."""
+        return templates(self.source) if self.known is None else self.known[1]
 
     def run(self) -> Suggestions:
         if not self.destination or not self.source:
@@ -272,12 +279,12 @@ class _Inference:
             return ()
         if self.known is None and len(self.destination) > LEAVES:
             return (f"no rule for {len(self.destination) - len(self.fed):,} leaves",)
-        left = self.templates[0]
+        left = self.theirs
         if self.fed and len(self.destination) > LEAVES:  # too long to do it all again
             left = {text: leaves for text, leaves in left.items() if not self.fed.issuperset(leaves.members)}
         elif self.fed:
             left = templates({name: spec for name, spec in self.destination.items() if name not in self.fed})
-        return unfed(left, self.templates[1], self.ambiguous)
+        return unfed(left, self.ours, self.ambiguous)
 
     def shields(self, rules: Sequence[Proposal]) -> list[Proposal]:
         """A rule for each leaf that matches already and that a capture would take: it keeps its name."""
@@ -293,7 +300,7 @@ class _Inference:
     def untouched(self, taken: set[str]) -> list[str]:
         """Examples of what no proposal takes."""
         found: list[str] = []
-        ours = templates({**self.source, **self.held}) if self.held else self.templates[1]
+        ours = templates({**self.source, **self.held}) if self.held else self.ours
         for leaves in ours.values():
             found += examples(leaves, every=self.every)
         odd = [name for side in (self.source, self.held) for name in side if HOLE in "".join(name)]

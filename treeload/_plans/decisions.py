@@ -25,7 +25,6 @@ from treeload._naming.name import Keys, Name, NameLike, as_name, print_name
 from treeload._ops.expression import Leaf
 from treeload._plans.as_dict import dated_dict, entry_dict, finding_dict, leaf_dict
 from treeload._plans.check import Check
-from treeload._plans.collector import no_collections
 from treeload._plans.entry import (
     LEFT_AS_MISSING,
     MISSING,
@@ -40,6 +39,7 @@ from treeload._plans.entry import (
 )
 from treeload._rules.rule import Rule
 from treeload._sources.source import Source, SourceLeaf
+from treeload._trees.collector import no_collections
 from treeload._trees.tree import Tree
 from treeload._versions.version import Dated
 
@@ -281,14 +281,12 @@ class Decisions:
         findings = [one if isinstance(one, Finding) else one.finding() for one in about_rules]
         idle = [finding.rule for finding in findings if finding.rule is not None and not finding.source]
         given = [rule for rule in self.given if rule not in idle]
-        with no_collections():
-            return suggest(*self.without_rules, given=given)
+        return suggest(*self.without_rules, given=given)
 
     @cached_property
     def diagnosis(self) -> tuple[str, ...]:
         """What source and destination differ in as a whole, in sentences; nothing where the plan is ok."""
-        with no_collections():
-            return () if self.ok else diagnose(*self.without_rules)
+        return () if self.ok else diagnose(*self.without_rules)
 
     @cached_property
     def without_rules(self) -> tuple[dict[Keys, Spec], dict[Keys, Spec]]:

@@ -1,10 +1,11 @@
 """Any tree as named slots, and back.
 
-tree     the slots, as columns
-keyless  names where JAX has only numbers
-hidden   arrays inside of what never loads
-nodes    how each type of node opens
-walk     from a tree to its slots
-rebuild  from slots to a tree
-marks    a mark for each array, as optax sees the tree
+collector  Python's garbage collector, kept quiet while very many objects are made
+tree       the slots, as columns
+keyless    names where JAX has only numbers
+hidden     arrays inside of what never loads
+nodes      how each type of node opens
+walk       from a tree to its slots
+rebuild    from slots to a tree
+marks      a mark for each array, as optax sees the tree
 """
