@@ -9,6 +9,7 @@ layouts      the judge: which of them is meant
 relayouts    the same for leaves with indices
 evidence     what speaks for a pair
 pairing      which module feeds which, and how sure
+reasons      why a rule, in words
 proposals    rules that read well
 fused        several modules in one
 unsettled    what stays open, in words

@@ -51,15 +51,16 @@ def sides(
     if not any(map(_is_spread, (destination, source))):
         whole = templates(destination, digits=digits), templates(source, digits=digits)
         return replace(_looked_at(*whole), templates=whole)
-    shared, tokens = _shared(_keys(destination), _keys(source)), _tokens((*destination, *source))
+    heads = [set(chain.from_iterable(name[:-1] for name in side)) for side in (destination, source)]
+    theirs, ours = (set(map(_token, keys)) for keys in heads)
+    shared = (theirs & ours) - {""}
+    told = {key for keys in heads for key in keys if _token(key) in shared}
     some = [
-        {name: spec for name, spec in side.items() if any(tokens[key] in shared for key in name[:-1])}
+        {name: spec for name, spec in side.items() if not told.isdisjoint(name[:-1])}
         for side in (destination, source)
     ]
-    kept = templates(some[0], digits=digits), templates(some[1], digits=digits)
-    looked = _looked_at(*kept)
-    cut = _cut("leaves", (destination, source), some)
-    return replace(looked, cut=(*cut, *looked.cut), templates=None if cut else kept)
+    looked = _looked_at(*(templates(side, digits=digits) for side in some))
+    return replace(looked, cut=(*_cut("leaves", (destination, source), some), *looked.cut))
 
 
 def _is_spread(side: Mapping[Keys, Spec]) -> bool:

@@ -21,7 +21,8 @@ from treeload._inference.limits import LEAVES, Templates, sides
 from treeload._inference.pairing import Decision, pair
 from treeload._inference.parts import Part, best, parts
 from treeload._inference.proposals import Named, Proposal, Verdict, examples, gathered, proposals
-from treeload._inference.relayouts import Fit, shapes
+from treeload._inference.reasons import reasons_for
+from treeload._inference.relayouts import shapes
 from treeload._inference.suggestions import AS_GIVEN, Ambiguity, Suggestions
 from treeload._inference.templates import HOLE, Leaves, Module, modules, templates
 from treeload._inference.tokens import concepts, conflict, heads_apart
@@ -91,6 +92,7 @@ class _Inference:
         self.ambiguous: list[Ambiguity] = []
         self.every = False
         self.fed: set[Keys] = set()
+        self.used: set[Keys] = set()  # the source's leaves that feed something
         self.turned: set[Keys] = set()  # held, and to be transposed
         self.known: Templates | None = None
         self.cut: list[str] = []  # what was not looked at, in sentences
@@ -127,6 +129,8 @@ class _Inference:
         for one in fused:
             self.singles.append(one.proposal(self.file, every=self.every))
             self.feeds(*(one.parts if one.how == "split" else [one.whole]), kinds=[one.kind])
+            for module in [one.whole] if one.how == "split" else one.parts:
+                self.used.update(module.leaves[one.kind].members)
         for decision in decisions:
             self.proposal(decision, trusted)
         if not decisions and not fused:
@@ -299,6 +303,8 @@ class _Inference:
 
     def untouched(self, taken: set[str]) -> list[str]:
         """Examples of what no proposal takes."""
+        if self.known is None:  # too many templates: leaf by leaf
+            return [print_name(name) for name in (*self.source, *self.held) if name not in self.used]
         found: list[str] = []
         ours = templates({**self.source, **self.held}) if self.held else self.ours
         for leaves in ours.values():
@@ -319,8 +325,12 @@ class _Inference:
             if not fit.moved and here.text() == there.text() and not change.ops and fit.how == "rename":
                 continue  # the same name already
             rival = one.rival(kind)
-            reasons = [*_reasons(decision, fit, here, there, rival), *([reading.why] if reading.why else [])]
+            reasons = [
+                *reasons_for(decision, fit, here, there, rival),
+                *([reading.why] if reading.why else []),
+            ]
             self.feeds(one.destination, kinds=[kind])
+            self.used.update(here.members)
             reasons += [] if trusted else ["most of the two sides do not correspond"]
             certain = decision.certain and reading.certain and trusted and not rival
             instead = () if reading.certain else tuple(other.ops for other in reading.others[:1])
@@ -413,39 +423,6 @@ def _all_decided(found: Sequence[Decision], theirs: Sequence[Module]) -> bool:
 def print_pattern(prefix: Keys) -> str:
     """A prefix as the beginning of a pattern: ``params/``; empty for none."""
     return f"{quote(prefix)}/" if prefix else ""
-
-
-def _reasons(decision: Decision, fit: Fit, here: Leaves, there: Leaves, rival: str) -> Iterator[str]:
-    one = decision.pair
-    if one.source.path == one.destination.path:
-        yield "the same name but for its last key"
-    elif one.shared:
-        yield f"the names share {', '.join(word.replace('#', ' ') for word in one.shared[:3])}"
-    else:
-        yield "the names share nothing"
-    if decision.why:
-        yield decision.why
-    elif rival:
-        yield f"{rival} fits as well"
-    elif decision.alone:
-        yield "no other shape fits"
-    if fit.how != "rename":
-        side, count = ("destination", "stack") if fit.how == "stack" else ("source", "unstack")
-        yield (
-            f"the {side} is scanned: {count}ed on axis {fit.axis}"
-            if count == "stack"
-            else f"the {side} is scanned on axis {fit.axis}"
-        )
-        if fit.open:
-            yield "another axis has that size too"
-    if fit.moved:
-        yield f"indices {_run(here)} become {_run(there)}, in order"
-    elif not fit.whole:
-        yield f"the source has {_run(here)}, the destination {_run(there)}"
-
-
-def _run(leaves: Leaves) -> str:
-    return " × ".join(f"{run[0]}..{run[-1]}" for run in leaves.ranges)
 
 
 __all__ = ["Ambiguity", "Suggestions", "suggest"]
