@@ -230,17 +230,13 @@ def aligned(count: int) -> Bytes:
 
 
 def _batches(leaves: Sequence[_Leaf]) -> Iterator[list[_Segment]]:
-    """What one thread reads at a time: at most 16 MiB, in at most 256 buffers.
-
-    4 MiB where digests are looked at, so that the bytes are still in the cache then, which makes it cheap.
-    """
-    most = min(_CHUNK, _HOT) if any(leaf.known for leaf in leaves) else _CHUNK
+    """What one thread is given at a time: at most 16 MiB, in at most 256 buffers."""
     batch: list[_Segment] = []
     size = 0
     for leaf in leaves:
         for piece in leaf.pieces:
-            for segment in _segments(leaf, piece, most):
-                if batch and (size + len(segment.buffer) > most or len(batch) == _SEGMENTS):
+            for segment in _segments(leaf, piece):
+                if batch and (size + len(segment.buffer) > _CHUNK or len(batch) == _SEGMENTS):
                     yield batch
                     batch, size = [], 0
                 batch.append(segment)
@@ -249,14 +245,17 @@ def _batches(leaves: Sequence[_Leaf]) -> Iterator[list[_Segment]]:
         yield batch
 
 
-def _segments(leaf: _Leaf, piece: _Piece, most: int) -> Iterator[_Segment]:
-    """A piece in parts of about so many bytes, each with the digests of all that it holds."""
+def _segments(leaf: _Leaf, piece: _Piece) -> Iterator[_Segment]:
+    """A piece in parts, each with the digests of all that it holds where it has any.
+
+    Those are of 4 MiB, so that the bytes are still in the cache when they are looked at: nearly for nothing.
+    """
     known = None if leaf.known is None else ranges(piece.box, leaf.request.shape, leaf.known)
     if known is None or not piece.buffer.size:
-        for start in range(0, len(piece.buffer), most):
-            yield _Segment(piece.offset + start, piece.buffer[start : start + most], leaf)
+        for start in range(0, len(piece.buffer), _CHUNK):
+            yield _Segment(piece.offset + start, piece.buffer[start : start + _CHUNK], leaf)
         return
-    itemsize = leaf.request.dtype.itemsize
+    itemsize, most = leaf.request.dtype.itemsize, min(_CHUNK, _HOT)
     start, digests = 0, []
     for at, end, expected in known:
         digests.append((at * itemsize - start, end * itemsize - start, expected))
@@ -267,25 +266,35 @@ def _segments(leaf: _Leaf, piece: _Piece, most: int) -> Iterator[_Segment]:
 
 
 def _fill(descriptor: int, file: File, batch: Sequence[_Segment]) -> None:
-    """Fills the segments, with one call for those that follow each other in the file, and looks at them."""
+    """Fills the segments and looks at them: those that follow each other in the file by one call.
+
+    But no more of them than stay in the cache until they were looked at, where they have digests.
+    """
     run: list[_Segment] = []
+    size = 0
     for segment in batch:
-        if run and run[-1].offset + len(run[-1].buffer) != segment.offset:
+        follows = bool(run) and run[-1].offset + len(run[-1].buffer) == segment.offset
+        if run and (not follows or (segment.digests and size + len(segment.buffer) > _HOT)):
             _fill_run(descriptor, file, run)
-            run = []
+            run, size = [], 0
         run.append(segment)
+        size += len(segment.buffer)
     _fill_run(descriptor, file, run)
-    for segment in batch:
-        name = print_name(segment.leaf.name)
+
+
+def _look_at(descriptor: int, file: File, run: Sequence[_Segment]) -> None:
+    for segment in run:
         for start, stop, expected in segment.digests:
             if digest(segment.buffer[start:stop]) != expected:
                 check_unchanged(file, descriptor)  # a file that is written meanwhile is not damaged
-                raise damaged(f"{file}: {name!r}")
+                raise damaged(f"{file}: {print_name(segment.leaf.name)!r}")
         if segment.leaf.request.dtype == np.bool_ and segment.buffer.max() > 1:
+            name = print_name(segment.leaf.name)
             raise SourceError(f"{name} in {file} holds a boolean that is neither 0 nor 1")
 
 
 def _fill_run(descriptor: int, file: File, run: Sequence[_Segment]) -> None:
+    """Fills segments that follow each other in the file, and looks at them."""
     offset = run[0].offset
     left = deque(run)
     unfilled = [segment.buffer.data for segment in run]
@@ -303,6 +312,7 @@ def _fill_run(descriptor: int, file: File, run: Sequence[_Segment]) -> None:
             left.popleft()
         if count:
             unfilled[0] = unfilled[0][count:]
+    _look_at(descriptor, file, run)
 
 
 def _verify(leaves: Sequence[_Leaf], file: File, descriptor: int) -> None:
