@@ -1,6 +1,7 @@
 """What every format stands on. Knows no format.
 
 open         only what is safe
+stream       what is open, as other libraries read
 strict_json  JSON as a trust boundary
 index        which shard holds what
 request      what may be asked of a source
