@@ -10,7 +10,7 @@ import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, BinaryIO
 
 from treeload._files.open import File, opened, read_bytes
 
@@ -54,7 +54,7 @@ class Stream(io.RawIOBase):
 
 
 @contextmanager
-def streamed(file: File, *, buffer: int = io.DEFAULT_BUFFER_SIZE) -> Iterator[io.BufferedReader]:
+def streamed(file: File, *, buffer: int = io.DEFAULT_BUFFER_SIZE) -> Iterator[BinaryIO]:
     """The whole of ``file`` as a buffered stream.
 
     Raises:
