@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 import treeload
 from treeload import Apply, From, LockError, Plan, Policy, Rename, SaveError, Transpose, check_lock
@@ -103,6 +104,17 @@ def test_the_digest_of_a_tied_leaf_is_found_under_its_other_name(tmp_path: Path)
     treeload.save(tmp_path / "ckpt", {"a": shared, "b": shared})
     treeload.plan({"a": jnp.zeros(3), "b": jnp.zeros(3)}, tmp_path / "ckpt").lock(tmp_path / "lock")
     assert b'["b", "digest"' in (tmp_path / "lock").read_bytes()
+
+
+def test_a_lock_holds_the_digests_that_lie_beside_a_foreign_checkpoint(tmp_path: Path) -> None:
+    dst = {"w": jnp.zeros(3), "v": jnp.zeros(2)}
+    for name, number in (("one", 1), ("two", 2)):
+        path = tmp_path / f"{name}.safetensors"
+        save_file({"w": np.full(3, number, np.float32), "v": np.ones(2, np.float32)}, path)
+        treeload.digest(path)
+    treeload.plan(dst, tmp_path / "one.safetensors").lock(tmp_path / "lock")
+    found = differences(treeload.plan(dst, tmp_path / "two.safetensors"), tmp_path / "lock")
+    assert set(found) == {("w", "digest")}
 
 
 def changed(what: str) -> Plan:

@@ -6,9 +6,9 @@ noted before it is written (``LaterFinding``), and the names that are near to it
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from treeload._findings.kinds import Kind
 from treeload._findings.remedy import Remedy
@@ -101,5 +101,51 @@ class LaterFinding(Protocol):
     def verdict(self) -> str:
         """What the policy said."""
 
+    def facts(self) -> Facts:
+        """What ``facts`` gives of the finding."""
+
     def finding(self) -> Finding:
         """The finding, written."""
+
+
+Noted: TypeAlias = Finding | LaterFinding
+"""A finding, written or not."""
+
+
+class Facts(NamedTuple):
+    """All that a finding says but its name, what is near to it and what it is called in the source.
+
+    Findings of one kind with equal facts say the same of other leaves.
+
+    Attributes:
+        expected, found: the sides: of a spec its shape and dtype.
+        verdict, message: the finding's own.
+        source: the label of the source concerned; empty for none.
+        rule: the rule concerned, printed; empty for none.
+    """
+
+    expected: Hashable
+    found: Hashable
+    verdict: str
+    message: str
+    source: str
+    rule: str
+
+
+def written(noted: Noted) -> Finding:
+    """The finding itself."""
+    return noted if isinstance(noted, Finding) else noted.finding()
+
+
+def facts(noted: Noted) -> Facts:
+    """What the finding says but for names."""
+    if not isinstance(noted, Finding):
+        return noted.facts()
+    source = noted.source.source if noted.source is not None else ""
+    rule = repr(noted.rule) if noted.rule is not None else ""
+    return Facts(side(noted.expected), side(noted.found), noted.verdict, noted.message, source, rule)
+
+
+def side(of: Any) -> Hashable:
+    """What tells one side of a finding from another: of a spec, or an array, its shape and dtype."""
+    return of if of is None or isinstance(of, str) else (tuple(of.shape), of.dtype)

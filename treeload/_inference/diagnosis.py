@@ -46,11 +46,13 @@ def _differences(destination: Mapping[Keys, Spec], source: Mapping[Keys, Spec]) 
     agreeing = {name for name, spec in destination.items() if _fits(source.get(name), spec)}
     if not destination or not source or len(agreeing) == len(destination) == len(source):
         return []
-    found = [*_wrappers(destination, source), *_counts(destination, source)]
     looked = sides(
         {name: spec for name, spec in destination.items() if name not in agreeing},
         {name: spec for name, spec in source.items() if name not in agreeing},
     )
+    found = list(_wrappers(destination, source))
+    if looked.templates is not None:  # else there are too many names that are not alike
+        found += _counts(*((templates(destination), templates(source)) if agreeing else looked.templates))
     theirs, ours = looked.theirs, looked.ours
     pairing = pair(theirs, ours)
     file = File()
@@ -110,14 +112,9 @@ def _wrappers(destination: Mapping[Keys, Spec], source: Mapping[Keys, Spec]) -> 
     yield said + "".join(f", and {other.count:,} under `{other.text}`" for other in others)
 
 
-def _counts(destination: Mapping[Keys, Spec], source: Mapping[Keys, Spec]) -> Iterator[str]:
-    """Indices of which one side has more, under the same names."""
-    if not {_DIGITS.sub("0", name[0]) for name in source if name} & {
-        _DIGITS.sub("0", name[0]) for name in destination if name
-    }:
-        return
-    ours = templates(source)
-    for template, there in templates(destination).items():
+def _counts(theirs: Mapping[Keys, Leaves], ours: Mapping[Keys, Leaves]) -> Iterator[str]:
+    """Indices of which one side has more, under the same names: of templates of both sides."""
+    for template, there in theirs.items():
         here = ours.get(template)
         if here is not None and here.ranges != there.ranges:
             yield from _indices(here, there, None)

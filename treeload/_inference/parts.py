@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 
 from treeload._leaves.spec import Spec
@@ -101,13 +102,26 @@ def best(found: Iterable[Part]) -> tuple[Part, ...]:
     return (first, *same)
 
 
+@lru_cache(maxsize=65536)
+def _is_in_state(node: Keys) -> bool:
+    return any(map(_says_state, node)) or any(at.isdigit() and _is_moment(key) for at, key in pairwise(node))
+
+
+@lru_cache(maxsize=65536)
+def _says_state(key: str) -> bool:
+    return _STATE.fullmatch(key) is not None
+
+
+@lru_cache(maxsize=65536)
+def _is_moment(key: str) -> bool:
+    return _MOMENTS.fullmatch(key) is not None
+
+
 def is_of_optimizer(name: Keys) -> bool:
     """Whether a leaf belongs to an optimizer's state: below a key that says so, or in a step of a chain."""
-    if any(_STATE.fullmatch(key) for key in name):
-        return True
-    return any(at.isdigit() and _MOMENTS.fullmatch(key) for at, key in pairwise(name)) or (
-        len(name) > 1 and name[-2].isdigit() and name[-1] == "count"
-    )
+    return _is_in_state(name[:-1]) or any(map(_says_state, name[-1:])) or (
+        len(name) > 1 and name[-2].isdigit() and (name[-1] == "count" or _is_moment(name[-1]))
+    )  # fmt: skip
 
 
 def _rank(part: Part, most: int, order: int) -> tuple[bool, int, int, int, int]:

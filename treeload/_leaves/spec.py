@@ -140,6 +140,11 @@ def elements(spec: Any) -> int:
     return math.prod(spec.shape)
 
 
+def size_of(value: Any) -> int:
+    """How many elements an array, a number or a spec has."""
+    return math.prod(getattr(value, "shape", ()))
+
+
 def nbytes(spec: Any) -> int:
     """How many bytes an array of this spec takes; 4-bit types and smaller count whole bytes."""
     if is_key(spec.dtype):

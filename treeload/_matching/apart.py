@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 from treeload._findings import remedy
-from treeload._findings.finding import Finding, Near
+from treeload._findings.finding import Facts, Finding, Near, side
 from treeload._findings.kinds import KINDS, Kind
 from treeload._findings.remedy import Remedy
 from treeload._leaves.spec import SlotKind, Spec, is_abstract, is_key, spec_of, without_sharding
@@ -109,6 +109,11 @@ class Missing:
     near: Near
     kind: ClassVar[Kind] = Kind.MISSING
 
+    def facts(self) -> Facts:
+        """What it says but for its name."""
+        value = self.value if hasattr(self.value, "dtype") else spec_of(self.value)  # a number has none
+        return Facts(side(value), None, self.verdict, _NOTHING_IN_SOURCE, "", "")
+
     def finding(self) -> Finding:
         """The finding, written."""
         wanted = without_sharding(spec_of(self.value))
@@ -128,6 +133,17 @@ class Unexpected:
     verdict: str
     near: Near
     kind: ClassVar[Kind] = Kind.UNEXPECTED
+
+    @property
+    def at(self) -> Keys:
+        """The name that it would have in the destination."""
+        return self.name
+
+    def facts(self) -> Facts:
+        """What it says but for its names."""
+        stored, label, rule = self.offers.stored_at(self.name)
+        by = "" if rule is None else repr(rule)
+        return Facts(None, side(stored), self.verdict, _NOTHING_IN_DESTINATION, label, by)
 
     def finding(self) -> Finding:
         """The finding, written."""
@@ -151,13 +167,16 @@ class Unexpected:
 
 # The words.
 
+_NOTHING_IN_SOURCE = "the source has nothing here"
+_NOTHING_IN_DESTINATION = "the destination has nothing here"
+
 
 def missing_words(name: Keys, wanted: Spec, found: str | None) -> tuple[str, tuple[Remedy, ...]]:
     """What is said of a leaf that the source has nothing of; ``found``: the None or False that it has."""
     ways: list[Remedy] = [remedy.keep_own(Kind.MISSING, name)]
     if (found or remedy.looks_like_bias(name, wanted)) and not is_key(wanted.dtype):
         ways.insert(0, remedy.zeros(name))
-    return f"the source has {found or 'nothing'} here", tuple(ways)
+    return f"the source has {found} here" if found else _NOTHING_IN_SOURCE, tuple(ways)
 
 
 def unexpected_words(name: Keys, spec: Spec, held: str | None) -> tuple[str, tuple[Remedy, ...]]:
@@ -165,7 +184,7 @@ def unexpected_words(name: Keys, spec: Spec, held: str | None) -> tuple[str, tup
     ways: list[Remedy] = [remedy.leave_out(name)]
     if (held or remedy.looks_like_bias(name, spec)) and not is_key(spec.dtype):
         ways.insert(0, remedy.if_zero(name))
-    return f"the destination has {held or 'nothing'} here", tuple(ways)
+    return f"the destination has {held} here" if held else _NOTHING_IN_DESTINATION, tuple(ways)
 
 
 def why_unused(verdict: str, by_version: str = "") -> str:

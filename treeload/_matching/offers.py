@@ -163,6 +163,14 @@ class Offers:
             if one is not None and one.value is not None:
                 yield one.value, one.rule
 
+    def stored_at(self, name: Keys) -> tuple[Any, str, Rule | None]:
+        """Of a leaf that is offered as it is: something with its shape and dtype, its source, its rule."""
+        if isinstance(self.leaves, Plain):
+            return self.leaves.table[name], self.parts[0].source.label, None
+        one = self.leaves.by_name[name]
+        assert isinstance(one.value, Leaf)  # or it is not offered as it is
+        return one.value.spec, self.parts[one.value.index].source.label, one.rule
+
     @property
     def contested(self) -> list[Keys]:
         """Names at which more than one leaf arrived."""

@@ -15,12 +15,12 @@ from itertools import chain, groupby
 from typing import Any, Self
 
 from treeload._errors import RuleError
-from treeload._findings.finding import Finding, LaterFinding
+from treeload._findings.finding import Finding, LaterFinding, Noted, written
 from treeload._findings.kinds import KINDS
 from treeload._inference.diagnosis import diagnose
 from treeload._inference.suggest import suggest
 from treeload._inference.suggestions import Suggestions
-from treeload._leaves.spec import Spec, elements, is_abstract, quantity, spec_of, without_sharding
+from treeload._leaves.spec import Spec, is_abstract, quantity, size_of, spec_of, without_sharding
 from treeload._naming.name import Keys, Name, NameLike, as_name, print_name
 from treeload._ops.expression import Leaf
 from treeload._plans.as_dict import dated_dict, entry_dict, finding_dict, leaf_dict
@@ -109,11 +109,15 @@ class Decisions:
     @cached_property
     def entries(self) -> tuple[Entry, ...]:
         """One entry for each leaf of the destination, in the destination's order."""
-        return tuple(
-            self._same_name(index) if row is SAME_NAME else row
-            for index, row in enumerate(self.rows)
-            if row is not None
-        )
+        return tuple(self.entry(index) for index, line in enumerate(self.lines) if line is not None)
+
+    def entry(self, index: int) -> Entry:
+        """The entry for a slot, which is one of a leaf."""
+        line = self.lines[index]
+        assert line is not None  # or it is no leaf's
+        if isinstance(line, Entry):
+            return line
+        return self._same_name(index) if line is SAME_NAME else self._missing(index)
 
     @cached_property
     def rows(self) -> Sequence[Row]:
@@ -151,9 +155,18 @@ class Decisions:
         except KeyError:
             raise KeyError(f"the destination has no leaf {print_name(as_name(name))!r}") from None
 
+    @cached_property
+    def _names(self) -> frozenset[Keys]:
+        """The names of all leaves, aliases too; entries are not made for them."""
+        lines = [
+            (name, line) for name, line in zip(self.tree.names, self.lines, strict=True) if line is not None
+        ]
+        aliases = (alias for _, line in lines if isinstance(line, Entry) for alias in line.aliases)
+        return frozenset(chain((name for name, _ in lines), aliases))
+
     def __contains__(self, name: object) -> bool:
         try:
-            return isinstance(name, (str, tuple)) and as_name(name) in self._by_name
+            return isinstance(name, (str, tuple)) and as_name(name) in self._names
         except (RuleError, TypeError):  # no name of anything
             return False
 
@@ -173,7 +186,7 @@ class Decisions:
     def findings(self) -> tuple[Finding, ...]:
         """Every disagreement, whatever its verdict, by kind and then in the destination's order."""
         with no_collections():
-            return tuple(one if isinstance(one, Finding) else one.finding() for one in self.found)
+            return tuple(map(written, self.found))
 
     @cached_property
     def unused(self) -> tuple[Unused, ...]:
@@ -185,6 +198,11 @@ class Decisions:
     def errors(self) -> tuple[Finding, ...]:
         """The findings whose verdict is ``error``."""
         return tuple(finding for finding in self.findings if finding.verdict == "error")
+
+    @cached_property
+    def noted_errors(self) -> tuple[Noted, ...]:
+        """The errors as they are noted: what is asked where only kinds, names and numbers are looked at."""
+        return tuple(one for one in self.found if one.verdict == "error")
 
     @property
     def errors_despite_init(self) -> tuple[Finding, ...]:
@@ -199,22 +217,26 @@ class Decisions:
     @property
     def ok(self) -> bool:
         """Whether no error is known so far."""
-        return not self._problems
+        return not self.noted_errors
 
-    @property
-    def _problems(self) -> int:
-        """How many errors there are."""
-        return sum(one.verdict == "error" for one in self.found)
-
-    def count(self) -> dict[Action, tuple[int, int]]:
+    def count(self) -> Mapping[Action, tuple[int, int]]:
         """Leaves and elements for each action, without making entries."""
+        return self._count
+
+    @cached_property
+    def _count(self) -> dict[Action, tuple[int, int]]:
         count = dict.fromkeys(Action, (0, 0))
         for value, row in zip(self.tree.values, self.lines, strict=True):
             if row is not None:
                 action = row.action if isinstance(row, Entry) else _DOES[row]
                 leaves, size = count[action]
-                count[action] = (leaves + 1, size + elements(spec_of(value)))
+                count[action] = (leaves + 1, size + size_of(value))
         return count
+
+    @property
+    def leaves(self) -> int:
+        """How many leaves the destination has."""
+        return sum(leaves for leaves, _ in self._count.values())
 
     @property
     def coverage(self) -> float:
@@ -243,7 +265,7 @@ class Decisions:
             else f"{loaded:,} of {total:,} {'leaf' if total == 1 else 'leaves'} "
             f"{'loads' if total == 1 else 'load'} ({percent(self.coverage)} of {quantity(size)} elements)"
         ]
-        problems = self._problems
+        problems = len(self.noted_errors)
         for number, word in ((count[Action.ZERO][0], "zeroed"), (count[Action.KEEP][0], "kept")):
             if number:
                 parts.append(f"{number:,} {word}")
@@ -278,7 +300,7 @@ class Decisions:
     def suggestions(self) -> Suggestions:
         """Rules for what did not match; see ``Plan.suggest``."""
         about_rules = [one for one in self.found if KINDS[one.kind].about_rules]
-        findings = [one if isinstance(one, Finding) else one.finding() for one in about_rules]
+        findings = list(map(written, about_rules))
         idle = [finding.rule for finding in findings if finding.rule is not None and not finding.source]
         given = [rule for rule in self.given if rule not in idle]
         return suggest(*self.without_rules, given=given)

@@ -14,7 +14,7 @@ from typing import Final, Protocol, TypeAlias
 
 from treeload._leaves.spec import Spec
 from treeload._naming.mended import Mended
-from treeload._naming.name import Name
+from treeload._naming.name import Keys, Name
 from treeload._ops.expression import Expression, fills_from_destination
 from treeload._ops.op import Op
 from treeload._rules.rule import Rule
@@ -53,6 +53,10 @@ class Unused(SourceLeaf):
 
 class LaterUnused(Protocol):
     """A source leaf that feeds nothing, written when somebody looks."""
+
+    @property
+    def at(self) -> Keys:
+        """The name it would have in the destination."""
 
     def unused(self) -> Unused:
         """The line, written."""

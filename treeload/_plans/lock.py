@@ -151,9 +151,8 @@ def _printed(step: Any) -> str:
 
 
 def _digests(source: Source) -> Mapping[str, str]:
-    """Printed own name → digest, where the source knows any."""
-    known: Mapping[str, str] = getattr(source, "digests", {})
-    return {**known, **{str(a): known[str(of)] for a, of in source.ties().items() if str(of) in known}}
+    """Printed own name → digest, where the source knows any; aliases too."""
+    return {str(name): known.whole for name, known in source.leaf_digests.items()}
 
 
 # The file.

@@ -13,7 +13,7 @@ from typing import TypeAlias
 from treeload._inference.parts import Part, best, parts
 from treeload._inference.suggestions import AS_GIVEN, Suggestions
 from treeload._plans.decisions import Decisions, Otherwise
-from treeload._plans.entry import Action
+from treeload._plans.entry import MISSING, Action, Entry
 
 _SEPARATORS = (".", "/")
 
@@ -68,7 +68,7 @@ def repairs(plan: Decisions) -> tuple[Repair, ...]:
 
     Empty where nothing is wrong, where nothing helps, or where too much is wrong to be tried.
     """
-    if not 0 < len(plan.errors) <= LEAVES:
+    if not 0 < len(plan.noted_errors) <= LEAVES:
         return ()
     part = _part(plan)
     if part is not None and (part.is_choice or part.after.ok):
@@ -95,7 +95,11 @@ def _part(plan: Decisions) -> TakePart | None:
     found = parts(*split.without_rules)
     same = best(found) if found else ()
     after = split.again(Otherwise(subtree=same[0].source, into=same[0].destination)) if same else None
-    if after is not None and loaded(after) > loaded(split) and len(after.errors) < len(split.errors):
+    if (
+        after is not None
+        and loaded(after) > loaded(split)
+        and len(after.noted_errors) < len(split.noted_errors)
+    ):
         return TakePart(separator, same, after)
     return TakePart(separator, (), split) if separator else None
 
@@ -117,7 +121,7 @@ def _rules(plan: Decisions) -> GiveRules | None:
     if all(reason == AS_GIVEN for reason in suggested.reasons):
         return None
     after = plan.again(Otherwise(tuple(suggested)))
-    if after is None or len(after.errors) >= len(plan.errors):
+    if after is None or len(after.noted_errors) >= len(plan.noted_errors):
         return None
     fed, of = loaded(after) - loaded(plan), _without_value(plan)
     new_certain = len(suggested.certain) > suggested.reasons.count(AS_GIVEN)
@@ -126,7 +130,7 @@ def _rules(plan: Decisions) -> GiveRules | None:
 
 
 def _worth(plan: Decisions) -> tuple[int, int]:
-    return loaded(plan), -len(plan.errors)
+    return loaded(plan), -len(plan.noted_errors)
 
 
 def loaded(plan: Decisions) -> int:
@@ -136,8 +140,10 @@ def loaded(plan: Decisions) -> int:
 
 
 def _without_value(plan: Decisions) -> int:
-    wrong = {finding.name for finding in plan.errors}
+    wrong = {noted.name for noted in plan.noted_errors}
     return sum(
-        entry.action == Action.KEEP and not wrong.isdisjoint((entry.name, *entry.aliases))
-        for entry in plan.entries
-    )
+        (line is MISSING and name in wrong)
+        or (isinstance(line, Entry) and line.action == Action.KEEP
+        and not wrong.isdisjoint((line.name, *line.aliases)))
+        for name, line in zip(plan.tree.names, plan.lines, strict=True)
+    )  # fmt: skip

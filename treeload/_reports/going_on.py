@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from treeload._findings.finding import Finding
+from treeload._findings.finding import Finding, Noted, written
 from treeload._findings.kinds import KINDS
 from treeload._findings.remedy import Remedy
 from treeload._inference.parts import Part, is_of_optimizer
@@ -51,16 +51,23 @@ class GoingOn:
 
     Attributes:
         plan: the plan.
-        errors: those of its findings that are reported.
+        errors: those of its findings that are reported, as they are noted: where they are very many, most
+            are never written.
     """
 
     plan: Decisions
-    errors: Sequence[Finding]
+    errors: Sequence[Noted]
+
+    @cached_property
+    def _written(self) -> tuple[Finding, ...]:
+        return tuple(map(written, self.errors))
 
     @cached_property
     def first(self) -> dict[Finding, Remedy]:
         """The findings that leave nothing else wrong once they are mended, each with the way."""
-        ways = ((finding, way) for finding in self.errors for way in finding.remedies)
+        # What is to be written later has no such way.
+        findings = (noted for noted in self.errors if isinstance(noted, Finding))
+        ways = ((finding, way) for finding in findings for way in finding.remedies)
         return {finding: way for finding, way in ways if way.settles_all}
 
     @cached_property
@@ -77,14 +84,14 @@ class GoingOn:
     def settled(self) -> list[Finding]:
         """The findings that the repairs settle."""
         if self.first:
-            return [finding for finding in self.errors if finding not in self.left]
+            return [finding for finding in self._written if finding not in self.left]
         if not self.repairs:
             return []
         at = {finding.name for finding in self.after.errors}
         own = {self._own_name(finding) for finding in self.after.errors}
-        idle = [f for f in self.errors if KINDS[f.kind].about_rules and f not in self.rules]
+        idle = [f for f in self._written if KINDS[f.kind].about_rules and f not in self.rules]
         others = [
-            f for f in self.errors if KINDS[f.kind].settled_by_rules
+            f for f in self._written if KINDS[f.kind].settled_by_rules
             and (self._own_name(f) not in own if KINDS[f.kind].among_unused else f.name not in at)
         ]  # fmt: skip
         return idle + others
@@ -98,28 +105,28 @@ class GoingOn:
         return name
 
     @cached_property
-    def left(self) -> list[Finding]:
+    def left(self) -> list[Noted]:
         """What is wrong all the same; rules that did nothing are not in it, as they are said first."""
         if self.first:
             kinds = {finding.kind for finding in self.first}
             return [finding for finding in self.errors if finding.kind in kinds]
         if not self.repairs:
             return [finding for finding in self.errors if not KINDS[finding.kind].about_rules]
-        known = {(finding.kind, finding.name) for finding in self.after.errors}
+        after = self.after.noted_errors
+        known = {(finding.kind, finding.name) for finding in after}
         others = [
             f for f in self.errors if not KINDS[f.kind].settled_by_rules and (f.kind, f.name) not in known
         ]
-        return [finding for finding in (*self.after.errors, *others) if not KINDS[finding.kind].about_rules]
+        return [finding for finding in (*after, *others) if not KINDS[finding.kind].about_rules]
 
     @property
     def rules(self) -> list[Finding]:
         """Rules, sources and scopes that did nothing or cannot be applied, whatever else is repaired."""
         if self.first:
             return []
-        left = {finding.name for finding in self.after.errors if KINDS[finding.kind].about_rules}
-        return [
-            f for f in self.errors if KINDS[f.kind].about_rules and (f.rule is not None or f.name in left)
-        ]
+        left = {finding.name for finding in self.after.noted_errors if KINDS[finding.kind].about_rules}
+        about_rules = [written(noted) for noted in self.errors if KINDS[noted.kind].about_rules]
+        return [finding for finding in about_rules if finding.rule is not None or finding.name in left]
 
     @property
     def may_forgive(self) -> bool:
@@ -147,7 +154,8 @@ class GoingOn:
         for number, repair in enumerate(self.repairs):
             yield _part(repair, self.plan) if isinstance(repair, TakePart) else _rules(repair, number > 0)
         yield from self._without_rules()
-        if any(is_of_optimizer(finding.name) and finding.name in self.plan for finding in self.errors):
+        ours = (noted.name for noted in self.errors if not KINDS[noted.kind].among_unused)
+        if any(is_of_optimizer(name) and name in self.plan for name in ours):
             yield Step(
                 "an optimizer's state goes by parameter name, whatever its chain:",
                 _code("treeload.finetune.restore_optimizer(tx, params, src)"),
@@ -157,7 +165,7 @@ class GoingOn:
     def _gives_rules(self) -> bool:
         """Whether rules were found, which say themselves what they leave; or most loads without any."""
         given = any(isinstance(repair, GiveRules) for repair in self.repairs)
-        return given or 2 * loaded(self.after) >= len(self.plan.entries)
+        return given or 2 * loaded(self.after) >= self.plan.leaves
 
     def _without_rules(self) -> Iterator[Step]:
         """Why there is no rule for what both sides have left, where that is most of it."""
@@ -192,8 +200,7 @@ def _part(repair: TakePart, plan: Decisions) -> Step:
     else:
         what = "give that part of the source" if part and part.source else "say where the source goes"
     count = loaded(repair.after)
-    all_of_it = len(plan.entries) == count
-    loads = "everything loads" if all_of_it else f"{count:,} of {len(plan.entries):,} leaves load"
+    loads = "everything loads" if plan.leaves == count else f"{count:,} of {plan.leaves:,} leaves load"
     return Step(f"{what}; {loads} then:" if count else f"{what}:", _code(_from(repair.separator, part)))
 
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import groupby
+from itertools import groupby, islice
 from typing import TypeAlias
 
 from treeload._naming.name import print_key
@@ -22,6 +22,10 @@ Alternatives: TypeAlias = "tuple[int, ...] | tuple[str, ...]"
 
 Part: TypeAlias = "str | Alternatives"
 """A piece of a segment: printed text, or what stands there in one member or another."""
+
+
+_Template: TypeAlias = "tuple[tuple[str | None, ...], ...]"
+"""The printed keys of a name with None where a number stands."""
 
 
 # A number is what prints back the same ("007" is a word), outside of escapes such as \x1b.
@@ -105,24 +109,38 @@ class Group:
         return "{" + ",".join((*shown[:3], "…", shown[-1])) + "}"
 
 
-def group(items: Sequence[tuple[tuple[str, ...], Hashable]]) -> list[Group]:
+def group(items: Iterable[tuple[tuple[str, ...], Hashable]], *, most: int | None = None) -> list[Group]:
     """The items, each a name and the facts it must share with its group, as groups in order of appearance.
+
+    With ``most`` only the first are grouped that differ in so many ways, and the others are in no group.
 
     Examples:
         >>> names = [(("layers", str(i), "kernel"), "float32[3]") for i in range(12)]
         >>> [found.title for found in group(names)]
         ['layers/{0..11}/kernel ×12']
     """
-    alike: dict[Hashable, list[tuple[int, list[tuple[int, ...]]]]] = {}
+    alike: dict[tuple[_Template, Hashable], list[tuple[int, tuple[int, ...]]]] = {}
+    parents: dict[
+        tuple[str, ...], tuple[_Template, tuple[int, ...]]
+    ] = {}  # which most names share with others
     for number, (name, facts) in enumerate(items):
-        cut = [_cut(key) for key in name]
-        template = tuple([texts for texts, _ in cut])
-        alike.setdefault((template, facts), []).append((number, [numbers for _, numbers in cut]))
+        known = parents.get(name[:-1])
+        if known is None:
+            known = parents[name[:-1]] = _cut_all(name[:-1])
+        template, numbers = known
+        if name:
+            last, own = _cut(name[-1])
+            template, numbers = (*template, last), (*numbers, *own)
+        alike.setdefault((template, facts), []).append((number, numbers))
     groups: list[Group] = []
-    for (template, _), members in alike.items():  # type: ignore[misc]  # keys are pairs, as made above
-        points = [(number, tuple([n for numbers in by_key for n in numbers])) for number, by_key in members]
+    for (template, _), points in islice(alike.items(), most):
         groups += [Group(_filled(template, axes), found) for axes, found in _boxes(points)]
     return sorted(groups, key=lambda found: found.members[0])
+
+
+def _cut_all(name: tuple[str, ...]) -> tuple[_Template, tuple[int, ...]]:
+    cut = list(map(_cut, name))
+    return tuple([texts for texts, _ in cut]), tuple([n for _, numbers in cut for n in numbers])
 
 
 @lru_cache(maxsize=65536)
@@ -166,9 +184,7 @@ def _boxes(
     return [(box, tuple(sorted(numbers))) for box, numbers in boxes.items()]
 
 
-def _filled(
-    template: tuple[tuple[str | None, ...], ...], axes: tuple[tuple[int, ...], ...]
-) -> tuple[tuple[Part, ...], ...]:
+def _filled(template: _Template, axes: tuple[tuple[int, ...], ...]) -> tuple[tuple[Part, ...], ...]:
     """The segments of a name with these numbers in their places."""
     values = iter(axes)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from treeload._findings.finding import Finding
+from treeload._findings.finding import Noted
 from treeload._findings.kinds import KINDS
 from treeload._plans.decisions import Decisions
 from treeload._reports.going_on import GoingOn, Step
@@ -17,6 +17,7 @@ from treeload._reports.leaves import Rows, entry_rows, pending_rows, unused_rows
 from treeload._reports.page import counted, printable
 from treeload._reports.problems import Problem, Way, problems, ways
 from treeload._reports.verdict import bar, legend, modules, shares, steps_taken
+from treeload._trees.collector import no_collections
 
 _MOST = 200  # rows of one list
 
@@ -29,29 +30,39 @@ _CELL = "style='text-align:left;vertical-align:top'"
 
 def plan_html(plan: Decisions) -> str:
     """The report: a verdict, what repairs it, the problems with ways to go on, and the leaves in a fold."""
-    going_on = GoingOn(plan, plan.errors)
+    with no_collections():  # of a plan's very many objects none is let go of here
+        return _plan(plan)
+
+
+def _plan(plan: Decisions) -> str:
+    going_on = GoingOn(plan, plan.noted_errors)
     parts = [_verdict(plan, plan.summary()), *_repair_first(going_on)]
     forgiven = [
-        f for f in plan.findings if f.verdict in ("first", "ignore") and not KINDS[f.kind].among_unused
+        one for one in plan.found if one.verdict in ("first", "ignore") and not KINDS[one.kind].among_unused
     ]
     parts += _titled("forgiven by the policy", _problems(plan, forgiven))
     if plan.pending:
         parts.append("<p>to be checked by value before anything is changed</p>")
         parts.append(_rows("plan.pending", pending_rows(plan, _MOST)))
-    load, others, wrong = entry_rows(plan, plan.entries, _MOST)
-    because = f", {wrong:,} of them kept because of problems above" if wrong else ""
-    head = f"{counted(len(plan.entries), 'leaf', 'leaves')}{because}"
-    parts += [_modules(plan), _fold(head, _rows("plan.entries", load, others))]
+    found = entry_rows(plan, _MOST, plain=True)
+    because = f", {found.wrong:,} of them kept because of problems above" if found.wrong else ""
+    head = f"{counted(plan.leaves, 'leaf', 'leaves')}{because}"
+    parts += [_modules(plan), _fold(head, _rows("plan.entries", found.load, found.others))]
     unused = unused_rows(plan, _MOST)
     if unused.shown:
         parts.append(_fold("source leaves not used", _rows("plan.unused", unused)))
     return _block(parts)
 
 
-def error_html(plan: Decisions, errors: Sequence[Finding]) -> str:
+def error_html(plan: Decisions, errors: Sequence[Noted]) -> str:
     """What a ``LoadError`` says: as the report of its plan, without the leaves that load."""
+    with no_collections():
+        return _error(plan, errors)
+
+
+def _error(plan: Decisions, errors: Sequence[Noted]) -> str:
     head = f"{counted(len(errors), 'problem', 'problems')} in loading "
-    head += counted(len(plan.entries), "leaf", "leaves")
+    head += counted(plan.leaves, "leaf", "leaves")
     parts = [_verdict(plan, head), *_repair_first(GoingOn(plan, errors)), _modules(plan)]
     return _block([*parts, "<p>Nothing was changed.</p>"])
 
@@ -129,18 +140,18 @@ def _fold(head: str, body: str) -> str:
 
 
 def _problems(
-    plan: Decisions, findings: Sequence[Finding], *, advice: bool = True, forgiving: bool = True
+    plan: Decisions, findings: Sequence[Noted], *, advice: bool = True, forgiving: bool = True
 ) -> list[str]:
     """A table, and below it the ways to go on; nothing where nothing is wrong."""
     if not findings:
         return []
     by_kind = problems(plan, findings)
     head = ("kind", "name", "destination", "source", "what is wrong")
-    listed = [problem for same in by_kind.values() for problem in same]
-    rest = sum(len(problem.findings) for problem in listed[_MOST:])
+    listed = [problem for same in by_kind.values() for problem in same.listed]
+    rest = len(findings) - sum(problem.count for problem in listed[:_MOST])
     open_ways = [
         f"<li>{html_text(kind)}: {_way(way)}</li>"
-        for kind, same in by_kind.items() if advice and same[0].findings[0].verdict == "error"
+        for kind, same in by_kind.items() if advice and same.listed[0].verdict == "error"
         for way in ways(same, forgiving=forgiving)
     ]  # fmt: skip
     rows = map(_problem, listed[:_MOST])
@@ -157,7 +168,7 @@ def _problem(problem: Problem) -> tuple[str, ...]:
         destination, source = (problem.spec, "") if inline == "expected" else ("", problem.spec)
     facts = [f"{label}: {text}" for label, text in problem.facts if label not in ("destination", "source")]
     said = [problem.said, *facts, f"near: {problem.near}" if problem.near else ""]
-    style = "color:#c33" if problem.findings[0].verdict == "error" else ""
+    style = "color:#c33" if problem.verdict == "error" else ""
     return (
         f"<span style='{style}'>{html_text(problem.kind)}</span>",
         html_code(problem.group.title or "the root"), html_code(destination), html_code(source),

@@ -6,16 +6,16 @@ Owns which leaves are one line and what that line says. Refuses to own how it is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from treeload._findings.finding import Finding
 from treeload._findings.kinds import KINDS
 from treeload._leaves.spec import Spec, print_spec
-from treeload._naming.name import Name
+from treeload._naming.name import Keys, Name
 from treeload._plans.check import EqualCheck, ZeroCheck
 from treeload._plans.decisions import Decisions
-from treeload._plans.entry import Action, Entry, Unused
+from treeload._plans.entry import MISSING, SAME_NAME, Action, Entry, Line, Unused
 from treeload._reports.groups import Group, group, print_names
 
 _ORDER = list(Action)
@@ -47,24 +47,38 @@ class Rows:
     rest: int
 
 
-def as_they_are(plan: Decisions) -> tuple[int, list[Entry]]:
-    """How many leaves load under their own name, unchanged; and all the others."""
-    rest = [
-        row
-        for row in plan.rows
-        if isinstance(row, Entry) and not (row.action == Action.LOAD and not any(_details([row], {})))
-    ]
-    return sum(row is not None for row in plan.rows) - len(rest), rest
+@dataclass(frozen=True)
+class Lists:
+    """What happens to leaves.
 
-
-def entry_rows(plan: Decisions, of: Sequence[Entry], most: int) -> tuple[Rows, Rows, int]:
-    """What happens to leaves: to those that load, to all others, and how many have a problem of their own.
-
-    The third are in no row: a report has said of them what there is to say. At most ``most`` rows each.
+    Attributes:
+        load: those that load.
+        others: those that do not.
+        plain: how many load under their own name, unchanged, and are in no row.
+        wrong: how many have a problem of their own; they are in no row, since a report has said of them
+            what there is to say.
     """
-    wrong = {finding.name for finding in plan.errors}
-    forgiven = {f.name: f for f in plan.findings if f.verdict == "keep" and isinstance(f.found, Spec)}
-    entries = [entry for entry in of if not is_wrong(entry, wrong)] if wrong else list(of)
+
+    load: Rows
+    others: Rows
+    plain: int
+    wrong: int
+
+
+def entry_rows(plan: Decisions, most: int, *, plain: bool) -> Lists:
+    """What happens to each leaf, at most ``most`` rows each; ``plain``: those too that load as they are."""
+    names = {noted.name for noted in plan.noted_errors}
+    noted = (one for one in plan.found if one.verdict == "keep")
+    forgiven = {f.name: f for f in noted if isinstance(f, Finding) and isinstance(f.found, Spec)}
+    entries: list[Entry] = []
+    left_out = wrong = 0
+    for index, (name, line) in enumerate(zip(plan.tree.names, plan.lines, strict=True)):
+        if is_wrong(name, line, names):
+            wrong += 1
+        elif line is not None and not plain and _is_plain(line):
+            left_out += 1
+        elif line is not None:
+            entries.append(plan.entry(index))
     groups = group([(entry.name, _facts(entry, forgiven)) for entry in entries])
     groups.sort(key=lambda found: _ORDER.index(entries[found.members[0]].action))
 
@@ -75,7 +89,14 @@ def entry_rows(plan: Decisions, of: Sequence[Entry], most: int) -> tuple[Rows, R
 
     load = [found for found in groups if entries[found.members[0]].action == Action.LOAD]
     others = groups[len(load) :]
-    return _rows(load, row, most), _rows(others, row, most), len(of) - len(entries)
+    return Lists(_rows(load, row, most), _rows(others, row, most), left_out, wrong)
+
+
+def _is_plain(line: Line) -> bool:
+    """Whether a leaf loads under its own name, unchanged."""
+    if isinstance(line, Entry):
+        return line.action == Action.LOAD and not any(_details([line], {}))
+    return line is SAME_NAME
 
 
 def _rows(groups: Sequence[Group], row: Callable[[Group], Row], most: int) -> Rows:
@@ -84,12 +105,20 @@ def _rows(groups: Sequence[Group], row: Callable[[Group], Row], most: int) -> Ro
     return Rows(list(map(row, groups[:most])), sum(len(found.members) for found in groups[most:]))
 
 
-def is_wrong(entry: Entry, wrong: set[Name]) -> bool:
+def is_wrong(name: Keys, line: Line, wrong: Collection[Keys]) -> bool:
     """Whether the leaf is kept because of a problem of its own, or of a node above it."""
-    if entry.action != Action.KEEP or entry.optional:
+    if not wrong:
         return False
-    names = (entry.name, *entry.aliases)
-    return any(name[:depth] in wrong for name in names for depth in range(len(name) + 1))
+    if isinstance(line, Entry):
+        if line.action != Action.KEEP or line.optional:
+            return False
+        return any(_is_at(each, wrong) for each in (line.name, *line.aliases))
+    return line is MISSING and _is_at(name, wrong)
+
+
+def _is_at(name: Keys, nodes: Collection[Keys]) -> bool:
+    """Whether a name is one of these nodes, or below one."""
+    return name in nodes or any(name[:depth] in nodes for depth in range(len(name)))
 
 
 def _facts(entry: Entry, forgiven: Mapping[Name, Finding]) -> Hashable:
@@ -127,9 +156,8 @@ def _cast(entry: Entry) -> str:
 def unused_rows(plan: Decisions, most: int) -> Rows:
     """Source leaves that feed nothing, but for those that the report speaks of elsewhere."""
     elsewhere = _told(plan)
-    leaves = [
-        leaf for leaf in plan.unused if not any(leaf.at[:n] in elsewhere for n in range(len(leaf.at) + 1))
-    ]
+    noted = [leaf for leaf in plan.left if not _is_at(leaf.at, elsewhere)]
+    leaves = [leaf if isinstance(leaf, Unused) else leaf.unused() for leaf in noted]
     groups = group([(leaf.at, (leaf.why, print_spec(leaf.spec), leaf.name == leaf.at)) for leaf in leaves])
     many = len(plan.sources) > 1
     return _rows(
@@ -137,10 +165,10 @@ def unused_rows(plan: Decisions, most: int) -> Rows:
     )
 
 
-def _told(plan: Decisions) -> set[Name]:
+def _told(plan: Decisions) -> set[Keys]:
     """Names whose finding or pending check, printed elsewhere, says what happens to the source's leaf."""
-    kept = {f.name for f in plan.findings if f.verdict == "keep" and f.name in plan}
-    others = {f.name for f in plan.findings if f.verdict in ("error", "first")}
+    kept = {noted.name for noted in plan.found if noted.verdict == "keep" and noted.name in plan}
+    others = {noted.name for noted in plan.found if noted.verdict in ("error", "first")}
     return kept | others | set(plan.pending)
 
 

@@ -7,13 +7,14 @@ to go on is open. Refuses to own how that is laid out (``text``, ``html``) and w
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import chain
 from typing import TypeAlias
 
-from treeload._findings.finding import Finding
-from treeload._findings.kinds import KINDS, Kind, Side
+from treeload._findings.finding import Facts, Finding, Noted, facts, side, written
+from treeload._findings.kinds import KINDS, Kind, Manner, Side
 from treeload._findings.remedy import Remedy, Widening
 from treeload._inference.layouts import judge
 from treeload._leaves.spec import Spec, print_spec
@@ -30,22 +31,26 @@ _NEAR = 3  # near names shown for one problem
 _PATTERNS = 4  # patterns in one piece of code, before they are taken together
 
 
+_WRITTEN = 500  # findings of one problem that are written, where most are noted only
+
+
+_TOLD_APART = 2_000  # groups of names of one kind: a report shows a page of them
+
+
 @dataclass(frozen=True)
 class Sound:
-    """The names of leaves, on either side, that have no finding."""
+    """The leaves of a plan, on either side, that have no finding."""
 
-    names: tuple[Keys, ...]
-
-    @classmethod
-    def of(cls, plan: Decisions) -> Sound:
-        wrong = {finding.name for finding in plan.findings}
-        leaves = (name for name, row in zip(plan.tree.names, plan.rows, strict=True) if row is not None)
-        unused = (leaf.at for leaf in plan.unused)
-        return cls(tuple(name for name in (*leaves, *unused) if not any(p in wrong for p in _nodes(name))))
+    plan: Decisions
 
     @cached_property
     def printed(self) -> tuple[str, ...]:
-        return tuple(map(print_name, self.names))
+        """Their names."""
+        plan, wrong = self.plan, {noted.name for noted in self.plan.found}
+        leaves = (name for name, line in zip(plan.tree.names, plan.lines, strict=True) if line is not None)
+        unused = (leaf.at for leaf in plan.left)
+        sound = (name for name in (*leaves, *unused) if not any(node in wrong for node in _nodes(name)))
+        return tuple(map(print_name, sound))
 
     def are_matched_by(self, text: str) -> bool:
         """Whether a pattern, written as this text, matches any of them."""
@@ -65,18 +70,19 @@ class Problem:
     Attributes:
         kind: the kind of finding.
         group: their names.
-        findings: themselves, in the group's order.
+        noted: the findings, in the group's order.
+        findings: they, written; of very many that are noted only some, from everywhere among them.
         spec: what one side has, for kinds where the other has nothing.
         expected, found: what the destination and the source have, for the others.
         source_name: the names in the source, where they are other names.
         source: which source, where there are several.
         rule: the rule that brought them there.
         said: what else is wrong, in words.
-        near: names on the other side that are nearly these.
     """
 
     kind: Kind
     group: Group
+    noted: tuple[Noted, ...]
     findings: tuple[Finding, ...]
     spec: str = ""
     expected: str = ""
@@ -85,9 +91,30 @@ class Problem:
     source: str = ""
     rule: str = ""
     said: str = ""
-    near: str = ""
-    sound: Sound = field(default_factory=lambda: Sound(()), repr=False, compare=False)
+    sound: Sound | None = field(default=None, repr=False, compare=False)
     """The leaves that nothing is wrong with, which no way to go on may touch."""
+    look_up: Callable[[], str] = field(default=str, repr=False, compare=False)
+    """Finds the near names: a report shows a page of problems, and they are dear."""
+
+    @cached_property
+    def near(self) -> str:
+        """Names on the other side that are nearly these."""
+        return self.look_up()
+
+    @property
+    def count(self) -> int:
+        """How many findings they are."""
+        return len(self.noted)
+
+    @property
+    def verdict(self) -> str:
+        """What the policy said to all of them."""
+        return self.noted[0].verdict
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether those are all."""
+        return len(self.findings) == len(self.noted)
 
     @property
     def facts(self) -> Iterator[tuple[str, str]]:
@@ -109,75 +136,111 @@ class Way:
     after: str
 
 
-def problems(plan: Decisions, findings: Sequence[Finding]) -> dict[Kind, list[Problem]]:
-    """The problems of each kind, in the order of reports; every finding is in exactly one."""
-    specs = {(f.kind, f.name): _spec(f) for f in plan.findings if KINDS[f.kind].counterpart is not None}
-    many, sound = len(plan.sources) > 1, Sound.of(plan)
-    found: dict[Kind, list[Problem]] = {}
-    for kind in KINDS:
-        same = [finding for finding in findings if finding.kind == kind]
+@dataclass(frozen=True)
+class Problems:
+    """All problems of one kind.
+
+    Attributes:
+        listed: the problems; where names differ in thousands of ways, the first of them.
+        count: how many findings there are in all.
+    """
+
+    listed: Sequence[Problem]
+    count: int
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every finding is in a problem."""
+        return sum(problem.count for problem in self.listed) == self.count
+
+
+def problems(plan: Decisions, findings: Iterable[Noted]) -> dict[Kind, Problems]:
+    """The problems of each kind, in the order of reports; no finding is in two."""
+    by_kind: dict[Kind, list[Noted]] = {kind: [] for kind in KINDS}
+    for noted in findings:
+        by_kind[noted.kind].append(noted)
+    others, sound = _Others(plan), Sound(plan)
+    found: dict[Kind, Problems] = {}
+    for kind, same in by_kind.items():
         if same:
             groups = _grouped(same)
             most = _NEAR if len(groups) <= _NEAR else 1  # where much is wrong, the nearest has to do
-            found[kind] = [
-                replace(
-                    _problem(kind, each, [same[m] for m in each.members], specs, many=many, most=most),
-                    sound=sound,
-                )
-                for each in groups
-            ]
+            listed = [_problem(kind, each, [same[m] for m in each.members], others, most) for each in groups]
+            found[kind] = Problems([replace(each, sound=sound) for each in listed], len(same))
     return found
 
 
-def _grouped(findings: Sequence[Finding]) -> list[Group]:
+def _grouped(findings: Sequence[Noted]) -> list[Group]:
     """Those with equal facts as one; siblings that one side lacks, whatever they are, too."""
-    groups = group([(finding.name, _facts(finding)) for finding in findings])
-    if KINDS[findings[0].kind].inline is None:
+    manner = KINDS[findings[0].kind]
+    groups = group(((noted.name, _facts(noted, manner)) for noted in findings), most=_TOLD_APART)
+    if manner.inline is None:
         return groups
-    return siblings([(each, _family(findings[each.members[0]])) for each in groups])
+    return siblings([(each, _family(facts(findings[each.members[0]]), manner)) for each in groups])
 
 
-def _facts(finding: Finding) -> tuple[Hashable, ...]:
-    if KINDS[finding.kind].in_words:
-        return _family(finding)
-    return (_key(finding.expected), _key(finding.found), *_family(finding))
+def _facts(noted: Noted, manner: Manner) -> Hashable:
+    said = facts(noted)
+    return _family(said, manner) if manner.in_words or manner.own_words else said
 
 
-def _family(finding: Finding) -> tuple[Hashable, ...]:
+def _family(said: Facts, manner: Manner) -> tuple[Hashable, ...]:
     """What findings must share to be said in one line."""
-    message = "" if KINDS[finding.kind].own_words else finding.message
-    source = finding.source.source if finding.source is not None else ""
-    rule = repr(finding.rule) if finding.rule is not None else ""
-    return (finding.verdict, message, source, rule)
+    sides = () if manner.in_words or manner.inline is not None else (said.expected, said.found)
+    return (*sides, said.verdict, "" if manner.own_words else said.message, said.source, said.rule)
 
 
-def _problem(
-    kind: Kind, found: Group, findings: list[Finding], specs: Mapping[tuple[Kind, Name], Spec | None],
-    *, many: bool, most: int,
-) -> Problem:  # fmt: skip
-    first, manner = findings[0], KINDS[kind]
+def _some(noted: Sequence[Noted]) -> tuple[Finding, ...]:
+    """The findings, written; of very many that are not yet written only some.
+
+    Siblings are as many of each, one kind after the other, so some of all of them are among these.
+    """
+    if len(noted) <= _WRITTEN or all(isinstance(one, Finding) for one in noted):
+        return tuple(map(written, noted))
+    return tuple(map(written, noted[:: len(noted) // _WRITTEN]))
+
+
+class _Others:
+    """What the other side has under a name that is near."""
+
+    def __init__(self, plan: Decisions) -> None:
+        self._plan = plan
+
+    def spec(self, kind: Kind, name: Name) -> Spec | None:
+        """The spec that the finding of this kind at this name speaks of; None where there is none."""
+        noted = self._noted.get((kind, name))
+        return _spec(written(noted)) if noted is not None else None
+
+    @cached_property
+    def _noted(self) -> dict[tuple[Kind, Keys], Noted]:
+        return {(one.kind, one.name): one for one in self._plan.found}
+
+    @property
+    def are_of_several_sources(self) -> bool:
+        """Whether it has to be said which source is meant."""
+        return len(self._plan.sources) > 1
+
+
+def _problem(kind: Kind, found: Group, noted: Sequence[Noted], others: _Others, most: int) -> Problem:
+    findings = _some(noted)
+    first, manner, whole = findings[0], KINDS[kind], len(findings) == len(noted)
     leaves = [finding.source for finding in findings if finding.source is not None]
-    several = many and not manner.in_words
+    several = others.are_of_several_sources and not manner.in_words
     return Problem(
-        kind, found, tuple(findings),
+        kind, found, tuple(noted), findings,
         spec=_specs_in_line(manner.inline, findings) if manner.inline is not None else "",
         expected=_side(first.expected) if "expected" in manner.columns else "",
         found=_side(first.found) if "found" in manner.columns else "",
-        source_name="" if manner.in_words else _source_names(findings, leaves),
+        source_name="" if manner.in_words else _source_names(findings, leaves, whole=whole),
         source=" and ".join(dict.fromkeys(leaf.source for leaf in leaves)) if several else "",
         rule=repr(first.rule) if first.rule is not None and repr(first.rule) not in first.message else "",
         said=_said(kind, findings),
-        near=_near(kind, findings, specs, most),
+        look_up=partial(_near, kind, findings, others, most) if whole else str,
     )  # fmt: skip
 
 
 def _side(side: Spec | str | None) -> str:
     return print_spec(side) if isinstance(side, Spec) else side or ""
-
-
-def _key(side: Spec | str | None) -> Hashable:
-    """What tells one side from another: to print a dtype takes ten times as long."""
-    return (side.shape, side.dtype) if isinstance(side, Spec) else side
 
 
 def _spec(finding: Finding) -> Spec | None:
@@ -189,14 +252,16 @@ def _spec(finding: Finding) -> Spec | None:
 def _specs_in_line(inline: Side, findings: Sequence[Finding]) -> str:
     """``float32[10], float32[768,10]``: one for each sibling, or one for all."""
     sides = [finding.expected if inline == "expected" else finding.found for finding in findings]
-    distinct = {_key(side): side for side in sides if side is not None}
+    distinct = {side(each): each for each in sides if each is not None}
     return ", ".join(map(_side, distinct.values()))
 
 
-def _source_names(findings: Sequence[Finding], leaves: Sequence[SourceLeaf]) -> str:
+def _source_names(findings: Sequence[Finding], leaves: Sequence[SourceLeaf], *, whole: bool) -> str:
     """The names in the source, where they are not the names in the destination."""
     own = [leaf.name for leaf in leaves]
-    return "" if own == [finding.name for finding in findings] else print_names(own, most=3)
+    if not own or own == [finding.name for finding in findings]:
+        return ""
+    return print_names(own, most=3) if whole else f"for instance {own[0]}"
 
 
 def _said(kind: Kind, findings: Sequence[Finding]) -> str:
@@ -215,14 +280,12 @@ def _said(kind: Kind, findings: Sequence[Finding]) -> str:
     return first.message
 
 
-def _near(
-    kind: Kind, findings: Sequence[Finding], specs: Mapping[tuple[Kind, Name], Spec | None], most: int
-) -> str:
+def _near(kind: Kind, findings: Sequence[Finding], others: _Others, most: int) -> str:
     other = KINDS[kind].counterpart
     if other is None:
         return ""
     pairs = [
-        (name, _difference(kind, finding, name, specs.get((other, name))))
+        (name, _difference(kind, finding, name, others.spec(other, name)))
         for finding in findings
         for name in (finding.near[: most if len(findings) == 1 else 1])
     ]
@@ -247,19 +310,19 @@ _Open: TypeAlias = "list[tuple[Problem, list[Remedy]]]"
 """The problems that a way is open to, each with its findings' own remedies of that way."""
 
 
-def ways(same: Sequence[Problem], *, forgiving: bool = True) -> list[Way]:
+def ways(of_kind: Problems, *, forgiving: bool = True) -> list[Way]:
     """The ways to go on from problems of one kind, each said once, with the names that it is open to.
 
     ``forgiving``: those too by which nothing more would load.
     """
     found: dict[tuple[Remedy, bool], _Open] = {}
-    for problem in same:
+    for problem in of_kind.listed:
         for way, own in _common_ways(problem.findings):
             if way.leaves_out and not forgiving:
                 continue
             # What names its leaves, and what leaves them to the reader, are not one piece of code.
             found.setdefault((way, bool(own[0].patterns)), []).append((problem, own))
-    return [_way(way, open_to, to_all=len(open_to) == len(same)) for (way, _), open_to in found.items()]
+    return [_way(way, open_to, of_kind) for (way, _), open_to in found.items()]
 
 
 def _common_ways(findings: Sequence[Finding]) -> Iterator[tuple[Remedy, list[Remedy]]]:
@@ -283,13 +346,13 @@ def _deed(way: Remedy) -> Hashable:
     return way.plainly().merged(()), bool(way.patterns)
 
 
-def _way(way: Remedy, open_to: _Open, *, to_all: bool) -> Way:
+def _way(way: Remedy, open_to: _Open, of_kind: Problems) -> Way:
     patterns = _patterns(way.widening, open_to)
-    if len(patterns) > 2 * _PATTERNS:
+    if len(patterns) > 2 * _PATTERNS or (patterns and not of_kind.is_whole):
         shown = way.merged(patterns).outline
         return Way(f"{way.before} a pattern for each in", Code(shown, (shown,)), way.after)
     before = way.before
-    if not patterns and not to_all:  # the code does not say whom it is for
+    if not patterns and len(open_to) < len(of_kind.listed):  # the code does not say whom it is for
         before = f"for {', '.join(problem.group.title for problem, _ in open_to)}: {before}"
     way = way.merged(patterns)
     return Way(before, Code(way.code, way.lines), way.after)
@@ -307,13 +370,13 @@ def _patterns(widening: Widening, open_to: _Open) -> list[str]:
             others += (pattern for way in own for pattern in way.patterns)
     found = _by_subtree(named) if widening == Widening.SUBTREE else _by_name(named)
     if widening == Widening.LAST_KEY and len(found) > _PATTERNS:
-        names = [finding.name for problem in named for finding in problem.findings]
-        found = [f"**/{quote(name[-1:])}" for name in names if name]
+        found = [f"**/{quote(name[-1:])}" for name in _names(named) if name]
     found = list(dict.fromkeys((*found, *others)))
-    if not open_to or not any(map(open_to[0][0].sound.are_matched_by, found)):
+    sound = open_to[0][0].sound if open_to else None
+    if sound is None or not any(map(sound.are_matched_by, found)):
         return found
     # Too wide: a way for these leaves would be one for others too.
-    return list(dict.fromkeys(pattern for _, own in open_to for way in own for pattern in way.patterns))
+    return list(dict.fromkeys(chain(map(quote, _names(named)), others)))
 
 
 def _by_subtree(open_to: Sequence[Problem]) -> list[str]:
@@ -345,5 +408,9 @@ def _shared(groups: Sequence[Group]) -> str:
 
 def _by_name(open_to: Sequence[Problem]) -> list[str]:
     """Patterns of no other name than these."""
-    names = [finding.name for problem in open_to for finding in problem.findings]
-    return list(dict.fromkeys(each.pattern for each in group([(name, None) for name in names])))
+    return list(dict.fromkeys(each.pattern for each in group([(name, None) for name in _names(open_to)])))
+
+
+def _names(of: Iterable[Problem]) -> Iterator[Keys]:
+    """The names of all their findings."""
+    return (noted.name for problem in of for noted in problem.noted)

@@ -13,12 +13,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from rich.console import Console, ConsoleOptions
 from rich.text import Text
 
-from treeload._findings.finding import Finding
+from treeload._findings.finding import Noted
 from treeload._findings.kinds import KINDS
 from treeload._plans.decisions import Decisions
 from treeload._plans.entry import Action
 from treeload._reports.going_on import GoingOn, Step
-from treeload._reports.leaves import Row, Rows, as_they_are, entry_rows, pending_rows, unused_rows
+from treeload._reports.leaves import Row, Rows, entry_rows, pending_rows, unused_rows
 from treeload._reports.page import (
     CODE,
     HEAD,
@@ -33,9 +33,10 @@ from treeload._reports.page import (
     printable,
     sentence,
 )
-from treeload._reports.problems import Problem, problems, ways
+from treeload._reports.problems import Problem, Problems, problems, ways
 from treeload._reports.trust import unverified
 from treeload._reports.verdict import bar, legend, module_lines, shares, steps_taken
+from treeload._trees.collector import no_collections
 
 _KIND = max(map(len, KINDS)) + 2  # the column of kinds; names stand behind it
 
@@ -64,7 +65,7 @@ _DEEP = " " * 10  # what goes on below a line of a list
 _LIST = 24  # lines of leaves, or of groups of them
 
 
-def error_text(plan: Decisions, errors: Sequence[Finding]) -> str:
+def error_text(plan: Decisions, errors: Sequence[Noted]) -> str:
     """The text of a ``LoadError``: a headline, every kind of problem, and that nothing was changed."""
     return error_rich(plan, errors).plain
 
@@ -74,9 +75,14 @@ def plan_text(plan: Decisions) -> str:
     return plan_rich(plan).plain
 
 
-def error_rich(plan: Decisions, errors: Sequence[Finding]) -> Report:
+def error_rich(plan: Decisions, errors: Sequence[Noted]) -> Report:
     """``error_text`` for a rich console."""
-    leaves = counted(len(plan.entries), "leaf", "leaves")
+    with no_collections():  # of a plan's very many objects none is let go of here
+        return _error(plan, errors)
+
+
+def _error(plan: Decisions, errors: Sequence[Noted]) -> Report:
+    leaves = counted(plan.leaves, "leaf", "leaves")
     head = f"{counted(len(errors), 'problem', 'problems')} in loading {leaves} from"
     going_on = GoingOn(plan, errors)
     return Report(
@@ -88,10 +94,20 @@ def error_rich(plan: Decisions, errors: Sequence[Finding]) -> Report:
 
 def plan_rich(plan: Decisions) -> Report:
     """``plan_text`` for a rich console."""
+    with no_collections():
+        return _plan(plan)
+
+
+def _plan(plan: Decisions) -> Report:
     head = sentence(plan.summary(), "", hanging=MARGIN, style=HEAD)
-    forgiven = [finding for finding in plan.findings if finding.verdict in ("first", "ignore")]
+    forgiven = [noted for noted in plan.found if noted.verdict in ("first", "ignore")]
     trust = sentence(unverified(plan.sources), MARGIN, style=QUIET)
-    lines = [*_from(plan, "from", ""), *trust, *_versions(plan), *_repair_first(GoingOn(plan, plan.errors))]
+    lines = [
+        *_from(plan, "from", ""),
+        *trust,
+        *_versions(plan),
+        *_repair_first(GoingOn(plan, plan.noted_errors)),
+    ]
     for title, body in (
         # Only what no leaf below tells of: that one is kept or not used is said there.
         ("forgiven by the policy", _problems(plan, [f for f in forgiven if not KINDS[f.kind].among_unused])),
@@ -178,7 +194,7 @@ def _versions(plan: Decisions) -> list[Text]:
 
 
 def _problems(
-    plan: Decisions, findings: Sequence[Finding], *, advice: bool = True, forgiving: bool = True,
+    plan: Decisions, findings: Sequence[Noted], *, advice: bool = True, forgiving: bool = True,
     page: int = _PAGE,
 ) -> list[Text]:  # fmt: skip
     """Findings, grouped; with ``advice`` the ways to go on from errors, with ``forgiving`` all of them."""
@@ -186,27 +202,29 @@ def _problems(
     by_kind = problems(plan, findings)
     for same in by_kind.values():
         lines += _kind(same, page // len(by_kind), near=advice)
-        if advice and same[0].findings[0].verdict == "error":
+        if advice and same.listed[0].verdict == "error":
             lines += _ways(same, forgiving)
     return lines
 
 
-def _kind(same: Sequence[Problem], most: int, *, near: bool) -> list[Text]:
+def _kind(of_kind: Problems, most: int, *, near: bool) -> list[Text]:
     """The problems of one kind in about so many lines."""
+    same, shown = of_kind.listed, 0
     column = min(max(len(problem.group.title) for problem in same), _TITLE - _KIND)
     lines: list[Text] = []
     for number, problem in enumerate(same):
         if len(lines) >= most and number < len(same) - 1:
-            rest = sum(len(other.findings) for other in same[number:])
-            lines.append(
-                line(_INDENT, (f"… and {rest:,} more; plan.findings and to_dict() have them all", QUIET))
-            )
             break
         lines += _problem(problem, column, near=near)
+        shown += problem.count
+    if rest := of_kind.count - shown:
+        lines.append(
+            line(_INDENT, (f"… and {rest:,} more; plan.findings and to_dict() have them all", QUIET))
+        )
     return lines
 
 
-def _ways(same: Sequence[Problem], forgiving: bool) -> list[Text]:
+def _ways(same: Problems, forgiving: bool) -> list[Text]:
     """The ways to go on from problems of one kind."""
     lines: list[Text] = []
     for way in ways(same, forgiving=forgiving):
@@ -218,7 +236,7 @@ def _ways(same: Sequence[Problem], forgiving: bool) -> list[Text]:
 
 
 def _problem(problem: Problem, column: int, *, near: bool) -> list[Text]:
-    style = WRONG if problem.findings[0].verdict == "error" else QUIET
+    style = WRONG if problem.verdict == "error" else QUIET
     title = printable(problem.group.title) or "the root"
     head = (MARGIN, (f"{problem.kind:<{_KIND}}", style))
     if problem.spec and _KIND + len(f"{title:<{column}}{problem.spec}") + 5 <= WIDTH:
@@ -241,15 +259,15 @@ def _problem(problem: Problem, column: int, *, near: bool) -> list[Text]:
 def _entries(plan: Decisions) -> list[Text]:
     """The modules, then leaves; those that load first: they are the ones that a page may lack room for."""
     lines = list(module_lines(plan))
-    plain, rest = as_they_are(plan)
-    if plain:
-        lines.append(line(MARGIN, f"{Action.LOAD:<6}{counted(plain, 'leaf as it is', 'leaves as they are')}"))
-    load, others, wrong = entry_rows(plan, rest, _LIST)
-    aligned = [*load.shown, *others.shown]
-    lines += _table(load, "plan.entries", aligned) + _table(others, "plan.entries", aligned)
-    if wrong:
-        because = f"because of {'a problem' if wrong == 1 else 'problems'} above"
-        lines.append(line(MARGIN, f"{Action.KEEP:<6}{counted(wrong, 'leaf', 'leaves')} {because}"))
+    found = entry_rows(plan, _LIST, plain=False)
+    if found.plain:
+        as_it_is = counted(found.plain, "leaf as it is", "leaves as they are")
+        lines.append(line(MARGIN, f"{Action.LOAD:<6}{as_it_is}"))
+    aligned = [*found.load.shown, *found.others.shown]
+    lines += _table(found.load, "plan.entries", aligned) + _table(found.others, "plan.entries", aligned)
+    if found.wrong:
+        because = f"because of {'a problem' if found.wrong == 1 else 'problems'} above"
+        lines.append(line(MARGIN, f"{Action.KEEP:<6}{counted(found.wrong, 'leaf', 'leaves')} {because}"))
     return lines or [line(MARGIN, "none")]
 
 

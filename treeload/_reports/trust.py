@@ -15,7 +15,8 @@ def unverified(sources: Sequence[Source]) -> str:
     for source in sources:
         try:
             with as_source_error(f"{source.label} does not say what it holds"):
-                lacking, leaves = len(unverifiable(source)), len(source.specs())
+                lacking = len(unverifiable(source))
+                leaves = len(source.specs()) if lacking else 0
         except TreeloadError:  # by now; a report is printed all the same
             continue
         if lacking:

@@ -6,14 +6,14 @@ nothing that they do not.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.text import Text
 
-from treeload._leaves.spec import elements, spec_of
+from treeload._leaves.spec import size_of
 from treeload._plans.decisions import Decisions, percent
-from treeload._plans.entry import SAME_NAME, Action, Entry, SameName
+from treeload._plans.entry import MISSING, SAME_NAME, Action, Entry, Line
 from treeload._reports.groups import group
 from treeload._reports.leaves import is_wrong
 from treeload._reports.page import MARGIN, QUIET, WRONG, line, printable
@@ -21,6 +21,7 @@ from treeload._reports.page import MARGIN, QUIET, WRONG, line, printable
 _MODULES = 8  # lines of modules
 
 _WORDS = {Action.LOAD: "loaded", Action.TIE: "loaded", Action.ZERO: "zeroed", Action.KEEP: "kept"}
+_MARKS: Mapping[Line, str] = {SAME_NAME: "loaded", MISSING: "kept"}
 _LOOKS = {"loaded": ("█", "green"), "zeroed": ("0", ""), "kept": ("░", QUIET), "wrong": ("×", WRONG)}
 
 
@@ -70,18 +71,18 @@ def steps_taken(plan: Decisions) -> list[str]:
 def shares(plan: Decisions) -> list[Share]:
     """What becomes of the destination's elements, in the bar's order; what comes to nothing is left out."""
     found = dict.fromkeys(_LOOKS, (0, 0))
-    wrong = {finding.name for finding in plan.errors}
-    for value, row in zip(plan.tree.values, plan.rows, strict=True):
+    wrong = {noted.name for noted in plan.noted_errors}
+    for name, value, row in zip(plan.tree.names, plan.tree.values, plan.lines, strict=True):
         if row is not None:
-            word = "wrong" if isinstance(row, Entry) and is_wrong(row, wrong) else _word(row)
+            word = "wrong" if is_wrong(name, row, wrong) else _word(row)
             leaves, size = found[word]
-            found[word] = (leaves + 1, size + elements(spec_of(value)))
+            found[word] = (leaves + 1, size + size_of(value))
     by_size = any(size for _, size in found.values())
     return [Share(word, size if by_size else leaves) for word, (leaves, size) in found.items() if leaves]
 
 
-def _word(row: Entry | SameName) -> str:
-    return _WORDS[Action.LOAD if row is SAME_NAME else row.action]
+def _word(line: Line) -> str:
+    return _WORDS[line.action] if isinstance(line, Entry) else _MARKS[line]
 
 
 def bar(found: Sequence[Share], width: int) -> Text:
@@ -117,7 +118,7 @@ def modules(plan: Decisions) -> tuple[list[Module], int]:
     There are none to speak of where there is only one, or where each is a single leaf.
     """
     loaded: dict[str, list[int]] = {}
-    for name, row in zip(plan.tree.names, plan.rows, strict=True):
+    for name, row in zip(plan.tree.names, plan.lines, strict=True):
         if row is not None and name:
             count = loaded.setdefault(name[0], [0, 0])
             count[0] += _word(row) == "loaded"

@@ -123,6 +123,9 @@ class _Builder:
         self.ancestors: set[int] = set()
         self.tree = tree
         self.undo: list[Note] = []  # for each change, before it is made
+        self.own_values: dict[
+            type, bool
+        ] = {}  # whether the Variables of a class hold their values themselves
 
     def build(self, node: Any) -> Any:
         """A new node with the new values."""
@@ -223,9 +226,13 @@ class _Builder:
             raw[...] = value
         else:
             # Where the value is the Variable's own, it is put back without asking for leave to change it.
-            own = isinstance(inspect.getattr_static(type(variable), _VALUE, None), MemberDescriptorType)
-            back = (object.__setattr__, variable, _VALUE) if own else (variable.set_raw_value,)
-            self.undo.append((*back, raw))
+            own = self.own_values.get(type(variable))
+            if own is None:
+                own = self.own_values[type(variable)] = _owns_value(type(variable))
+            if own:
+                self.undo.append((object.__setattr__, variable, _VALUE, raw))
+            else:
+                self.undo.append((variable.set_raw_value, raw))
             variable.set_raw_value(value)
 
     def set_attribute(self, node: Any, key: str, value: Any) -> None:
@@ -237,6 +244,11 @@ class _Builder:
 
 
 _VALUE, _NODES = "_raw_value", "_pytree__nodes"
+
+
+def _owns_value(of: type) -> bool:
+    """Whether a class of Variables keeps the value in a slot, and not behind a property."""
+    return isinstance(inspect.getattr_static(of, _VALUE, None), MemberDescriptorType)
 
 
 def _nnx_roots(node: Any) -> Iterator[Any]:

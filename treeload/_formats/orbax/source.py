@@ -73,7 +73,6 @@ class OrbaxSource(Source):
         self.label = _label(path, self._layout)
         self.version = self._record.version
         self.provenance = MappingProxyType(dict(self._record.provenance))
-        self.digests: Mapping[str, str] = MappingProxyType(self._record.digests)
         known = self._record.leaf_digests
         tied = {alias: known[name] for alias, name in self._record.aliases.items() if name in known}
         self.leaf_digests = MappingProxyType({**known, **tied})
