@@ -17,6 +17,7 @@ import jax
 import numpy as np
 
 from treeload._errors import TreeloadError
+from treeload._files.interrupts import held_back
 from treeload._findings.finding import Finding
 from treeload._leaves.placement import sharding_of, zeros
 from treeload._leaves.spec import SlotKind, is_abstract, is_key, print_spec
@@ -61,7 +62,8 @@ def update(
 ) -> None:  # fmt: skip
     """Puts the values into the destination itself, after every read; every check has passed.
 
-    The decisions were made just now: the destination is what it was walked as.
+    The decisions were made just now: the destination is what it was walked as. A signal that comes while the
+    values are put in, Ctrl-C say, is handled when all of them are.
 
     Raises:
         SourceError: as ``load``; the destination is as before.
@@ -71,8 +73,9 @@ def update(
     refuse(found)
     _nothing_abstract(decisions, decisions.tree, values)
     replaced = _replaced(decisions, decisions.tree, values) if donate else []
-    assign(decisions.tree, values)
-    _free(replaced)
+    with held_back():  # an interrupt finds it all old or all new, not on its way back
+        assign(decisions.tree, values)
+        _free(replaced)
 
 
 def destination_now(decisions: Decisions) -> Tree:
