@@ -23,6 +23,7 @@ from treeload._findings.portable import portable
 from treeload._inference.suggestions import Suggestions
 from treeload._leaves.selection import Patterns, Within, compile_patterns
 from treeload._loading import checks, load
+from treeload._loading.shardings import Shardings, asking
 from treeload._plans import lock
 from treeload._plans.decisions import Decisions, percent
 from treeload._plans.entry import Action
@@ -273,6 +274,7 @@ class Plan(Decisions):
         donate: bool = False,
         progress: bool | None = None,
         check_digests: bool = True,
+        sharding: Shardings | None = None,
     ) -> PyTree:
         """A new tree of the destination's structure with the source's values; or nothing is changed.
 
@@ -284,16 +286,34 @@ class Plan(Decisions):
             progress: show a progress bar; None: on a terminal, once the load lasts over a second.
             check_digests: hold all that is read against the digests of its source; ``False`` is the only
                 way to load leaves that are damaged. What a source says of itself is checked all the same.
+            sharding: where the result's arrays are to lie, instead of where the destination's do: one
+                ``jax.sharding.Sharding`` for all of them; a tree of them of the destination's structure, or
+                a prefix of one, None standing for the destination's own; or a function of ``(name, spec)``
+                that gives each leaf's. ``PartitionSpec``s are over the mesh of ``jax.set_mesh``. NumPy arrays
+                become jax arrays, numbers stay numbers; what is kept is moved too.
+
+        Examples:
+            >>> import jax, numpy as np, treeload
+            >>> mesh = jax.make_mesh((1,), ("data",), devices=jax.devices()[:1])
+            >>> rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+            >>> plan = treeload.plan({"w": np.zeros((4, 2))}, {"w": np.ones((4, 2))})
+            >>> plan.load(sharding=rows)["w"].sharding == rows
+            True
 
         Raises:
             LoadError: the plan has errors, a value check fails, or a value overflows its cast.
             SourceError: a source could not be read, or is damaged.
+            TreeloadError: a leaf cannot be placed as ``sharding`` says, or that has what is for no leaf.
+            TypeError: what ``sharding`` has for a leaf is no sharding.
         """
         now = load.destination_now(self)  # first: a plan that is out of date has nothing else to say
+        wanted = None if sharding is None else asking(now, sharding)
 
         def from_sources(plan: Plan) -> PyTree:
             made = plan.checked(init)
-            return load.load(plan, now, plan._refuse, init=made, donate=donate, progress=progress)
+            return load.load(
+                plan, now, plan._refuse, init=made, donate=donate, progress=progress, wanted=wanted
+            )
 
         return self._of_one_moment(from_sources, check_digests)
 

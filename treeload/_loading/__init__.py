@@ -1,9 +1,10 @@
 """Decisions carried out: all of them or none.
 
-load      the order that makes it all or nothing
-checks    of values
-gather    source leaves read
-deliver   into their places
-overflow  casts that a value does not survive
-progress  a bar
+load       the order that makes it all or nothing
+checks     of values
+shardings  where the caller wants the result
+gather     source leaves read
+deliver    into their places
+overflow   casts that a value does not survive
+progress   a bar
 """

@@ -19,7 +19,7 @@ import numpy as np
 from treeload._errors import TreeloadError
 from treeload._files.interrupts import held_back
 from treeload._findings.finding import Finding
-from treeload._leaves.placement import sharding_of, zeros
+from treeload._leaves.placement import sharding_of, to_device, zeros
 from treeload._leaves.spec import SlotKind, is_abstract, is_key, print_spec
 from treeload._loading.deliver import load_leaves
 from treeload._loading.progress import Bar
@@ -38,16 +38,16 @@ Refuse = Callable[[Sequence[Finding]], None]
 
 def load(
     decisions: Decisions, tree: Tree, refuse: Refuse, *,
-    init: Init = None, donate: bool = False, progress: bool | None = None,
+    init: Init = None, donate: bool = False, progress: bool | None = None, wanted: Tree | None = None,
 ) -> PyTree:  # fmt: skip
     """A new tree with the values that were decided on; every check has passed.
 
-    ``tree`` is the destination as it is now.
+    ``tree`` is the destination as it is now, ``wanted`` the same as it asks for shardings of its own.
 
     Raises:
         SourceError: a source could not be read.
     """
-    values, found = _values(decisions, tree, init, progress, fresh=True)
+    values, found = _values(decisions, tree, init, progress, fresh=True, wanted=wanted)
     refuse(found)
     _nothing_abstract(decisions, tree, values)
     replaced = _replaced(decisions, tree, values) if donate else []
@@ -100,12 +100,15 @@ def destination_now(decisions: Decisions) -> Tree:
 
 
 def _values(
-    decisions: Decisions, tree: Tree, init: Init, progress: bool | None, *, fresh: bool
-) -> tuple[list[Any], list[Finding]]:
+    decisions: Decisions, tree: Tree, init: Init, progress: bool | None, *,
+    fresh: bool, wanted: Tree | None = None,
+) -> tuple[list[Any], list[Finding]]:  # fmt: skip
     """A value for every slot of the destination, which is not changed; and what is wrong with any of them.
 
-    ``fresh``: they go into a new tree, so kept NumPy arrays are copied.
+    ``fresh``: they go into a new tree, so kept NumPy arrays are copied. ``wanted``: the destination, where it
+    asks for other shardings than its own.
     """
+    likes = (wanted or tree).values
     values = [
         value.copy() if fresh and isinstance(value, np.ndarray) and row is not SAME_NAME else value
         for value, row in zip(tree.values, decisions.rows, strict=True)
@@ -115,11 +118,15 @@ def _values(
         # What loads and has no value is the source's False.
         false = isinstance(row, Entry) and row.action == Action.LOAD and row.value is None
         if isinstance(row, Entry) and (row.action == Action.ZERO or false):
-            values[index] = zeros(tree.values[index])
+            values[index] = zeros(likes[index])
         elif index in made:
             values[index] = made[index]
     with Bar(decisions, progress) as bar:
-        found = load_leaves(decisions, tree, values, bar.advance)
+        found = load_leaves(decisions, wanted or tree, values, bar.advance)
+    if wanted is not None:  # what is kept goes there too
+        for index, (like, own) in enumerate(zip(likes, tree.values, strict=True)):
+            if like is not own and not is_abstract(values[index]):
+                values[index] = to_device(values[index], like)
     return values, found
 
 
