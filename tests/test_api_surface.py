@@ -66,7 +66,7 @@ def test_a_star_import_leaves_the_builtin_open_alone() -> None:
 
 
 def test_nothing_else_is_public() -> None:
-    public = {name for name in vars(treeload) if not name.startswith("_")}
+    public = {name for name in dir(treeload) if not name.startswith("_")}
     modules = {name for name in public if isinstance(getattr(treeload, name), ModuleType)}
     assert public - modules == {*treeload.__all__, *UNSTARRED}
     assert modules <= MODULES
@@ -76,6 +76,22 @@ def test_nothing_else_is_public() -> None:
 def test_a_fresh_import_holds_the_same_names() -> None:
     code = "import json, treeload; print(json.dumps([n for n in dir(treeload) if n[0] != '_']))"
     assert set(json.loads(_run(code))) - MODULES == {*treeload.__all__, *UNSTARRED}
+
+
+def test_an_import_alone_loads_next_to_nothing_and_each_name_when_it_is_asked_for() -> None:
+    code = "import sys, treeload; print({*sys.modules} & {'jax', 'numpy', 'flax', 'rich', 'orbax', 'typer'})"
+    assert _run(code) == "set()\n"
+    code = (
+        "import treeload; e = treeload.LoadError; print(e.__module__, treeload.finetune.merge_lora.__name__)"
+    )
+    assert _run(code) == "treeload merge_lora\n"
+    code = "import treeload.testing as t; print(t.SourceError.__module__)"
+    assert _run(code) == "treeload\n"
+
+
+def test_a_name_that_there_is_not_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="module 'treeload' has no attribute 'lode'"):
+        treeload.lode  # noqa: B018
 
 
 def test_everything_public_is_known_under_its_public_name_and_says_what_it_is() -> None:

@@ -40,6 +40,8 @@ def without_controls(text: str) -> str:
 class TreeloadError(Exception):
     """Base of everything treeload raises on purpose."""
 
+    __module__ = "treeload"
+
     def __str__(self) -> str:
         return without_controls(super().__str__())
 
@@ -51,6 +53,8 @@ class SourceError(TreeloadError):
         changed: it was replaced or changed while it was read, so that to read it again may do.
     """
 
+    __module__ = "treeload"
+
     def __init__(self, *message: object, changed: bool = False) -> None:
         super().__init__(*message)
         self.changed = changed
@@ -59,9 +63,13 @@ class SourceError(TreeloadError):
 class RuleError(TreeloadError, ValueError):
     """A rule, pattern, policy or printed name that cannot mean anything."""
 
+    __module__ = "treeload"
+
 
 class NameCollision(TreeloadError):
     """Two leaves of one tree that would have one name, such as keys ``1`` and ``"1"`` of one dict."""
+
+    __module__ = "treeload"
 
 
 class SaveError(TreeloadError):
@@ -72,6 +80,8 @@ class SaveError(TreeloadError):
             stands against it, which the text says.
     """
 
+    __module__ = "treeload"
+
     def __init__(self, *message: object, problems: Iterable[str] = ()) -> None:
         super().__init__(*message)
         self.problems = tuple(problems)
@@ -79,3 +89,5 @@ class SaveError(TreeloadError):
 
 class TreeloadWarning(UserWarning):
     """Something was done, and a part of what was given took no part in it: a save that leaves out a text."""
+
+    __module__ = "treeload"

@@ -51,6 +51,8 @@ class LoadError(TreeloadError):
             rule with a function of yours, is there as what it prints as.
     """
 
+    __module__ = "treeload"
+
     def __init__(self, message: str, *, findings: tuple[Finding, ...], plan: Plan) -> None:
         super().__init__(message)
         self.findings = findings
@@ -89,6 +91,8 @@ class LockError(TreeloadError):
             the values that are ``.locked`` and those that are ``.now``; empty where there is no lock, or what
             lies there is none.
     """
+
+    __module__ = "treeload"
 
     def __init__(self, message: str, differences: tuple[Difference, ...] = ()) -> None:
         super().__init__(message)
