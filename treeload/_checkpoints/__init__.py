@@ -12,5 +12,6 @@ golden       a model's names and shapes in a file, and the change that the file 
 provenance   where the leaves of what is saved came from
 export       back into the source's layout
 verify       whether one is what was written
+stats        what its values are like
 undo         the way back down an expression
 """

@@ -10,6 +10,7 @@ going_on   what repairs it, said before anything is forgiven
 text       a plan, and an error, for a terminal
 html       a plan for a notebook
 inventory  what a source holds
+outline    the same as a tree, with sums
 origins    where its leaves came from
 diff       what two checkpoints differ in
 locked     what a plan and its lock differ in

@@ -69,6 +69,11 @@ class Group:
         return "/".join("".join(map(self._print, segment)) for segment in self.segments)
 
     @property
+    def keys(self) -> tuple[str, ...]:
+        """The segments of the text, long lists of numbers cut."""
+        return tuple("".join(map(self._print_short, segment)) for segment in self.segments)
+
+    @property
     def title(self) -> str:
         """The text with the count behind it, where there is more than one; long lists of numbers cut."""
         if len(self.members) == 1:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 from typing import Any
 
@@ -15,6 +15,7 @@ from rich.text import Text
 
 from treeload._leaves.spec import elements, nbytes, print_spec, quantity
 from treeload._naming.name import Name, NameLike, as_name, print_name
+from treeload._naming.pattern import PatternLike, compile_pattern
 from treeload._reports.groups import group, print_names
 from treeload._reports.html import html_code, table
 from treeload._reports.origins import came_from_lines
@@ -101,12 +102,40 @@ class Inventory:
             "provenance": dict(self.provenance),
         }  # fmt: skip
 
+    def matching(self, pattern: PatternLike) -> Inventory:
+        """The inventory of the leaves alone that a pattern matches.
+
+        Raises:
+            RuleError: a pattern that cannot mean anything.
+        """
+        matches = compile_pattern(pattern).matches
+        leaves = tuple(leaf for leaf in self.leaves if matches(str(leaf.name)))
+        names = {leaf.name for leaf in leaves}
+        return replace(
+            self, leaves=leaves,
+            ties={alias: name for alias, name in self.ties.items() if {alias, name} <= names},
+            absent={name: value for name, value in self.absent.items() if matches(str(name))},
+            left_out={name: what for name, what in self.left_out.items() if matches(str(name))},
+            unverifiable=tuple(name for name in self.unverifiable if name in names),
+        )  # fmt: skip
+
     def __str__(self) -> str:
         return self.__rich__().plain
 
     def __rich__(self) -> Text:
         """The same text for a rich console, with colours where it is a terminal."""
-        lines = [*self._head(), *self._leaf_lines()]
+        return Text("\n").join([*self._head(), *self._leaf_lines(), *self._rest()])
+
+    def head(self) -> str:
+        """What is said of the source as a whole, above its leaves."""
+        return Text("\n").join([*self._head(), Text()]).plain
+
+    def rest(self) -> str:
+        """What is said below the leaves: what is absent or was left out, where they came from, metadata."""
+        return Text("\n").join(self._rest()).plain
+
+    def _rest(self) -> list[Text]:
+        lines: list[Text] = []
         for head, body in (
             ("absent", self._absent_lines()),
             ("left out by the save", self._left_out_lines()),
@@ -115,7 +144,7 @@ class Inventory:
         ):
             if body:
                 lines += [Text(), line((head, HEAD)), *body]
-        return Text("\n").join(lines)
+        return lines
 
     def __repr__(self) -> str:
         return f"<Inventory: {self._summary()} in {printable(self.label)}>"

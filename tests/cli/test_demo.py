@@ -1,8 +1,7 @@
-"""The ``treeload`` command: exit statuses, and what to install when something is missing."""
+"""``treeload demo``, and the command itself: exit statuses."""
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from pathlib import Path
 
@@ -19,21 +18,7 @@ def _run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int | str | None:
     return caught.value.code
 
 
-def test_without_typer_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    find_spec = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name, *rest: None if name == "typer" else find_spec(name, *rest)
-    )
-    assert _run(monkeypatch, "demo") == (
-        "The treeload command needs typer, which is not installed: pip install 'treeload[demo]'"
-    )
-
-
-class TestWithTyper:
-    @pytest.fixture(autouse=True)
-    def _typer(self) -> None:
-        pytest.importorskip("typer")
-
+class TestDemo:
     def test_help_lists_the_commands(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -56,10 +41,9 @@ class TestWithTyper:
         assert _run(monkeypatch, "demo", "--small") == 1
 
     def test_demo_fails_in_one_sentence_where_out_exists(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         (tmp_path / "notes.txt").write_text("mine")
-        code = _run(monkeypatch, "demo", "--small", "--out", str(tmp_path))
-        assert isinstance(code, str)
-        assert code.startswith("treeload.SaveError: ")
+        assert _run(monkeypatch, "demo", "--small", "--out", str(tmp_path)) == 2
+        assert capsys.readouterr().err.startswith("treeload: ")
         assert (tmp_path / "notes.txt").read_text() == "mine"

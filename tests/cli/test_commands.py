@@ -1,0 +1,326 @@
+"""Each command as a shell gives it: what it prints, its JSON, and its status."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+import treeload
+from treeload import cli
+
+
+@dataclass(frozen=True)
+class Done:
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Run = Callable[..., Done]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> Done:
+        monkeypatch.setattr(sys, "argv", ["treeload", *arguments])
+        monkeypatch.setattr(sys, "path", list(sys.path))
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        said = capsys.readouterr()
+        return Done(int(caught.value.code or 0), said.out, said.err)
+
+    return run
+
+
+MODEL = """
+import jax.numpy as jnp
+
+def make():
+    layer = lambda: {"kernel": jnp.zeros((4, 3)), "bias": jnp.zeros(3)}
+    return {"layers": {str(i): layer() for i in range(3)}, "head": jnp.zeros(2)}
+
+ready = make()
+"""
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    layers = {
+        str(i): {"weight": rng.normal(size=(3, 4)).astype(np.float32), "bias": np.full(3, i, np.float32)}
+        for i in range(3)
+    }
+    treeload.save(tmp_path / "ckpt", {"net": {"layers": layers}, "head": np.zeros(2, np.float32)})
+    flat = {f"net.layers.{i}.{key}": array for i, layer in layers.items() for key, array in layer.items()}
+    save_file({**flat, "head": np.zeros(2, np.float32)}, tmp_path / "ckpt.safetensors")
+    (tmp_path / "models_of_test.py").write_text(MODEL)
+    (tmp_path / "rules.py").write_text(
+        "from treeload import Rename, Transpose\n"
+        'rules = [Rename("net/layers/{i}/weight", "layers/{i}/kernel", Transpose()),\n'
+        '         Rename("net/{*rest}", "{*rest}")]\n'
+        "def made():\n    return rules\n"
+    )
+    return tmp_path
+
+
+# inspect
+
+
+def test_inspect_prints_a_tree_with_sums(here: Path, run: Run) -> None:
+    done = run("inspect", "ckpt")
+    assert done.status == 0 and done.err == ""
+    assert done.out.splitlines() == [
+        "7 leaves, 47 elements, 188 B in 'ckpt' (Orbax)",
+        "",
+        "  head  float32[2]                 8 B",
+        "  net/                           180 B  6 leaves",
+        "    layers/                      180 B  6 leaves",
+        "      {0..2}/                    180 B  6 leaves",
+        "        bias ×3  float32[3]       36 B",
+        "        weight ×3  float32[3,4]  144 B",
+    ]
+
+
+def test_inspect_folds_sorts_and_selects(here: Path, run: Run) -> None:
+    folded = run("inspect", "ckpt", "--depth", "1", "--sort", "bytes").out.splitlines()[2:]
+    assert [row.split()[0] for row in folded] == ["net/", "head"]
+    named = run("inspect", "ckpt", "--depth", "1", "--sort", "name").out.splitlines()[2:]
+    assert [row.split()[0] for row in named] == ["head", "net/"]
+    assert "weight" not in run("inspect", "ckpt", "--pattern", "**/bias").out
+    assert "3 leaves" in run("inspect", "ckpt", "--pattern", "**/bias").out
+
+
+def test_inspect_of_a_foreign_file_says_that_it_cannot_be_verified(here: Path, run: Run) -> None:
+    assert "cannot be verified: it holds no digests" in run("inspect", "ckpt.safetensors").out
+
+
+def test_inspect_with_stats(here: Path, run: Run) -> None:
+    rows = run("inspect", "ckpt", "--stats").out.splitlines()
+    assert next(row for row in rows if "head" in row).endswith("0 … 0, mean 0, all zero")
+    assert next(row for row in rows if "bias" in row).endswith("0 … 2, mean 1, 3 zero")
+    found = run("inspect", "ckpt", "--stats", "--json").json["stats"]["net/layers/2/bias"]
+    assert found == {"count": 3, "min": 2.0, "max": 2.0, "mean": 2.0, "zeros": 0, "nan": 0, "infinite": 0}
+
+
+def test_inspect_as_json_is_the_inventory(here: Path, run: Run) -> None:
+    assert run("inspect", "ckpt", "--json").json == json.loads(json.dumps(treeload.inspect("ckpt").to_dict()))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("nothing",), "treeload: 'nothing' does not exist; '.' holds"),
+        (("ckpt", "--sort", "size"), "treeload: --sort takes file, bytes, name, not 'size'"),
+        (("ckpt", "--pattern", "**/wieght"), "treeload: '**/wieght' matches none of the 7 leaves of 'ckpt'"),
+        (("ckpt", "--pattern", "a//b"), "treeload: "),
+    ],
+)
+def test_inspect_says_what_is_wrong_in_a_sentence(
+    here: Path, run: Run, arguments: tuple[str, ...], said: str
+) -> None:
+    done = run("inspect", *arguments)
+    assert done.status == 2 and done.out == ""
+    assert done.err.startswith(said) and "Traceback" not in done.err
+
+
+def test_debug_shows_where_an_error_came_from(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["treeload", "inspect", "nothing", "--debug"])
+    with pytest.raises(treeload.SourceError):
+        cli.main()
+
+
+# plan
+
+
+def test_plan_says_what_is_wrong_and_its_status_is_one(here: Path, run: Run) -> None:
+    done = run("plan", "ckpt", "--into", "models_of_test:make")
+    assert done.status == 1
+    assert done.out.startswith("1 of 7 leaves load") and "to go on" in done.out
+
+
+def test_plan_with_rules_that_fit(here: Path, run: Run) -> None:
+    for rules in ("rules.py:rules", "rules.py:made", "rules.py"):
+        done = run("plan", "ckpt", "--into", "models_of_test:ready", "--rules", rules)
+        assert done.status == 0, done
+        assert done.out.startswith("7 of 7 leaves load")
+
+
+def test_what_suggest_prints_is_a_file_of_rules(here: Path, run: Run) -> None:
+    done = run("plan", "ckpt", "--into", "models_of_test:make", "--suggest")
+    assert done.status == 1
+    (here / "suggested.py").write_text(done.out)
+    assert run("plan", "ckpt", "--into", "models_of_test:make", "--rules", "suggested.py:rules").status == 0
+    found = run("plan", "ckpt", "--into", "models_of_test:make", "--suggest", "--json").json
+    assert len(found["rules"]) == len(found["reasons"]) == 2
+
+
+def test_plan_like_another_checkpoint(here: Path, run: Run) -> None:
+    assert run("plan", "ckpt.safetensors", "--like", "ckpt").status == 0
+    assert run("plan", "ckpt", "--like", "ckpt", "--json").json["ok"] is True
+
+
+def test_a_policy_has_a_table_for_each_kind(here: Path, run: Run) -> None:
+    (here / "policy.toml").write_text(
+        'absent_is_zero = ["**/bias"]\n[missing]\n"layers/**" = "keep"\n[unexpected]\n"net/**" = "ignore"\n'
+    )
+    done = run("plan", "ckpt", "--into", "models_of_test:make", "--policy", "policy.toml")
+    assert done.status == 0, done
+    assert "3 zeroed; 3 kept" in done.out
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[mising]\n"a" = "keep"\n', "a policy has no 'mising'; 'missing' is near: it has missing,"),
+        ('missing = "drop"\n', "Policy(missing=...) takes 'error', 'keep', or a mapping"),
+        ("missing\n", "no TOML: "),
+    ],
+)
+def test_what_is_wrong_with_a_policy_is_said_by_name(here: Path, run: Run, text: str, said: str) -> None:
+    (here / "policy.toml").write_text(text)
+    done = run("plan", "ckpt", "--into", "models_of_test:make", "--policy", "policy.toml")
+    assert done.status == 2 and f"--policy policy.toml: {said}" in done.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "plan takes a model, --into MODULE:FACTORY, or a checkpoint of one, --like OTHER"),
+        (("--into", "models_of_test"), "--into takes MODULE:FACTORY"),
+        (("--into", "modles:make"), "there is no module 'modles', from here"),
+        (("--into", "models_of_test:mkae"), "models_of_test has no 'mkae'; near: make"),
+        (("--like", "ckpt", "--rules", "ruels.py:rules"), "there is no file 'ruels.py'"),
+        (("--like", "ckpt", "--rules", "rules.py:ruels"), "has no 'ruels'; near: rules"),
+        (("--like", "ckpt", "--policy", "none.toml"), "--policy none.toml: No such file or directory"),
+    ],
+)
+def test_plan_says_what_it_was_given_wrongly(
+    here: Path, run: Run, arguments: tuple[str, ...], said: str
+) -> None:
+    done = run("plan", "ckpt", *arguments)
+    assert done.status == 2 and said in done.err and done.out == ""
+
+
+def test_plan_writes_a_page_and_a_lock_and_holds_to_it(here: Path, run: Run) -> None:
+    asked = ("--into", "models_of_test:make", "--rules", "rules.py:rules")
+    assert run("plan", "ckpt", *asked, "--html", "plan.html", "--lock", "plan.lock").status == 0
+    assert "7 of 7 leaves load" in (here / "plan.html").read_text()
+    assert run("plan", "ckpt", *asked, "--check-lock", "plan.lock").status == 0
+    treeload.save(
+        here / "other", treeload.load(treeload.state(_abstract("ckpt")), "ckpt") | {"extra": np.ones(2)}
+    )
+    done = run("plan", "other", *asked, "--check-lock", "plan.lock")
+    assert done.status == 1 and "extra" in done.err
+
+
+def _abstract(path: str) -> Any:
+    from treeload.cli.plan import specs_of
+
+    return specs_of(path)
+
+
+# diff, verify, digest
+
+
+def test_diff(here: Path, run: Run) -> None:
+    assert run("diff", "ckpt", "ckpt.safetensors").status == 0
+    treeload.save(here / "other", {"head": np.ones(2, np.float32)})
+    done = run("diff", "ckpt", "other")
+    assert done.status == 1 and "only in a" in done.out
+    assert run("diff", "ckpt", "other", "--json").json["equal"] is False
+
+
+def test_verify_and_digest(here: Path, run: Run) -> None:
+    assert run("verify", "ckpt").out == "7 leaves verified in 'ckpt' (Orbax)\n"
+    assert run("verify", "ckpt.safetensors", "--json").json["unverified"]
+    assert run("digest", "ckpt.safetensors").out.strip().endswith("ckpt.safetensors.digests.json")
+    assert run("verify", "ckpt.safetensors").status == 0
+    raw = bytearray((here / "ckpt.safetensors").read_bytes())
+    raw[-1] ^= 1
+    (here / "ckpt.safetensors").write_bytes(raw)
+    done = run("verify", "ckpt.safetensors", "--json")
+    assert done.status == 1 and list(done.json["damaged"]) == ["net/layers/2/weight"]
+    assert run("verify", "nothing").status == 2
+
+
+# average, convert
+
+
+def test_average(here: Path, run: Run) -> None:
+    for name, number in (("a", 0), ("b", 4)):
+        treeload.save(here / name, {"w": np.full(2, number, np.float32)})
+    assert run("average", "a", "b", "-o", "mean", "--weights", "3,1").out == "1 leaf, 8 bytes in mean\n"
+    assert treeload.load({"w": np.zeros(2, np.float32)}, "mean")["w"].tolist() == [1, 1]
+    assert run("average", "a", "b", "-o", "mean").status == 2  # nothing is replaced
+    assert run("average", "a", "b", "-o", "c", "--weights", "3;1").status == 2
+    assert run("average", "a", "ckpt", "-o", "c").status == 2
+    assert not (here / "c").exists()
+
+
+def test_convert_there_and_back_is_the_same_bit_for_bit(here: Path, run: Run) -> None:
+    assert run("convert", "ckpt", "there.safetensors", "--json").json == {
+        "path": "there.safetensors", "leaves": 7, "bytes": 188,
+    }  # fmt: skip
+    assert run("convert", "there.safetensors", "back").status == 0
+    assert run("diff", "ckpt", "back").status == 0
+    there, first = load_file(here / "there.safetensors"), load_file(here / "ckpt.safetensors")
+    assert {name: array.tobytes() for name, array in there.items()} == {
+        name: array.tobytes() for name, array in first.items()
+    }
+
+
+def test_convert_under_rules_and_never_onto_what_is_there(here: Path, run: Run) -> None:
+    assert run("convert", "ckpt", "new", "--rules", "rules.py:rules").status == 0
+    assert run("plan", "new", "--into", "models_of_test:make").status == 0
+    done = run("convert", "ckpt", "new")
+    assert done.status == 2 and "'new' exists, and is not replaced" in done.err
+    done = run("convert", "ckpt", "x", "--rules", "models_of_test.py:make")
+    assert done.status == 2 and not (here / "x").exists()
+
+
+def test_what_is_tied_is_tied_after_a_convert(here: Path, run: Run) -> None:
+    shared = np.ones(3, np.float32)
+    treeload.save(here / "tied", {"a": shared, "b": shared})
+    assert run("convert", "tied", "again").status == 0
+    assert len(treeload.inspect(here / "again").ties) == 1
+
+
+# the whole
+
+
+def test_env_and_version(run: Run) -> None:
+    assert run("--version").out == f"treeload {run('env', '--json').json['treeload']}\n"
+    assert "jaxlib" in run("env").out
+
+
+def test_help_imports_no_jax(run: Run) -> None:
+    assert run("--help").status == 0
+    code = (
+        "import sys; sys.argv = ['treeload', '--help']\nfrom treeload.cli import main\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "print({*sys.modules} & {'jax', 'numpy', 'flax', 'orbax', 'tensorstore'})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "set()"
+    for command in ("inspect", "plan", "diff", "verify", "digest", "average", "convert", "demo", "env"):
+        assert command in done.stdout
+        assert run(command, "--help").status == 0
+
+
+def test_what_is_no_command_is_said(run: Run) -> None:
+    assert run("inspcet", "x").status == 2

@@ -1,0 +1,30 @@
+"""``treeload diff``: what differs between two checkpoints."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from treeload.cli import given
+from treeload.cli.say import Json, show, show_json
+
+
+def diff(
+    a: Annotated[str, typer.Argument(help="A checkpoint.")],
+    b: Annotated[str, typer.Argument(help="Another.")],
+    rules: Annotated[
+        str | None,
+        typer.Option(
+            help="How the names of A become those of B, in a file of Python.", metavar="FILE.py:NAME"
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """What differs between two checkpoints, leaf by leaf. The status is 1 where anything does."""
+    import treeload
+
+    found = treeload.diff(a, b, rules=given.rules(rules))
+    show_json(found.to_dict()) if json else show(found)
+    if not found.equal:
+        raise typer.Exit(1)
