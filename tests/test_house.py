@@ -76,7 +76,8 @@ PUBLIC = {
 
 def test_no_private_function_takes_more_than_six() -> None:
     wide = [where for where, node in functions() if parameters(node) > 6]
-    assert [where for where in wide if where.rpartition(":")[2] not in PUBLIC] == []
+    commands = [where for where in wide if where.startswith("cli/")]  # whose options are public, too
+    assert [where for where in wide if where.rpartition(":")[2] not in PUBLIC and where not in commands] == []
 
 
 def test_nothing_is_nested_deeper_than_four() -> None:
