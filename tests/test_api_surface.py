@@ -85,6 +85,11 @@ def test_an_import_alone_loads_next_to_nothing_and_each_name_when_it_is_asked_fo
         "import treeload; e = treeload.LoadError; print(e.__module__, treeload.finetune.merge_lora.__name__)"
     )
     assert _run(code) == "treeload merge_lora\n"
+    code = (
+        "import sys, numpy as np, treeload; d = {'w': np.ones(2)}; treeload.load(d, d); "
+        "print({*sys.modules} & {'flax', 'optax', 'orbax', 'tensorstore', 'safetensors', 'equinox'})"
+    )
+    assert _run(code) == "set()\n"
     code = "import treeload.testing as t; print(t.SourceError.__module__)"
     assert _run(code) == "treeload\n"
 

@@ -13,12 +13,12 @@ from typing import Any
 
 import jax
 import numpy as np
-from flax import linen, nnx
 
 from treeload._leaves.spec import SlotKind, is_key, is_numeric
 from treeload._naming.name import print_name
 from treeload._sources.part import From
 from treeload._sources.source import Source, as_source_error
+from treeload._trees.flax import is_flax
 from treeload._trees.nodes import is_equinox
 from treeload._trees.tree import PyTree, Tree
 from treeload._trees.walk import walk
@@ -158,7 +158,7 @@ def _is_plain_function(given: Any) -> bool:
 
 def _is_one_leaf(given: Any) -> bool:
     """Whether JAX knows no tree in it; looked at one level deep, since a model may be large."""
-    if isinstance(given, (dict, list, tuple, nnx.Pytree)):
+    if isinstance(given, (dict, list, tuple)) or is_flax(given, "nnx", "Pytree"):
         return isinstance(given, dict) and type(given) is not dict and _opens_to_itself(given)
     return _opens_to_itself(given)
 
@@ -197,14 +197,14 @@ _NO_TREES: tuple[tuple[Callable[[Any], bool], Callable[[Any], str]], ...] = (
         ),
     ),
     (
-        lambda x: isinstance(x, nnx.GraphDef),
+        lambda x: is_flax(x, "nnx", "GraphDef"),
         lambda x: (
             "a GraphDef, which holds no arrays: give the Module itself, or the State beside it, "
             "graphdef, state = nnx.split(module)"
         ),
     ),
     (
-        lambda x: isinstance(x, linen.Module),
+        lambda x: is_flax(x, "linen", "Module"),
         lambda x: (
             f"the Linen module {type(x).__name__}, which holds no arrays: its variables come from "
             "module.init(key, inputs), or jax.eval_shape(module.init, key, inputs)"
@@ -255,7 +255,7 @@ def _refuse_tracers(walked: Tree, what: str) -> None:
 
 def _refuse_no_leaves(walked: Tree, what: str) -> None:
     root: PyTree = walked.root
-    is_module = isinstance(root, nnx.Module) or is_equinox(type(root))
+    is_module = is_flax(root, "nnx", "Module") or is_equinox(type(root))
     if is_module and not any(kind <= SlotKind.SCALAR for kind in walked.kinds):
         raise TypeError(
             f"{what}, of type {type(root).__name__}, has no parameters: nothing could be loaded into it"

@@ -1,6 +1,7 @@
 """Any tree as named slots, and back.
 
 collector  Python's garbage collector, kept quiet while very many objects are made
+flax       its classes, where somebody has imported it
 tree       the slots, as columns
 keyless    names where JAX has only numbers
 hidden     arrays inside of what never loads

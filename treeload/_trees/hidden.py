@@ -16,9 +16,9 @@ from typing import Any
 
 import jax
 import numpy as np
-from flax import linen
 
 from treeload._leaves.spec import SlotKind, is_numeric, kind_of
+from treeload._trees.flax import is_flax
 from treeload._trees.keyless import attributes
 
 _DEPTH = 4
@@ -122,7 +122,7 @@ def _array_within(value: Any) -> str | None:
 
 
 def _inside(node: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(node, linen.Module) and node.scope is None:
+    if is_flax(node, "linen", "Module") and node.scope is None:
         return  # its configuration: an unbound one has no parameters
     if isinstance(node, (dict, Mapping)):
         for key, child in _items(node):

@@ -15,14 +15,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-from flax import nnx
 
 from treeload._naming.name import Keys
+from treeload._trees.flax import is_flax
 
 
 def names_of_children(node: Any, children: Sequence[Any], treedef: Any) -> list[Keys | None]:
     """A name below the node for each child in JAX's order; None where there is none but its number."""
-    if isinstance(node, nnx.statelib.FlatState):
+    if is_flax(node, "nnx.statelib", "FlatState"):
         names: list[Keys | None] = [tuple(map(str, path)) for path in node.paths]
     elif _is_equinox_state(node):
         names = list(_equinox_paths(list(vars(node)["_state"])))

@@ -11,10 +11,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
-from flax import nnx
-from flax.core.meta import AxisMetadata
 
 from treeload._naming.name import Keys
+from treeload._trees.flax import flax_module, is_flax
 from treeload._trees.nodes import UNKNOWN, open_one_level
 from treeload._trees.tree import PyTree
 from treeload._trees.walk import walk
@@ -35,10 +34,10 @@ def marked(tree: PyTree, mark: Callable[[Names], Any], wrt: Any = None) -> PyTre
 
 def as_optax_sees(tree: PyTree, wrt: Any = None) -> PyTree:
     """The tree that an optimizer over ``tree`` is given: a State for NNX objects, else itself."""
-    if isinstance(tree, nnx.State):
-        return tree if wrt is None else nnx.filter_state(tree, wrt)
+    if is_flax(tree, "nnx", "State"):
+        return tree if wrt is None else flax_module("nnx").filter_state(tree, wrt)
     if holds_nnx(tree):
-        return nnx.state(tree) if wrt is None else nnx.state(tree, wrt)
+        return flax_module("nnx").state(tree, *(() if wrt is None else (wrt,)))
     if wrt is not None:
         raise TypeError(f"wrt= selects NNX variables; a {type(tree).__name__} holds none")
     return tree
@@ -67,8 +66,8 @@ def _places(node: PyTree, name: Keys) -> Iterator[Names]:
 
 
 def _is_nnx(node: Any) -> bool:
-    return isinstance(node, nnx.Pytree)
+    return is_flax(node, "nnx", "Pytree")
 
 
 def _is_box(node: Any) -> bool:
-    return isinstance(node, (nnx.Variable, AxisMetadata))
+    return is_flax(node, "nnx", "Variable") or is_flax(node, "core.meta", "AxisMetadata")

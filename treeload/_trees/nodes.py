@@ -12,17 +12,19 @@ import functools
 import operator
 import sys
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
-from flax import nnx
-from flax.core.meta import AxisMetadata
 
 from treeload._errors import NameCollision
 from treeload._leaves.spec import SlotKind, kind_of_type
 from treeload._naming.name import Keys, print_name
+from treeload._trees.flax import flax_classes, flax_module
 from treeload._trees.keyless import names_of_children
+
+if TYPE_CHECKING:
+    from flax import nnx
 
 # How a node of some type is walked. Values above the four slot kinds, so that one lookup decides.
 ARRAY, SCALAR, ABSENT, STATIC = SlotKind
@@ -31,12 +33,9 @@ ARRAY, SCALAR, ABSENT, STATIC = SlotKind
 SHARED_ARRAY, BY_VALUE, DICT, SEQUENCE, NAMEDTUPLE, VARIABLE, GRAPH, BOX, OTHER, REF = range(10, 20)
 
 
-_OPTIONAL = (nnx.RngState, nnx.Cache, nnx.Intermediate)
-
-
 @functools.cache
 def is_optional(cls: type) -> bool:
-    return issubclass(cls, _OPTIONAL)
+    return issubclass(cls, flax_classes("nnx", "RngState", "Cache", "Intermediate"))
 
 
 def variable_value(variable: nnx.Variable[Any]) -> Any:
@@ -47,7 +46,7 @@ def variable_value(variable: nnx.Variable[Any]) -> Any:
 
 def is_ref(raw: Any) -> bool:
     # Flax's question costs more than all else that is done for a leaf, and most are plain arrays.
-    return type(raw) not in ARRAY_TYPES and bool(nnx.graph.is_array_ref(raw))  # type: ignore[attr-defined]  # it is there
+    return type(raw) not in ARRAY_TYPES and bool(flax_module("nnx").graph.is_array_ref(raw))
 
 
 def graph_children(node: Any) -> list[tuple[str, Any]]:
@@ -200,11 +199,11 @@ def how_walked(node: Any) -> int:
 def _classify(cls: type, node: Any) -> int:
     """How nodes of a type are walked, remembered: types are few, nodes many."""
     kind = kind_of_type(cls)
-    if issubclass(cls, nnx.Variable):
+    if issubclass(cls, flax_classes("nnx", "Variable")):
         how = VARIABLE
-    elif issubclass(cls, nnx.Pytree):
+    elif issubclass(cls, flax_classes("nnx", "Pytree")):
         how = GRAPH
-    elif issubclass(cls, AxisMetadata):
+    elif issubclass(cls, flax_classes("core.meta", "AxisMetadata")):
         how = BOX
     elif cls is dict:
         how = DICT

@@ -10,12 +10,12 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Sequence
 from types import MemberDescriptorType
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import jax
-from flax import nnx
 
 from treeload._errors import TreeloadError
+from treeload._trees.flax import flax_module
 from treeload._trees.nodes import (
     BOX,
     BY_VALUE,
@@ -36,6 +36,9 @@ from treeload._trees.nodes import (
     variable_value,
 )
 from treeload._trees.tree import PyTree, Tree
+
+if TYPE_CHECKING:
+    from flax import nnx
 
 
 def rebuild(tree: Tree, values: Sequence[Any]) -> PyTree:
@@ -175,7 +178,9 @@ class _Builder:
             # All of them in one call: a Variable shared between two, or with the tree, stays shared.
             roots = list(_nnx_roots(self.tree.root))
             objects = any(how_walked(root) == GRAPH for root in roots)
-            self.clones = dict(zip(map(id, roots), nnx.clone(roots), strict=True)) if objects else {}
+            self.clones = (
+                dict(zip(map(id, roots), flax_module("nnx").clone(roots), strict=True)) if objects else {}
+            )
         return self.clones.get(id(node))
 
     def put(self, node: Any) -> Any:
@@ -240,7 +245,7 @@ class _Builder:
         # Of attributes NNX keeps which are data, in an attribute.
         self.undo += [(object.__setattr__, node, each, vars(node)[each]) for each in (_NODES, key)
                       if each in vars(node)]  # fmt: skip
-        setattr(node, key, nnx.data(value) if was_static else value)
+        setattr(node, key, flax_module("nnx").data(value) if was_static else value)
 
 
 _VALUE, _NODES = "_raw_value", "_pytree__nodes"

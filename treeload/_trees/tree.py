@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import jax
-from flax import nnx
 
 from treeload._leaves.spec import SlotKind
 from treeload._naming.name import Keys, print_name
+
+if TYPE_CHECKING:
+    from flax import nnx
 
 PyTree: TypeAlias = Any
 

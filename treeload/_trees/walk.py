@@ -12,11 +12,10 @@ from __future__ import annotations
 import operator
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
-from flax import nnx
 
 from treeload._errors import NameCollision, TreeloadError
 from treeload._leaves.placement import is_weak
@@ -50,6 +49,9 @@ from treeload._trees.nodes import (
     variable_value,
 )
 from treeload._trees.tree import PyTree, Tree
+
+if TYPE_CHECKING:
+    from flax import nnx
 
 
 def walk(tree: PyTree, *, arrays_tie: bool = True, traced: bool = False, mappings: bool = False) -> Tree:
