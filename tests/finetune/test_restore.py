@@ -423,7 +423,7 @@ def test_of_several_states_one_must_be_chosen() -> None:
 
 @pytest.mark.parametrize("how", [{"rules": [Rename("a", "b")]}, {"into": "x"}])
 def test_a_from_gives_a_place_and_nothing_else(how: Any) -> None:
-    with pytest.raises(RuleError, match="subtree, item and separator alone"):
+    with pytest.raises(RuleError, match="subtree, item, separator and format alone"):
         finetune.plan_optimizer(ADAM, PARAMS, From({}, **how))
 
 

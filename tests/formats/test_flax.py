@@ -16,7 +16,7 @@ import pytest
 from pytrees import nest
 
 from treeload._errors import SourceError
-from treeload._formats.flax import MsgpackSource, recognises
+from treeload._formats.flax.source import MsgpackSource, is_named, recognises
 from treeload._naming.name import Name
 from treeload._sources.source import Source
 from treeload.testing import SourceConformance
@@ -178,8 +178,9 @@ def test_what_is_recognised(tmp_path: Path) -> None:
     assert recognises(sound)
     assert not recognises(tmp_path)
     assert not recognises(tmp_path / "missing")
-    assert not recognises(_write(tmp_path / "x.other", {"w": 1}))
+    assert recognises(_write(tmp_path / "x.other", {"w": 1}))
+    assert not is_named(tmp_path / "x.other")
     (tmp_path / "y.msgpack").write_bytes(b"text")
-    assert not recognises(tmp_path / "y.msgpack")
+    assert not recognises(tmp_path / "y.msgpack") and is_named(tmp_path / "y.msgpack")
     sound.rename(tmp_path / "checkpoint_3")
     assert recognises(tmp_path / "checkpoint_3") and recognises(tmp_path)

@@ -28,7 +28,7 @@ from treeload._errors import RuleError, SourceError
 from treeload._files import read as _files
 from treeload._files.open import look_at
 from treeload._formats.safetensors.header import DTYPES
-from treeload._formats.safetensors.source import SafetensorsSource, recognises
+from treeload._formats.safetensors.source import SafetensorsSource, is_named, recognises
 from treeload._naming.name import Name
 from treeload._sources.source import Source
 from treeload.testing import SourceConformance
@@ -184,13 +184,28 @@ def test_a_file_without_tensors_has_no_leaves(tmp_path: Path) -> None:
 # --- Which files ---------------------------------------------------------------------------------------
 
 
-def test_files_and_directories_are_recognised_by_their_names(tmp_path: Path) -> None:
-    assert recognises(tmp_path / "a.safetensors")
-    assert recognises(tmp_path / "model.safetensors.index.json")
-    assert not recognises(tmp_path / "a.npz")
-    assert not recognises(tmp_path)
+def test_files_and_directories_have_names_that_hint_at_the_format(tmp_path: Path) -> None:
+    assert is_named(tmp_path / "a.safetensors")
+    assert is_named(tmp_path / "model.safetensors.index.json")
+    assert not is_named(tmp_path / "a.npz")
+    assert not is_named(tmp_path)
     (tmp_path / "a.safetensors").touch()
+    assert is_named(tmp_path) and not recognises(tmp_path)
+
+
+def test_files_and_directories_are_recognised_by_their_bytes(tmp_path: Path) -> None:
+    save_file({"x": np.zeros(1)}, tmp_path / "a")
+    assert recognises(tmp_path / "a") and not recognises(tmp_path) and not is_named(tmp_path / "a")
+    (tmp_path / "a").rename(tmp_path / "a.safetensors")
     assert recognises(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "first", [b"", b"\0" * 8, b"\1" + b"\0" * 7 + b"[]", b"\2" + b"\0" * 7 + b"{", b"{" * 20]
+)
+def test_what_cannot_be_a_header_is_not_recognised(tmp_path: Path, first: bytes) -> None:
+    (tmp_path / "a").write_bytes(first)
+    assert not recognises(tmp_path / "a")
 
 
 def test_the_only_file_of_a_directory_is_read(tmp_path: Path) -> None:

@@ -68,11 +68,7 @@ def test_a_zip_file_is_told_by_what_is_in_it(tmp_path: Path, name: str, member: 
     assert what in said(tmp_path / name)
 
 
-def test_a_known_format_without_its_name_is_said_to_be_one(tmp_path: Path) -> None:
-    safetensors.numpy.save_file({"w": np.ones(3)}, tmp_path / "weights.bin")
-    assert ".safetensors" in said(tmp_path / "weights.bin")
-    (tmp_path / "weights.ckpt").write_bytes(b"\x81\xa1w\x01")
-    assert ".msgpack" in said(tmp_path / "weights.ckpt")
+def test_a_single_array_of_numpys_is_said_to_be_one(tmp_path: Path) -> None:
     np.save(tmp_path / "w.npy", np.ones(3))
     assert "numpy.load" in said(tmp_path / "w.npy")
 
@@ -137,29 +133,6 @@ def test_what_lies_beside_the_weights_points_to_them(tmp_path: Path) -> None:
     assert f"JSON text, no checkpoint; the directory it lies in is a checkpoint: {str(tmp_path)!r}" in said(
         tmp_path / "config.json"
     )
-
-
-def hub(path: Path, *revisions: str) -> Path:
-    home = path / "models--org--name"
-    (home / "refs").mkdir(parents=True)
-    (home / "blobs").mkdir()
-    (home / "snapshots").mkdir()
-    for revision in revisions:
-        (home / "snapshots" / revision).mkdir(parents=True)
-        safetensors.numpy.save_file({"w": np.ones(3)}, home / "snapshots" / revision / "model.safetensors")
-    if revisions:
-        (home / "refs" / "main").write_text(revisions[-1])
-    return home
-
-
-def test_a_repository_of_the_hugging_face_cache_names_its_snapshots(tmp_path: Path) -> None:
-    one = hub(tmp_path / "one", "1f2e")
-    assert f"open its snapshot, {str(one / 'snapshots' / '1f2e')!r}" in said(one)
-    treeload.open(one / "snapshots" / "1f2e")
-    two = hub(tmp_path / "two", "1f2e", "9c8d")
-    shown = said(two)
-    assert shown.index(f"{str(two / 'snapshots' / '9c8d')!r} (main)") < shown.index("1f2e")
-    assert "nothing was downloaded" in said(hub(tmp_path / "none"))
 
 
 def test_a_directory_of_another_library_says_whose_it_is(tmp_path: Path) -> None:

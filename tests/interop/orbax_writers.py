@@ -89,15 +89,15 @@ def manager_items(directory: Path, items: Mapping[str, Any]) -> Path:
     return directory / "run"
 
 
-def flax_root(directory: Path, tree: Any, *, orbax: bool = True) -> Path:
+def flax_root(directory: Path, tree: Any, *, orbax: bool = True, prefix: str = "checkpoint_") -> Path:
     from flax.training import checkpoints
 
     before = flax.config.flax_use_orbax_checkpointing
     flax.config.update("flax_use_orbax_checkpointing", orbax)
     try:
         with _warnings_of_others():
-            checkpoints.save_checkpoint(directory / "flax", {"other": 1}, 2)
-            checkpoints.save_checkpoint(directory / "flax", tree, 10, keep=9)
+            checkpoints.save_checkpoint(directory / "flax", {"other": 1}, 2, prefix=prefix)
+            checkpoints.save_checkpoint(directory / "flax", tree, 10, prefix=prefix, keep=9)
     finally:
         flax.config.update("flax_use_orbax_checkpointing", before)
     return directory / "flax"

@@ -16,8 +16,8 @@ import pytest
 from pytrees import nest
 
 from treeload._errors import SourceError
-from treeload._formats.flax import MsgpackSource
-from treeload._formats.flax import recognises as recognises_msgpack
+from treeload._formats.flax.source import MsgpackSource
+from treeload._formats.flax.source import recognises as recognises_msgpack
 from treeload._formats.orbax.source import OrbaxSource, recognises
 from treeload._naming.name import Name
 from treeload._sources.source import Source

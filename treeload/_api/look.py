@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from treeload._errors import RuleError
 from treeload._formats import open_source
 from treeload._matching.parts import opened_source
 from treeload._reports.inventory import Inventory, inventory
 from treeload._sources import given
+from treeload._sources.part import From
 from treeload._sources.source import Source, read_again
 from treeload._trees.tree import PyTree, nested, printed_names
 
@@ -32,10 +34,19 @@ def inspect(src: Any) -> Inventory:
         <BLANKLINE>
           w  float32[2,3]  24 B
 
+    A ``From`` says how a source is to be opened: its ``item``, ``separator`` or ``format``.
+
     Raises:
         SourceError: as ``open``.
+        RuleError: a ``From`` that says more, or an option that the source has not.
     """
-    return read_again(lambda: inventory(opened_source(src, "inspect")))
+    part = src if isinstance(src, From) else From(src)
+    if part.subtree or part.into or part.rules or part.by_position or part.version is not None:
+        raise RuleError(
+            "inspect lists a source as it is: of a From it takes item, separator and format alone"
+        )
+    how = {"item": part.item, "separator": part.separator, "stated_format": part.format}
+    return read_again(lambda: inventory(opened_source(part.src, "inspect", **how)))
 
 
 def state(tree: PyTree) -> Any:

@@ -1,11 +1,14 @@
 """What every format stands on. Knows no format.
 
 open         only what is safe
+beginning    the first bytes, by which a format is told
 stream       what is open, as other libraries read
 strict_json  JSON as a trust boundary
 index        which shard holds what
 request      what may be asked of a source
 read         bytes into aligned buffers, ahead of who asks
+msgpack      arrays in msgpack, as Flax and early Orbax write them: the values
+msgpack_tree     their names, and how they are read
 regions      which part belongs on which device, and how it comes there
 digests      by which it is told that bytes are those that were written
 steps        what a step's name says

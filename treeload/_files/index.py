@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from treeload._errors import SourceError
-from treeload._files.open import File, brief, look_beside, opened, read_bytes, some
+from treeload._files.open import File, brief, look_at, look_beside, opened, read_bytes, some
 from treeload._files.strict_json import parse_json
+
+_SUFFIX = ".index.json"
+
 
 _MAX_INDEX = 32 << 20  # the largest real indices (100,000 tensors) take about 10 MB
 
@@ -61,6 +64,20 @@ class ShardIndex:
                 )
 
 
+def first_shard(path: Path) -> Path | None:
+    """The file that an index names first, by which the format of all is told; None where ``path`` is none.
+
+    Told by its name, ``*.index.json``, since other JSON texts may be large; nothing of the shard is read.
+    """
+    if not path.name.endswith(_SUFFIX):
+        return None
+    try:
+        tensors = _read(look_at(path))["weight_map"]
+        return look_beside(path.parent, next(iter(tensors.values()))).path
+    except (SourceError, StopIteration):  # whoever opens it will say why
+        return None
+
+
 def read_index(directory: Path, filename: str) -> ShardIndex:
     """The index ``filename`` of ``directory``, its shards looked at but not read.
 
@@ -71,6 +88,21 @@ def read_index(directory: Path, filename: str) -> ShardIndex:
         SourceError: it is no such index, or names a file that is missing or outside its directory.
     """
     file = look_beside(directory, filename)
+    content = _read(file)
+    metadata = content.get("metadata", {})
+    if not isinstance(metadata, dict):
+        raise SourceError(f"{file} is no valid index: its 'metadata' is no object")
+    tensors = content["weight_map"]
+    return ShardIndex(
+        file=file,
+        shards={shard: look_beside(directory, shard) for shard in dict.fromkeys(tensors.values())},
+        tensors=tensors,
+        metadata=metadata,
+    )
+
+
+def _read(file: File) -> dict[str, Any]:
+    """The JSON of an index, with a ``weight_map`` of texts to texts."""
     if file.size > _MAX_INDEX:
         raise SourceError(f"{file} is no index: it has {file.size:,} bytes, and {_MAX_INDEX:,} are plenty")
     with opened(file) as descriptor:
@@ -80,14 +112,10 @@ def read_index(directory: Path, filename: str) -> ShardIndex:
     except ValueError as error:
         raise SourceError(f"{file} is no valid index: {error}") from error
     tensors = content.get("weight_map") if isinstance(content, dict) else None
-    if not isinstance(tensors, dict) or not all(isinstance(shard, str) for shard in tensors.values()):
+    if not isinstance(content, dict) or not isinstance(tensors, dict) or not _are_texts(tensors.values()):
         raise SourceError(f"{file} is no valid index: it has no 'weight_map' of tensors to file names")
-    metadata = content.get("metadata", {})
-    if not isinstance(metadata, dict):
-        raise SourceError(f"{file} is no valid index: its 'metadata' is no object")
-    return ShardIndex(
-        file=file,
-        shards={shard: look_beside(directory, shard) for shard in dict.fromkeys(tensors.values())},
-        tensors=tensors,
-        metadata=metadata,
-    )
+    return content
+
+
+def _are_texts(values: Iterable[Any]) -> bool:
+    return all(isinstance(value, str) for value in values)

@@ -1,25 +1,31 @@
 """One file or folder a format; ``open_source`` asks each in turn whether a path is its own.
 
+A format is told by its bytes. A name is a hint: it is asked for where the bytes say nothing, as of a file
+that is damaged, so that its own format says what is wrong with it.
+
 Each module in ``FORMATS`` ends in one ``FORMAT = Format(...)``, which is all that is known of it here: what
 it recognises, how it opens, which options it has. A new format is a file and a line in ``FORMATS``.
 
 safetensors  a file, or a directory of shards with its index; read and written
-flax         Flax's msgpack files
+flax         Flax's msgpack files, and shards of them with their index
 equinox      the arrays of tree_serialise_leaves, by position
-orbax        checkpoints in every layout that has metadata; read and written
+orbax        checkpoints in every layout; read and written
+hub          which snapshot of the Hugging Face cache is meant
 unknown      what a file is that no format knows, or that only bears a format's name
 """
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from treeload._errors import SourceError
+from treeload._errors import RuleError, SourceError
 from treeload._formats import unknown
+from treeload._formats.hub import is_repository, snapshot_of
 from treeload._naming.printable import printable
 from treeload._sources.format import Format
 from treeload._sources.separated import SeparatedSource
@@ -28,7 +34,7 @@ from treeload._sources.source import Source, as_source_error
 
 FORMATS: tuple[str, ...] = (
     "treeload._formats.safetensors.source",
-    "treeload._formats.flax",
+    "treeload._formats.flax.source",
     "treeload._formats.equinox",
     "treeload._formats.orbax.source",
 )
@@ -50,6 +56,7 @@ def open_source(
     *,
     item: str | None = None,
     separator: str | None = None,
+    stated_format: str | None = None,
     sidecar: bool = True,
 ) -> Source:
     """The source at ``path``, whatever its format, held against the digests beside it where there are any.
@@ -57,58 +64,114 @@ def open_source(
     Raises:
         SourceError: there is nothing at ``path``, it is no checkpoint that treeload knows, or it is
             incomplete or malformed; or its format has not what was asked for.
+        RuleError: the format that was stated is none.
     """
-    where = Path(os.path.expanduser(os.fspath(path)))
-    with as_source_error(f"{str(where)!r} could not be opened"):
-        found = _format_of(where)
+    given = Path(os.path.expanduser(os.fspath(path)))
+    with as_source_error(f"{str(given)!r} could not be opened"):
+        found, where = _found(given, stated_format)
         # A format whose own names are joined splits them itself: at another separator than the usual one.
         own = "separator" in found.options
-        with _by_another_name(where, found.magic):
-            source = found.open(where, {"item": item, "separator": separator if own else None})
+        asked = {"item": item, "separator": separator if own else None}
+        with _said_of_both(where, found) if stated_format else _by_another_name(where, found.magic):
+            source = found.open(where, asked)
         if sidecar:
-            source = _with_sidecar(source, found, where, item=item, separator=separator if own else None)
+            usual = source if asked["separator"] is None else found.open(where, {**asked, "separator": None})
+            for place in dict.fromkeys((given, where)):
+                source = _with_sidecar(source, usual, place if item is None else place / item)
         return source if own or separator is None else SeparatedSource(source, separator)
 
 
-def _with_sidecar(
-    source: Source, found: Format, path: Path, *, item: str | None, separator: str | None
-) -> Source:
+def _with_sidecar(source: Source, usual: Source, beside: Path) -> Source:
     """The source held against the digests beside it, which know its leaves as they are usually split."""
-    beside = path if item is None else path / item
-    if separator is None:
+    if usual is source or source.leaf_digests:
         return with_sidecar(source, beside)
-    usual = with_sidecar(found.open(path, {"item": item, "separator": None}), beside)
+    usual = with_sidecar(usual, beside)
     own_to_usual = zip(source.specs(), usual.specs(), strict=True)  # both in the order of the file
     known = {name: usual.leaf_digests[other] for name, other in own_to_usual if other in usual.leaf_digests}
     return source.with_digests(known) if known else source
 
 
+# --- which format, and where ------------------------------------------------------------------------
+
+
 def recognising(path: Path) -> Format | None:
-    """The format that a path is of; None where no format knows it."""
-    exists = path.exists()
-    for each in formats():
-        if each.recognises(path) if exists else each.claims_missing(path):
-            return each
-    return None
+    """The format that a path is of: by its bytes, else by its name; None where no format knows it."""
+    if not path.exists():
+        return next((each for each in formats() if each.claims_missing(path)), None)
+    return _by_bytes(path) or _by_name(path)
 
 
-def _format_of(path: Path) -> Format:
-    """The format that a path is of.
+def _by_bytes(path: Path) -> Format | None:
+    return next((each for each in formats() if each.recognises(path)), None)
+
+
+def _by_name(path: Path) -> Format | None:
+    return next((each for each in formats() if each.is_named(path)), None)
+
+
+def _found(given: Path, stated: str | None) -> tuple[Format, Path]:
+    """The format that a path is of, and what is to be opened: the path, or what is meant in it.
 
     Raises:
         SourceError: it is of none.
+        RuleError: no format is called as was stated.
     """
-    found = recognising(path)
-    if found is not None:
-        return found
+    if stated is not None:
+        found = _called(stated)
+        if not given.exists() and not found.claims_missing(given):
+            raise _missing(given)
+        return found, snapshot_of(given)
+    path = snapshot_of(given)
     if not path.exists():
-        raise SourceError(f"{str(path)!r} does not exist{_nearest_that_exists(path)}")
+        claiming = recognising(path)
+        if claiming is None:
+            raise _missing(path)
+        return claiming, path
+    told = _by_bytes(path)
+    if told is None and path.is_dir():
+        only = unknown.only_file(path, _opens)
+        inside = None if only is None else _by_bytes(only)
+        if only is not None and inside is not None:
+            return inside, only
+    told = told or _by_name(path)
+    if told is None:
+        raise _unknown(path)
+    return told, path
+
+
+def _called(stated: str) -> Format:
+    names = {each.name: each for each in formats()}
+    if stated in names:
+        return names[stated]
+    near = difflib.get_close_matches(stated, names, 1)
+    meant = f" Did you mean {near[0]!r}?" if near else ""
+    raise RuleError(
+        f"From(format={printable(stated)!r}): there is no such format.{meant} "
+        f"There are {', '.join(map(repr, names))}"
+    )
+
+
+def _opens(path: Path) -> bool:
+    return is_repository(path) or recognising(path) is not None
+
+
+def _missing(path: Path) -> SourceError:
+    return SourceError(f"{str(path)!r} does not exist{_nearest_that_exists(path)}")
+
+
+def _unknown(path: Path) -> SourceError:
     is_whole = importlib.import_module("treeload._formats.orbax.layout").is_checkpoint
-    said = unknown.what_is(path, opens=lambda each: recognising(each) is not None, is_whole=is_whole)
+    said = unknown.what_is(path, opens=_opens, is_whole=is_whole)
     if said:
-        raise SourceError(f"{str(path)!r} {said}")
+        return SourceError(f"{str(path)!r} {said}")
     known = "\n".join(f"  {each.words}" for each in formats())
-    raise SourceError(f"{str(path)!r} is no checkpoint that treeload knows. It knows\n{known}")
+    return SourceError(
+        f"{str(path)!r} is no checkpoint that treeload knows, by its bytes or by its name (where you know "
+        f'its format, state it: From(path, format="msgpack")). It knows\n{known}'
+    )
+
+
+# --- what else it may be ----------------------------------------------------------------------------
 
 
 @contextmanager
@@ -125,6 +188,23 @@ def _by_another_name(path: Path, magic: bytes | None) -> Iterator[None]:
         if not said:
             raise
         raise SourceError(f"{str(path)!r} {said}") from error
+
+
+@contextmanager
+def _said_of_both(path: Path, stated: Format) -> Iterator[None]:
+    """What was stated of a path that cannot be opened so, beside what its bytes say."""
+    try:
+        yield
+    except SourceError as error:
+        told = _by_bytes(path)
+        content = "" if path.is_dir() else unknown.content_of(path, magic=stated.magic)
+        but = f"; it {content}" if content else ""
+        if told is not None:
+            but = "" if told.name == stated.name else f"; by its bytes it is of the format {told.name!r}"
+        raise SourceError(
+            f"{str(path)!r} cannot be opened in the format {stated.name!r}, which was stated{but}: {error}",
+            changed=error.changed,
+        ) from error
 
 
 def _nearest_that_exists(path: Path) -> str:

@@ -26,8 +26,10 @@ import ml_dtypes
 import numpy as np
 
 from treeload._errors import SourceError
-from treeload._files.open import look_at, opened
+from treeload._files.beginning import beginning_of
+from treeload._files.open import look_at
 from treeload._files.read import Stored, read_stored
+from treeload._files.stream import streamed
 from treeload._files.strict_json import parse_json
 from treeload._leaves.spec import PYTHON_DTYPES, Spec, is_numeric, print_spec
 from treeload._naming.name import Name
@@ -50,6 +52,21 @@ _MAX_LINE = 1 << 20
 
 
 def recognises(path: Path) -> bool:
+    """Whether a file begins with a NumPy array, or with a line of JSON and then one.
+
+    A file of one array, and ``numpy.save``'s, are the same but for their names.
+    """
+    if path.suffix == ".npy":
+        return False
+    found = beginning_of(path)
+    if found is None or found.first[:1] not in (b"{", b"["):
+        return found is not None and found.first.startswith(MAGIC)
+    if b"\n" not in found.first and found.size > len(found.first):
+        found = beginning_of(path, _MAX_LINE + len(MAGIC))
+    return found is not None and found.first.partition(b"\n")[2].startswith(MAGIC)
+
+
+def is_named(path: Path) -> bool:
     """Whether ``path`` is called as Equinox's files are."""
     return path.suffix == SUFFIX
 
@@ -75,7 +92,7 @@ class EqxSource(Source):
         self._stored: dict[Name, Stored] = {}
         with as_source_error(f"{self.label} could not be read"):
             file = look_at(Path(path))
-            with opened(file) as descriptor, os.fdopen(os.dup(descriptor), "rb") as stream:
+            with streamed(file) as stream:
                 self.metadata = MappingProxyType(_hyperparameters(stream, self.label))
                 for number, (spec, offset) in enumerate(_records(stream, file.size, self.label)):
                     self._stored[Name((str(number),))] = Stored(file, offset, spec)
@@ -148,6 +165,7 @@ FORMAT = Format(
     name="equinox",
     words="Equinox: a file of tree_serialise_leaves, loaded by position",
     recognises=recognises,
+    is_named=is_named,
     opens=EqxSource,
     magic=MAGIC,
 )

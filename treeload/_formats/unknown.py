@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 
 from treeload._errors import SourceError
-from treeload._files.open import brief, look_at, opened, read_bytes
+from treeload._files.beginning import beginning_of
+from treeload._files.open import brief
 
 IsCheckpoint = Callable[[Path], bool]
-
-
-_FIRST = 4096  # bytes that are looked at
 
 
 _ENTRIES = 400  # entries of directories that are looked at
@@ -42,7 +41,7 @@ def what_is(path: Path, *, opens: IsCheckpoint, is_whole: IsCheckpoint) -> str:
         return f"is part of the checkpoint {str(around)!r}: open that"
     if path.is_dir():
         return _directory(path, opens)
-    said = content_of(path) or _unclear(path)
+    said = content_of(path) or _json(path)
     beside = path.parent
     if said and _any_of(opens, beside):
         said += f"; the directory it lies in is a checkpoint: {str(beside)!r}"
@@ -113,11 +112,8 @@ def content_of(path: Path, *, magic: bytes | None = None) -> str:
 
 def _first_bytes(path: Path) -> bytes | None:
     """None where it is no file that may be opened: whoever opens it will say why."""
-    try:
-        with opened(look_at(path)) as descriptor:
-            return read_bytes(descriptor, _FIRST, 0)
-    except SourceError:
-        return None
+    found = beginning_of(path)
+    return None if found is None else found.first
 
 
 def _not_downloaded(first: bytes) -> str:
@@ -159,7 +155,7 @@ def _archive(first: bytes) -> str:
 def _text(first: bytes) -> str:
     """Text that no format of weights begins with; what may be cut in a character is looked at before it."""
     if first.lstrip()[:1] in (b"{", b"["):
-        return ""  # JSON leads some formats; see ``_unclear``
+        return ""  # JSON leads some formats; see ``_json``
     try:
         text = first.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -171,19 +167,9 @@ def _text(first: bytes) -> str:
     return f"is a text file, which begins {brief(text.strip(), 40)}"
 
 
-def _unclear(path: Path) -> str:
-    """What a file seems to be that no format took by its name."""
+def _json(path: Path) -> str:
     first = _first_bytes(path)
-    if not first:
-        return ""
-    length = int.from_bytes(first[:8], "little")
-    if first[8:9] == b"{" and length <= path.stat().st_size - 8:
-        return "begins as a safetensors file does: give it a name that ends in .safetensors"
-    if 0x81 <= first[0] <= 0x8F or first[0] in (0xDE, 0xDF):
-        return "begins as msgpack does: if Flax wrote it, give it a name that ends in .msgpack"
-    if first.lstrip()[:1] in (b"{", b"["):
-        return "is a JSON text, no checkpoint"
-    return ""
+    return "is a JSON text, no checkpoint" if first and first.lstrip()[:1] in (b"{", b"[") else ""
 
 
 # Directories, by what is in them.
@@ -192,8 +178,6 @@ def _unclear(path: Path) -> str:
 def _directory(path: Path, opens: IsCheckpoint) -> str:
     if not any(path.iterdir()):
         return "is an empty directory"
-    if (path / "snapshots").is_dir() and path.name.startswith(("models--", "datasets--", "spaces--")):
-        return _hub_repository(path)
     found = list(_checkpoints_below(path, opens))
     if found:
         names = [repr(str(each.relative_to(path))) for each in found]
@@ -208,28 +192,14 @@ def _directory(path: Path, opens: IsCheckpoint) -> str:
     return "" if found_in is None else f"holds no checkpoint; {found_in[0]!r} in it {found_in[1]}"
 
 
-def _hub_repository(path: Path) -> str:
-    """Which snapshot of a repository in the Hugging Face cache is meant: the one of ``main`` first."""
-    what = "is the folder of a repository in the Hugging Face cache"
-    snapshots = sorted(entry for entry in (path / "snapshots").iterdir() if entry.is_dir())
-    if not snapshots:
-        return f"{what}, and holds no snapshot: nothing was downloaded"
-    if len(snapshots) == 1:
-        return f"{what}: open its snapshot, {str(snapshots[0])!r}"
-    refs = {entry.name: _ref(entry.path) for entry in _entries(path / "refs")}
-    said = []
-    for snapshot in sorted(snapshots, key=lambda each: refs.get("main") != each.name)[:_SHOWN]:
-        names = [name for name, revision in refs.items() if revision == snapshot.name]
-        said.append(repr(str(snapshot)) + (f" ({', '.join(names)})" if names else ""))
-    return f"{what}: open one of its snapshots, {', '.join(said)}"
-
-
-def _ref(path: str) -> str:
-    try:
-        with opened(look_at(Path(path))) as descriptor:
-            return read_bytes(descriptor, 100, 0).decode("ascii", "replace").strip()
-    except SourceError:
-        return ""
+def only_file(path: Path, opens: IsCheckpoint) -> Path | None:
+    """The file that is the only checkpoint in a directory; None where it is no file, or not the only one."""
+    entries = _entries(path)
+    if len(entries) == _ENTRIES:  # there may be more
+        return None
+    children = (Path(entry.path) for entry in entries if not entry.name.startswith("."))
+    found = list(islice((child for child in children if _any_of(opens, child)), 2))
+    return found[0] if len(found) == 1 and found[0].is_file() else None
 
 
 def _checkpoints_below(path: Path, opens: IsCheckpoint) -> Iterator[Path]:

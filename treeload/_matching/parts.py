@@ -94,7 +94,9 @@ def opened_parts(src: Any, verb: str) -> list[OpenedPart]:
 
 
 def _opened_part(part: From, verb: str, *, explicit: bool = True) -> OpenedPart:
-    source = opened_source(part.src, verb, item=part.item, separator=part.separator)
+    source = opened_source(
+        part.src, verb, item=part.item, separator=part.separator, stated_format=part.format
+    )
     if source.positional and not part.by_position:
         raise RuleError(
             f"{source.label} holds arrays without names: From(..., by_position=True) takes them in order"
@@ -105,7 +107,14 @@ def _opened_part(part: From, verb: str, *, explicit: bool = True) -> OpenedPart:
     )  # fmt: skip
 
 
-def opened_source(src: Any, verb: str, *, item: str | None = None, separator: str | None = None) -> Source:
+def opened_source(
+    src: Any,
+    verb: str,
+    *,
+    item: str | None = None,
+    separator: str | None = None,
+    stated_format: str | None = None,
+) -> Source:
     """The source that a path, a tree or a ``Source`` is.
 
     Raises:
@@ -115,7 +124,9 @@ def opened_source(src: Any, verb: str, *, item: str | None = None, separator: st
     """
     given.source(src, verb)
     if isinstance(src, (str, os.PathLike)):
-        return open_source(src, item=item, separator=separator)
+        return open_source(src, item=item, separator=separator, stated_format=stated_format)
+    if stated_format is not None:
+        raise RuleError(f"From(format={stated_format!r}) is for a path: a tree or a Source has no format")
     if item is not None:
         raise RuleError(f"From(item={item!r}) is for the path of an Orbax checkpoint")
     if isinstance(src, Source):

@@ -28,7 +28,10 @@ class Format:
     Attributes:
         name: what it is called where it is asked for, such as ``"safetensors"``.
         words: what it is, in the list of what treeload knows.
-        recognises: whether a path that exists is of this format; looks at names and first bytes only.
+        recognises: whether a path that exists is of this format, whatever it is called: looks at first bytes
+            only, of a directory at the names and the first bytes of what is in it.
+        is_named: whether a path that exists bears a name of this format. Asked where no format recognises
+            it, as where a file is damaged.
         opens: the source at a path, and the options that the format has.
         options: the names of those options: of ``"item"`` and ``"separator"``.
         claims_missing: whether a path where nothing lies is this format's to explain or to find, as one
@@ -41,6 +44,7 @@ class Format:
     recognises: Callable[[Path], bool]
     opens: Callable[..., Source]
     options: frozenset[str] = frozenset()
+    is_named: Callable[[Path], bool] = lambda path: False
     claims_missing: Callable[[Path], bool] = lambda path: False
     magic: bytes | None = None
 

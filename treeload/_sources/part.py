@@ -31,6 +31,8 @@ class From:
         by_position: the source's arrays are the destination's leaves (below ``into``) in their order:
             for flat lists of weights, and formats without names. Their count must agree, and every
             shape is checked.
+        format: in which format the file or directory at the path is, where that cannot be told by its bytes:
+            a name such as ``"msgpack"``. Without it the bytes say it, whatever the file is called.
         version: at which version of the code's parameters the source was saved, where it does not say so
             itself, or says it wrongly: of the whole, or a mapping of scopes to numbers, as ``{"": 3,
             "**/attn": 2}``. A scope that is not named is at 1. For a load with ``history=``.
@@ -46,6 +48,7 @@ class From:
     item: str | None
     separator: str | None
     by_position: bool
+    format: str | None
     version: Stamp | None
 
     def __init__(
@@ -58,19 +61,22 @@ class From:
         item: str | None = None,
         separator: str | None = None,
         by_position: bool = False,
+        format: str | None = None,  # noqa: A002  # the word that users know
         version: int | Mapping[str, int] | None = None,
     ) -> None:
         if isinstance(src, From):
             raise RuleError("a From is made of a path, a tree or a Source, not of another From")
         if separator == "":
             raise RuleError("From(separator='') splits nothing")
+        if format is not None and not isinstance(format, str):
+            raise RuleError(f"From(format={format!r}): it is the name of a format, such as 'msgpack'")
         given = as_rules(rules, "From(rules=...)")
         if by_position and (given or subtree):
             raise RuleError("From(by_position=True) has no names that rules or a subtree could be over")
         for field, value in (
             ("src", src), ("subtree", as_name(subtree or ())), ("into", as_name(into or ())),
             ("rules", given), ("item", item), ("separator", separator), ("by_position", by_position),
-            ("version", _stated(version)),
+            ("format", format), ("version", _stated(version)),
         ):  # fmt: skip
             object.__setattr__(self, field, value)
 

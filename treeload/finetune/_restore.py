@@ -193,8 +193,12 @@ def _located(src: Any, subtree: NameLike | None, *, with_step: bool) -> tuple[So
     """The source, and the name of the part of it that is an optimizer's state (with its ``step``)."""
     if isinstance(src, From):
         if src.rules or src.into or (subtree is not None and src.subtree):
-            raise RuleError("the From of an optimizer's state takes subtree, item and separator alone")
-        opened = opened_source(src.src, "plan_optimizer", item=src.item, separator=src.separator)
+            raise RuleError(
+                "the From of an optimizer's state takes subtree, item, separator and format alone"
+            )
+        opened = opened_source(
+            src.src, "plan_optimizer", item=src.item, separator=src.separator, stated_format=src.format
+        )
         within = src.subtree or as_name(subtree or ())
     else:
         opened, within = opened_source(src, "plan_optimizer"), as_name(subtree or ())

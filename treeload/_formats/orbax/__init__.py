@@ -2,6 +2,7 @@
 
 source       the leaves
 layout       which directory is meant, and what its metadata says
+early        what stood in the metadata's place before there was any
 chunks       how an array is cut, checked before TensorStore sees it
 arrays       one of its arrays, from its header to where it is asked for
 record       what treeload keeps beside the arrays

@@ -3,25 +3,28 @@
 Owns the layouts (a tree's own directory, items, steps, Flax's ``checkpoint_N``) and the reading of the
 JSON files, which are untrusted. Opens no array. ``source`` comes after and reads the arrays.
 
-A tree's directory is one that holds ``_METADATA``. It is the path itself (v0 handlers, Flax), or a child
-of a checkpoint (an item: v1's ``state``, the manager's ``default``), or below the latest step.
+A tree's directory is one that holds ``_METADATA``, or is of the time before that (``early``). It is the
+path itself (v0 handlers, Flax), or a child of a checkpoint (an item: v1's ``state``, the manager's
+``default``), or below the latest step.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from treeload._errors import SourceError
+from treeload._files.msgpack_tree import Packed
 from treeload._files.open import Identity, identity_of, look_within, opened, read_bytes, resolved_within
 from treeload._files.replace import finish_dead_save
 from treeload._files.steps import in_order, is_numbered, step_of
 from treeload._files.strict_json import parse_json
+from treeload._formats.orbax.early import STRUCTURE_FILE, EarlyTree, is_early, read_early
 from treeload._naming.bounds import name_from_file
 from treeload._naming.name import Name, print_name
 
@@ -60,10 +63,14 @@ def recognises(path: Path) -> bool:
 
 def is_checkpoint(directory: Path) -> bool:
     """Whether ``directory`` is itself one complete checkpoint, and not a directory that holds some."""
-    if (directory / TREE_FILE).is_file() or (directory / CHECKPOINT_FILE).is_file():
+    if _is_tree(directory) or (directory / CHECKPOINT_FILE).is_file():
         return True
     items = _items(directory)
     return bool(items) and not _are_steps(items)
+
+
+def _is_tree(directory: Path) -> bool:
+    return (directory / TREE_FILE).is_file() or is_early(directory)
 
 
 def locate(path: Path, item: str | None) -> Layout:
@@ -87,7 +94,7 @@ def locate(path: Path, item: str | None) -> Layout:
     step: int | float | None = None
     if not is_checkpoint(root):
         step, root = _latest_step(root, shown)
-    if (root / TREE_FILE).is_file():
+    if _is_tree(root):
         if item is not None:
             raise SourceError(f"{str(root)!r} holds one tree and no items, so no item {item!r}")
         return Layout(root, root, step, None)
@@ -116,10 +123,10 @@ def _latest_step(root: Path, shown: str) -> tuple[int | float, Path]:
             raise SourceError(f"{shown} is an empty directory")
         if left := _incomplete_in(root):
             raise SourceError(f"{shown} holds no complete checkpoint, only {', '.join(map(repr, left))}")
-        if (root / "checkpoint").is_file():
+        if (root / STRUCTURE_FILE).is_file():
             raise SourceError(
-                f"{shown} may be of an early Orbax, which wrote no {TREE_FILE!r}: "
-                "restore it with that Orbax and save it again"
+                f"{shown} may be of an early Orbax, which wrote no {TREE_FILE!r}, but its file "
+                f"{STRUCTURE_FILE!r} is not what that wrote"
             )
         raise SourceError(f"{shown} is no Orbax checkpoint: no {TREE_FILE!r}, no item, no step in it")
     name, step = in_order({name: step_of(name) for name in steps}, shown)[-1]
@@ -145,9 +152,7 @@ def _steps(directory: Path) -> list[str]:
 def _items(directory: Path) -> list[str]:
     """The children that hold a tree, in order."""
     return sorted(
-        entry.name
-        for entry in _children(directory)
-        if entry.is_dir() and os.path.isfile(os.path.join(entry.path, TREE_FILE))
+        entry.name for entry in _children(directory) if entry.is_dir() and _is_tree(Path(entry.path))
     )
 
 
@@ -188,31 +193,59 @@ class StoredLeaf:
 
 @dataclass(frozen=True)
 class TreeMetadata:
-    """What ``_METADATA`` says: which leaves are arrays, which slots are None, and how they are stored."""
+    """What ``_METADATA`` says: which leaves are arrays, which slots are None, and how they are stored.
+
+    Of an early tree, what stands in its place, and the leaves whose values are in the file of its structure.
+    """
 
     leaves: tuple[StoredLeaf, ...]
     nones: tuple[Name, ...]
     zarr3: bool
     stores_fill: bool  # every chunk was written, so one that lacks is damage
     custom: dict[str, Any]
+    packed: Mapping[Name, Packed] = field(default_factory=dict)
 
 
 _EMPTY = ("Dict", "List", "Tuple", "NamedTuple", "None")
 
 
 def read_tree_metadata(layout: Layout) -> TreeMetadata:
-    """What the tree's ``_METADATA`` says.
+    """What the tree's ``_METADATA`` says, or what is there in its place.
 
     Raises:
         SourceError: it is no JSON of that form, or two of its leaves are stored under one name.
     """
     file = layout.tree / TREE_FILE
+    early = read_early(layout.root, layout.tree) if is_early(layout.tree) else EarlyTree()
+    if not os.path.lexists(file):
+        listed = [StoredLeaf(name, ".".join(name), number=False) for name in early.stored]
+        return TreeMetadata(_apart(listed, layout.tree), early.absent, False, False, {}, early.packed)
     data = read_json(file, layout.root, allow_nan=True)  # it holds metadata of the user's, as below
+    leaves, nones = _read_entries(data, file)
+    strange = next((name for name in early.packed if name not in leaves), None)
+    if strange is not None:
+        raise SourceError(
+            f"{str(file)!r} lists no leaf {print_name(strange)!r}, and {STRUCTURE_FILE!r} beside it holds one"
+        )
+    nones |= {name: None for name in early.absent if name in leaves}
+    elsewhere = {*early.packed, *early.absent, *early.statics}
+    custom = data.get("custom_metadata")
+    return TreeMetadata(
+        leaves=_apart([leaf for leaf in leaves.values() if leaf.name not in elsewhere], file),
+        nones=tuple(nones),
+        zarr3=data.get("use_zarr3") is True,
+        stores_fill=data.get("store_array_data_equal_to_fill_value") is True,
+        custom=custom if isinstance(custom, dict) else {},
+        packed=early.packed,
+    )
+
+
+def _read_entries(data: Mapping[str, Any], file: Path) -> tuple[dict[Name, StoredLeaf], dict[Name, None]]:
+    """The leaves that the tree's metadata lists, and the slots that hold None."""
     entries = data.get("tree_metadata")
     if not isinstance(entries, dict):
         raise SourceError(f"{str(file)!r} lists no tree ('tree_metadata' is missing)")
     leaves: dict[Name, StoredLeaf] = {}
-    by_stored: dict[str, Name] = {}
     nones: dict[Name, None] = {}
     for key, entry in entries.items():
         name, value_type = _read_entry(key, entry, file)
@@ -221,22 +254,21 @@ def read_tree_metadata(layout: Layout) -> TreeMetadata:
         if value_type == "None":
             nones[name] = None
         elif value_type not in _EMPTY and value_type != "string":
-            stored = ".".join(name)
-            if stored in by_stored:
-                raise SourceError(
-                    f"{str(file)!r}: the leaves {print_name(by_stored[stored])!r} and {print_name(name)!r} "
-                    f"are both stored as {stored!r}, so that one has overwritten the other"
-                )
-            by_stored[stored] = name
-            leaves[name] = StoredLeaf(name, stored, value_type == "scalar")
-    custom = data.get("custom_metadata")
-    return TreeMetadata(
-        leaves=tuple(leaves.values()),
-        nones=tuple(nones),
-        zarr3=data.get("use_zarr3") is True,
-        stores_fill=data.get("store_array_data_equal_to_fill_value") is True,
-        custom=custom if isinstance(custom, dict) else {},
-    )
+            leaves[name] = StoredLeaf(name, ".".join(name), value_type == "scalar")
+    return leaves, nones
+
+
+def _apart(leaves: Sequence[StoredLeaf], where: Path) -> tuple[StoredLeaf, ...]:
+    """The leaves, if each is stored under a name of its own."""
+    by_stored: dict[str, Name] = {}
+    for leaf in leaves:
+        other = by_stored.setdefault(leaf.stored, leaf.name)
+        if other != leaf.name:
+            raise SourceError(
+                f"{str(where)!r}: the leaves {print_name(other)!r} and {print_name(leaf.name)!r} "
+                f"are both stored as {leaf.stored!r}, so that one has overwritten the other"
+            )
+    return tuple(leaves)
 
 
 def _read_entry(key: str, entry: Any, file: Path) -> tuple[Name, str]:

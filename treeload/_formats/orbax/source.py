@@ -5,6 +5,8 @@ which is what Orbax itself reads with. Orbax's own restore is passed by on purpo
 reshapes silently, resolves the topology of the machine that saved, takes twice as long for many small
 leaves, and prints tracebacks from its threads. Which directory is meant is decided in ``layout``.
 
+Trees of early Orbax keep values in a msgpack file too (``early``), which are read as Flax's are.
+
 On disk (https://orbax.readthedocs.io, "checkpoint format"): ``_METADATA`` lists the true key paths; each
 array is a zarr (v2 or v3) array stored under its keys joined with ``.``, in directories of its own or
 together in an OCDBT key-value store.
@@ -25,6 +27,7 @@ from typing import Any
 import tensorstore as ts
 
 from treeload._errors import SourceError
+from treeload._files.msgpack_tree import read_packed
 from treeload._files.regions import slices_of
 from treeload._files.request import check_requests
 from treeload._files.strict_json import parse_json
@@ -48,7 +51,7 @@ _BEST_COMPRESSION = 40_000  # what zstd makes of zeros; a header that claims mor
 
 
 class OrbaxSource(Source):
-    """The leaves of an Orbax checkpoint, of any layout that has a ``_METADATA`` file.
+    """The leaves of an Orbax checkpoint, of any layout.
 
     Reads metadata when it is opened, array headers when specs are asked for, arrays when they are read.
     Leaves that ``treeload.save`` wrote are checked against their digests, whatever part of them is read.
@@ -114,6 +117,7 @@ class OrbaxSource(Source):
     def specs(self) -> Mapping[Name, Spec]:
         stored = self._open_headers()
         specs = {name: leaf.spec for name, leaf in stored.items()}
+        specs |= {name: leaf.spec for name, leaf in self._tree.packed.items()}
         for name, empty in self._record.empty.items():
             if name in specs:
                 raise SourceError(f"{self.label}: {print_name(name)!r} is there, but recorded as empty")
@@ -147,7 +151,8 @@ class OrbaxSource(Source):
 
     def numbers(self) -> frozenset[tuple[str, ...]]:
         stored = (leaf.name for leaf in self._tree.leaves if leaf.number)
-        return frozenset((*stored, *self._record.scalars))
+        packed = (name for name, leaf in self._tree.packed.items() if leaf.is_number)
+        return frozenset((*stored, *packed, *self._record.scalars))
 
     def read(self, requests: Mapping[Name, Spec]) -> Iterator[tuple[Name, Any]]:
         check_requests(requests, self.specs(), self.label)
@@ -155,6 +160,13 @@ class OrbaxSource(Source):
             # Again, since TensorStore opens them by name: what was put in the place of one is not opened.
             if _orbax_layout.check_files(self._layout) != self._files:
                 raise _orbax_layout.changed(self.label)
+        packed = {name: spec for name, spec in requests.items() if name in self._tree.packed}
+        with as_source_error(f"cannot read {self.label}"):
+            yield from read_packed(self._tree.packed, packed, self.label, self.leaf_digests)
+        yield from self._read_stored({name: spec for name, spec in requests.items() if name not in packed})
+
+    def _read_stored(self, requests: Mapping[Name, Spec]) -> Iterator[tuple[Name, Any]]:
+        """The leaves that are arrays of their own, several on their way at a time."""
         pending: deque[tuple[Reading, int]] = deque()
         held = 0
         todo = iter(requests.items())

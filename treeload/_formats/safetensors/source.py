@@ -21,7 +21,8 @@ from types import MappingProxyType
 from typing import Any
 
 from treeload._errors import RuleError, SourceError
-from treeload._files.index import ShardIndex, read_index
+from treeload._files.beginning import beginning_of
+from treeload._files.index import ShardIndex, first_shard, read_index
 from treeload._files.open import File, brief, look_at, look_beside, some
 from treeload._files.read import Stored, read_stored
 from treeload._files.strict_json import parse_json
@@ -40,10 +41,33 @@ INDEX = ".safetensors.index.json"
 
 
 def recognises(path: Path) -> bool:
-    """Whether ``path`` is safetensors: a file or an index by its name, a directory by what is in it."""
+    """Whether ``path`` is safetensors by its bytes; a directory, by those of the files that are called so."""
+    if not path.is_dir():
+        return begins_as_one(path) or _indexes_some(path)
+    files, indices = _files_in(path, SUFFIX), _files_in(path, INDEX)
+    return any(begins_as_one(path / name) for name in files) or any(
+        _indexes_some(path / name) for name in indices
+    )
+
+
+def is_named(path: Path) -> bool:
+    """Whether ``path`` bears a name of safetensors; a directory, whether a file in it does."""
     if not path.is_dir():
         return path.name.endswith((SUFFIX, INDEX))
     return any(_files_in(path, suffix) for suffix in (INDEX, SUFFIX))
+
+
+def begins_as_one(path: Path) -> bool:
+    """Whether the file at ``path`` begins with the length of a header that it can hold, and with JSON."""
+    found = beginning_of(path, 9)
+    if found is None or found.first[8:] != b"{":
+        return False
+    return int.from_bytes(found.first[:8], "little") <= found.size - 8
+
+
+def _indexes_some(path: Path) -> bool:
+    shard = first_shard(path)
+    return shard is not None and begins_as_one(shard)
 
 
 class SafetensorsSource(Source):
@@ -140,7 +164,7 @@ def _agreed(metadatas: list[Mapping[str, str]]) -> dict[str, str]:
 def _find(path: Path) -> tuple[ShardIndex | None, Mapping[str, File]]:
     """The index, if there is one, and the files that hold the tensors, by their names."""
     if not path.is_dir():
-        if not path.name.endswith(INDEX):
+        if not path.name.endswith(".index.json") or begins_as_one(path):
             return None, {path.name: look_at(path)}
         directory, filename = path.parent, path.name
     else:
@@ -178,6 +202,7 @@ FORMAT = Format(
     name="safetensors",
     words="safetensors: a file, or a directory of them with its index",
     recognises=recognises,
+    is_named=is_named,
     opens=SafetensorsSource,
     options=frozenset({"separator"}),
 )
