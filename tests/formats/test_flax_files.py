@@ -88,6 +88,12 @@ def change(file: Path, how: Callable[[dict[str, Any]], Any]) -> None:
     file.write_text(json.dumps(how(content) or content))
 
 
+def moved_out(file: Path) -> None:
+    """The file is elsewhere, and a link in its place leads there."""
+    file.rename(file.parent.parent / "elsewhere")
+    file.symlink_to("../elsewhere")
+
+
 WRONG: Mapping[str, tuple[Callable[[Path], Any], str]] = {
     "a shard that is not there": (
         lambda p: (p / "flax_model-00002-of-00002.msgpack").unlink(),
@@ -110,10 +116,7 @@ WRONG: Mapping[str, tuple[Callable[[Path], Any], str]] = {
         "is not the name of a file beside the index",
     ),
     "a shard that is a link outwards": (
-        lambda p: (
-            (p / "flax_model-00002-of-00002.msgpack").rename(p.parent / "elsewhere"),
-            (p / "flax_model-00002-of-00002.msgpack").symlink_to("../elsewhere"),
-        ),
+        lambda p: moved_out(p / "flax_model-00002-of-00002.msgpack"),
         "leads out to",
     ),
     "a shard that is damaged": (

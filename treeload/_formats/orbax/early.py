@@ -92,9 +92,11 @@ def _of_directories(tree: Path) -> EarlyTree:
     """Each directory is an array, called by its keys joined with ``.``."""
     names: dict[Name, None] = {}
     with os.scandir(tree) as entries:
-        found = sorted(entry.name for entry in entries if entry.is_dir() and entry.name[0] != ".")
+        found = sorted(entry.name for entry in entries if entry.is_dir())
     for stored in found:
         if not (tree / stored / _HEADER).is_file():
+            if stored[0] == ".":  # what other programs leave; a key that is empty gives such a name too
+                continue
             raise SourceError(
                 f"{str(tree)!r} is of an early Orbax, in which each directory is an array, and "
                 f"{brief(stored)} is none"
