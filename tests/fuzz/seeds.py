@@ -16,6 +16,8 @@ from safetensors.numpy import save_file
 
 import treeload
 
+EARLY = Path(__file__).parent.parent / "data" / "early"
+
 
 def tree() -> dict[str, Any]:
     return {
@@ -46,6 +48,17 @@ def make(folder: Path) -> list[Path]:
     with (folder / "line.eqx").open("wb") as file:
         file.write(b'{"width": 3}\n')
         eqx.tree_serialise_leaves(file, [jnp.ones(2)])
+    flax_shards = folder / "flax_shards"
+    flax_shards.mkdir()
+    first, second = (f"flax_model-0000{number}-of-00002.msgpack" for number in (1, 2))
+    (flax_shards / first).write_bytes(serialization.to_bytes({"a": {"b": flat["a.b"]}}))
+    (flax_shards / second).write_bytes(serialization.to_bytes({"a": {"c": flat["a.c"]}, "n": 3}))
+    index = {"weight_map": {"a/b": first, "a/c": second, "n": second}}
+    (flax_shards / "flax_model.msgpack.index.json").write_text(json.dumps(index))
+    named = {"name": "State", "fields": {"0": "mu"}, "values": {"0": {"w": flat["a.b"]}}}
+    (folder / "of_no_name").write_bytes(serialization.msgpack_serialize(named))
+    for early in ("orbax_0_1_6/stored", "orbax_0_4_3/mixed"):
+        shutil.copytree(EARLY / early, folder / early.replace("/", "_"))
     shared = jnp.ones(2)
     ours = {
         **tree(),
