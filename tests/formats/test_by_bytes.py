@@ -76,7 +76,8 @@ def test_a_blob_of_the_hugging_face_cache_opens(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "first",
     [
-        b"\x80", b"\x80\x04\x95\x00", b"\x81", b"\x81\x01\x01", b"\x81\xa1\xff\x01", b"\x81\xa1\n\x01",
+        b"\x80", b"\x80\x04\x95\x00", b"\x80\xa1w\x01", b"\x81", b"\x81\x01\x01", b"\x81\xa1\xff\x01",
+        b"\x81\xa1\n\x01",
         b"\x89HDF\r\n\x1a\n", b"\x89PNG\r\n\x1a\n", b"\x81\xa9short", b"\xde\x00", b"\x8bw",
         b"\x81\xd9\x05abc",
     ],

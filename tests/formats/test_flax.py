@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from pytrees import nest
 
+import treeload
 from treeload._errors import SourceError
 from treeload._formats.flax.source import MsgpackSource, is_named, recognises
 from treeload._naming.name import Name
@@ -164,6 +165,23 @@ def test_a_file_that_is_cut_short_afterwards_is_refused(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(SourceError, match="x.msgpack' has changed since"):
         list(source.read(source.specs()))
+
+
+@pytest.mark.parametrize("size", [16, 1 << 30], ids=["in pieces", "whole"])
+@pytest.mark.parametrize(
+    ("name", "was", "now"),
+    [("n", b"\xa1n\x03", b"\xa1n\x04"), ("w", b"\x3f", b"\x3e")],
+    ids=["number", "array"],
+)
+def test_a_changed_byte_is_found_by_the_digests_beside_it_in_a_number_and_in_pieces(
+    name: str, was: bytes, now: bytes, size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flax.serialization, "MAX_CHUNK_SIZE", size)
+    path = _write(tmp_path / "x", {"n": 3, "w": np.ones(100, np.float32)})
+    treeload.digest(path)
+    assert treeload.verify(path).ok
+    path.write_bytes(path.read_bytes().replace(was, now, 1))
+    assert list(map(str, treeload.verify(path).damaged)) == [name]
 
 
 def test_a_pipe_is_never_opened(tmp_path: Path) -> None:

@@ -206,6 +206,12 @@ def test_a_malformed_tree_is_refused_by_name(
         treeload.plan({"w": BYTES}, treeload.From(tmp_path / "c", format="orbax"))
 
 
+def test_a_structure_that_is_a_link_outwards_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    moved_out(stored(tmp_path / "c") / "checkpoint")
+    with pytest.raises(SourceError, match="leads out to"):
+        treeload.open(tmp_path / "c")
+
+
 DIRECTORIES: Mapping[str, tuple[Callable[[Path], Any], str]] = {
     "a directory that is no array": (
         lambda p: (p / "x").mkdir(),

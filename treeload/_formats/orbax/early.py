@@ -19,7 +19,7 @@ from treeload._files.beginning import beginning_of
 from treeload._files.msgpack import begins_as_a_map
 from treeload._files.msgpack_tree import Packed, read_tree
 from treeload._files.open import brief, look_within
-from treeload._naming.bounds import check_length, name_from_file
+from treeload._naming.bounds import name_from_file
 from treeload._naming.name import Name, print_name
 
 STRUCTURE_FILE = "checkpoint"
@@ -102,7 +102,6 @@ def _of_directories(tree: Path) -> EarlyTree:
                 f"{brief(stored)} is none"
             )
         try:
-            check_length(len(stored))
             names[name_from_file(stored.split("."))] = None
         except ValueError as error:
             raise SourceError(f"{str(tree)!r}: the array {brief(stored)} has {error}") from error
