@@ -94,6 +94,22 @@ def test_directories_alone_are_no_early_tree_where_anything_of_a_later_time_is(
     assert not is_early(tmp_path / "c")
 
 
+def test_a_neighbour_that_may_not_be_looked_into_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    structure(tmp_path / "5", {"w": np.ones(1)})
+    (tmp_path / "private").mkdir()
+    scandir = os.scandir
+
+    def refusing(path: Any) -> Any:
+        if str(path).endswith("private"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    assert values(tmp_path) == {"w": [1]}
+
+
 def test_a_checkpoint_file_of_tensorflow_is_none_of_orbaxs(tmp_path: Path) -> None:
     (tmp_path / "checkpoint").write_text('model_checkpoint_path: "model.ckpt-9"\n')
     assert not is_early(tmp_path)

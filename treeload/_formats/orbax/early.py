@@ -54,7 +54,8 @@ class EarlyTree:
 
 def has_structure(directory: Path) -> bool:
     """Whether ``directory`` holds a msgpack file of its structure."""
-    return begins_as_a_map(beginning_of(directory / STRUCTURE_FILE))
+    file = directory / STRUCTURE_FILE
+    return os.path.isfile(file) and begins_as_a_map(beginning_of(file))  # the first is cheap: most have none
 
 
 def is_early(directory: Path) -> bool:
@@ -63,8 +64,11 @@ def is_early(directory: Path) -> bool:
         return True
     if any(os.path.lexists(directory / later) for later in _LATER):
         return False
-    with os.scandir(directory) as entries:
-        first = next((entry for entry in entries if entry.is_dir() and entry.name[0] != "."), None)
+    try:
+        with os.scandir(directory) as entries:
+            first = next((entry for entry in entries if entry.is_dir() and entry.name[0] != "."), None)
+    except OSError:  # a neighbour that may not be looked into
+        return False
     return first is not None and os.path.isfile(os.path.join(first.path, _HEADER))
 
 
