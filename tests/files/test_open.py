@@ -13,7 +13,6 @@ from treeload._errors import SourceError
 from treeload._files.open import (
     brief,
     check_unchanged,
-    identity_of,
     look_at,
     look_beside,
     look_within,
@@ -22,6 +21,7 @@ from treeload._files.open import (
     resolved_within,
     some,
 )
+from treeload._files.place import identity_of
 
 
 def file_of(path: Path, content: bytes = b"0123456789") -> Path:
@@ -166,7 +166,7 @@ def test_a_file_that_changes_while_it_is_open_is_found_out_when_asked(tmp_path: 
 
 def test_the_descriptor_is_closed_when_the_reader_fails(tmp_path: Path) -> None:
     found = look_at(file_of(tmp_path / "f"))
-    with pytest.raises(RuntimeError, match="reader"), opened(found) as descriptor:
+    with pytest.raises(RuntimeError, match="reader"), opened(found) as handle:
         raise RuntimeError("reader")
     with pytest.raises(OSError):
-        os.fstat(descriptor)
+        read_bytes(handle, 1, 0)

@@ -207,5 +207,5 @@ def test_an_optimizers_state_may_have_its_format_stated(tmp_path: Path) -> None:
 def test_inspect_takes_what_says_how_to_open_and_no_more(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(safetensors.numpy.save({"a.w": np.ones(1)}))
     assert "a.w" in str(treeload.inspect(From(tmp_path / "x", separator="/")))
-    with pytest.raises(RuleError, match="item, separator and format alone"):
+    with pytest.raises(RuleError, match="item, separator, format and whole alone"):
         treeload.inspect(From(tmp_path / "x", subtree="a"))

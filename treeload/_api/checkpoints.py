@@ -17,10 +17,12 @@ from treeload._checkpoints import initializer as _initializer
 from treeload._checkpoints import resume as _resume
 from treeload._checkpoints.history import History
 from treeload._checkpoints.view import View
-from treeload._errors import RuleError
+from treeload._errors import RuleError, SourceError
+from treeload._files.places import is_url
 from treeload._leaves.selection import Patterns
 from treeload._matching.parts import opened_parts
 from treeload._naming.name import NameLike, as_name
+from treeload._naming.printable import printable
 from treeload._ops.op import Op, as_ops
 from treeload._reports.diff import Diff
 from treeload._rules.rule import Rule, as_rules
@@ -128,13 +130,19 @@ def resume(
         or else its one leaf called ``step``. ``None`` says that the training is new.
 
     Raises:
-        SourceError: a checkpoint cannot be read, which is the latest cannot be told, or it has no step.
+        SourceError: a checkpoint cannot be read, which is the latest cannot be told, or it has no step; or
+            ``directory`` is a URL.
         LoadError: ``dst`` and what is to be loaded disagree.
     """
     source = directory if isinstance(directory, From) else From(directory)
     if not isinstance(source.src, (str, os.PathLike)):
         raise TypeError(f"resume takes the path of a directory, not {type(source.src).__name__}")
     given.destination(dst, source, "resume")
+    if is_url(source.src):
+        raise SourceError(
+            f"resume looks through a directory of this machine, and {printable(str(source.src))!r} is a URL: "
+            "mount it, or copy the latest step"
+        )
     where = Path(os.path.expanduser(os.fspath(source.src)))
     return _resume.resume(
         where,

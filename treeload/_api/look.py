@@ -34,7 +34,7 @@ def inspect(src: Any) -> Inventory:
         <BLANKLINE>
           w  float32[2,3]  24 B
 
-    A ``From`` says how a source is to be opened: its ``item``, ``separator`` or ``format``.
+    A ``From`` says how a source is to be opened: its ``item``, ``separator``, ``format`` or ``whole``.
 
     Raises:
         SourceError: as ``open``.
@@ -43,10 +43,20 @@ def inspect(src: Any) -> Inventory:
     part = src if isinstance(src, From) else From(src)
     if part.subtree or part.into or part.rules or part.by_position or part.version is not None:
         raise RuleError(
-            "inspect lists a source as it is: of a From it takes item, separator and format alone"
+            "inspect lists a source as it is: of a From it takes item, separator, format and whole alone"
         )
-    how = {"item": part.item, "separator": part.separator, "stated_format": part.format}
-    return read_again(lambda: inventory(opened_source(part.src, "inspect", **how)))
+    return read_again(
+        lambda: inventory(
+            opened_source(
+                part.src,
+                "inspect",
+                item=part.item,
+                separator=part.separator,
+                stated_format=part.format,
+                whole=part.whole,
+            )
+        )
+    )
 
 
 def state(tree: PyTree) -> Any:

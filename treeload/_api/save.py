@@ -12,9 +12,13 @@ from treeload._checkpoints.history import History
 from treeload._checkpoints.left_out import left_out, warn_of_left_out
 from treeload._checkpoints.provenance import provenance_of
 from treeload._errors import RuleError, SaveError
+from treeload._files.places import is_url
+from treeload._files.put import put_in_place
 from treeload._formats.orbax import write as _save
+from treeload._formats.safetensors.source import SUFFIX
 from treeload._leaves.spec import SlotKind
 from treeload._naming.name import Name
+from treeload._naming.printable import printable
 from treeload._plan import Plan
 from treeload._rules.rule import Rule, as_rules
 from treeload._sources import given
@@ -55,13 +59,19 @@ def save(
 
     Raises:
         SaveError: ``path`` exists and ``overwrite`` was not asked for, or is no checkpoint; a leaf cannot be
-            stored, or two names are one for Orbax: all of it said at once, before a byte is written.
+            stored, or two names are one for Orbax: all of it said at once, before a byte is written; or
+            ``path`` is a URL.
         NameCollision: two leaves have one name.
         RuleError: ``history`` is no ``History``.
         TypeError: ``path`` is no path, or ``tree`` no tree.
     """
     known = checked_history(history)
     given.path(path, "save")
+    if is_url(path):
+        raise SaveError(
+            f"{printable(str(path))!r} is a URL, where a checkpoint of many files cannot be put in place "
+            "as a whole: save it on this machine, and copy it"
+        )
     walked = given.read_only(tree, "save", error=SaveError)
     if walked.names == [()] and walked.kinds[0] <= SlotKind.SCALAR:
         raise SaveError("a single array has no name to be saved under; save a dict, {'array': array}")
@@ -93,7 +103,8 @@ def export(
     (``save(provenance=...)``) goes with them: into the metadata of a safetensors file.
 
     Args:
-        path: where to write; nothing may be there.
+        path: where to write; nothing may be there. The URL of an object store (``s3://``, ``gs://``) too, for
+            a safetensors file: it is written here, and put there as a whole.
         tree: a concrete tree of the plan's destination's structure.
         like: the plan by which it was loaded: it knows every source leaf's shape and dtype, so more
             can be undone.
@@ -112,6 +123,9 @@ def export(
         )
     if like is not None and rules:
         raise RuleError("export takes a plan or rules, not both: the plan knows its rules")
-    _export.export(
-        Path(os.path.expanduser(os.fspath(path))), tree, like=like, rules=as_rules(rules, "rules=...")
-    )
+    asked = as_rules(rules, "rules=...")
+    if not is_url(path):
+        _export.export(Path(os.path.expanduser(os.fspath(path))), tree, like=like, rules=asked)
+        return
+    with put_in_place(str(path), SUFFIX) as file:
+        _export.export(file, tree, like=like, rules=asked)

@@ -15,8 +15,10 @@ from typing import Any
 import jax
 
 from treeload._checkpoints.view import batches
-from treeload._errors import SourceError
+from treeload._errors import SaveError, SourceError
 from treeload._files.digests import Digest
+from treeload._files.place import Remote
+from treeload._files.places import place_of
 from treeload._formats import open_source
 from treeload._leaves.spec import Spec, elements
 from treeload._loading.gather import whole
@@ -126,11 +128,16 @@ def digest(path: str | os.PathLike[str]) -> Path:
     Raises:
         SourceError: nothing is there, or it cannot be read; or it was written by ``treeload.save``, and so
             carries its digests.
-        SaveError: the file cannot be written.
+        SaveError: the file cannot be written; nothing is, beside a URL.
         TypeError: ``path`` is no path.
     """
     _must_be_a_path(path, "digest")
-    where = Path(os.path.expanduser(os.fspath(path)))
+    where = place_of(path)
+    if isinstance(where, Remote):
+        raise SaveError(
+            f"the digests of {str(where)!r} would lie beside it, and treeload writes nothing there: download "
+            "it, and make them there"
+        )
     said = read_again(lambda: _described(where))
     with as_source_error(f"the digests of {str(where)!r} have no place"):
         file = sidecar.beside(where)

@@ -7,10 +7,10 @@ whoever opens it will say why.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from treeload._errors import SourceError
 from treeload._files.open import look_at, opened, read_bytes
+from treeload._files.place import Place
 
 _FIRST = 4096  # bytes that are looked at, unless more are asked for
 
@@ -28,7 +28,7 @@ class Beginning:
     size: int
 
 
-def beginning_of(path: Path, count: int = _FIRST) -> Beginning | None:
+def beginning_of(path: Place, count: int = _FIRST) -> Beginning | None:
     """What the file at ``path`` begins with; None where there is no file that may be opened."""
     try:
         file = look_at(path)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from treeload._errors import SourceError
+from treeload._files.at_once import at_once
 from treeload._files.open import File, brief, look_at, look_beside, opened, read_bytes, some
+from treeload._files.place import Place
 from treeload._files.strict_json import parse_json
 
 _SUFFIX = ".index.json"
+
+
+_MOST_FAR = 2000  # files of one checkpoint, each of which takes requests
 
 
 _MAX_INDEX = 32 << 20  # the largest real indices (100,000 tensors) take about 10 MB
@@ -64,7 +68,7 @@ class ShardIndex:
                 )
 
 
-def first_shard(path: Path) -> Path | None:
+def first_shard(path: Place) -> Place | None:
     """The file that an index names first, by which the format of all is told; None where ``path`` is none.
 
     Told by its name, ``*.index.json``, since other JSON texts may be large; nothing of the shard is read.
@@ -78,7 +82,7 @@ def first_shard(path: Path) -> Path | None:
         return None
 
 
-def read_index(directory: Path, filename: str) -> ShardIndex:
+def read_index(directory: Place, filename: str) -> ShardIndex:
     """The index ``filename`` of ``directory``, its shards looked at but not read.
 
     The format: a JSON object with ``weight_map`` (tensor → file name beside the index) and ``metadata``
@@ -93,9 +97,13 @@ def read_index(directory: Path, filename: str) -> ShardIndex:
     if not isinstance(metadata, dict):
         raise SourceError(f"{file} is no valid index: its 'metadata' is no object")
     tensors = content["weight_map"]
+    shards = tuple(dict.fromkeys(tensors.values()))
+    if file.server is not None and len(shards) > _MOST_FAR:
+        raise SourceError(f"{file} names {len(shards):,} files; of a server {_MOST_FAR:,} are opened at most")
+    found = at_once(lambda shard: look_beside(directory, shard), shards, is_far=file.server is not None)
     return ShardIndex(
         file=file,
-        shards={shard: look_beside(directory, shard) for shard in dict.fromkeys(tensors.values())},
+        shards=dict(zip(shards, found, strict=True)),
         tensors=tensors,
         metadata=metadata,
     )

@@ -23,6 +23,7 @@ import numpy as np
 
 from treeload._files.beginning import Beginning
 from treeload._files.open import File, opened, read_bytes
+from treeload._files.place import Handle
 from treeload._leaves.spec import is_numeric
 
 _SIZE_BYTES = {0xDE: 2, 0xDF: 4}  # of maps of more than 15 keys
@@ -118,7 +119,7 @@ _SIZED = {  # first byte → (what, struct format of the size that follows)
 class _Parser:
     """Reads msgpack, and skips what arrays hold. Every size is checked against what is left."""
 
-    def __init__(self, handle: int, size: int) -> None:
+    def __init__(self, handle: Handle, size: int) -> None:
         self._handle, self._end = handle, size
         self._at = 0
         self._block, self._block_start = b"", 0

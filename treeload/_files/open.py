@@ -11,20 +11,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
 
 from treeload._errors import SourceError
-
-Identity: TypeAlias = "tuple[int, ...]"
-
-
-def identity_of(status: os.stat_result) -> Identity:
-    """What tells a file or a directory from another one in its place, and from itself once it has changed.
-
-    Device and inode, since size and time of change may be made alike; and the time of the last change of the
-    inode, which no program can set.
-    """
-    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+from treeload._files.place import (
+    Descriptor,
+    Handle,
+    Identity,
+    Place,
+    Remote,
+    Server,
+    Status,
+    changed,
+    identity_of,
+)
 
 
 @dataclass(frozen=True)
@@ -33,29 +32,32 @@ class File:
 
     Attributes:
         path: what the user calls it, for messages.
-        real: what is opened, links resolved.
-        identity: by which another file, or the same one changed, is told apart (``identity_of``).
+        real: what is opened, links resolved; the path on its server, where it has one.
+        size: bytes.
+        identity: by which another file, or the same one changed, is told apart.
+        server: who has it; None for a file of this machine.
     """
 
-    path: Path
+    path: Place
     real: str
     size: int
     identity: Identity
+    server: Server | None = None
 
     def __str__(self) -> str:
         return repr(str(self.path))
 
 
-def look_at(path: Path) -> File:
+def look_at(path: Place) -> File:
     """The file at ``path``, which may be a link to anywhere: for paths that the user named.
 
     Raises:
-        SourceError: it is missing, or no regular file.
+        SourceError: it is missing, or no regular file; or its server does not say.
     """
-    return _look_at(path, _resolved(path))
+    return _look_far(path) if isinstance(path, Remote) else _look_at(path, _resolved(path))
 
 
-def look_beside(directory: Path, filename: str) -> File:
+def look_beside(directory: Place, filename: str) -> File:
     """The file ``filename`` of ``directory``: for names that were found in a file, and so are hostile.
 
     Raises:
@@ -67,17 +69,19 @@ def look_beside(directory: Path, filename: str) -> File:
     return look_within(directory, directory / filename)
 
 
-def look_within(root: Path, file: Path) -> File:
+def look_within(root: Place, file: Place) -> File:
     """The file ``file`` somewhere below ``root``: for what lies in a checkpoint that is a directory.
 
     Raises:
         SourceError: it is missing, is no regular file, or is a link out of ``root`` (but to the ``blobs``
             of the Hugging Face cache that it lies in).
     """
+    if isinstance(file, Remote):  # of the same server, by construction, and servers have no links
+        return _look_far(file)
     return _look_at(file, resolved_within(root, file))
 
 
-def resolved_within(root: Path, path: Path) -> str:
+def resolved_within(root: Place, path: Path) -> str:
     """Where ``path``, which lies below ``root``, really is.
 
     Raises:
@@ -89,9 +93,9 @@ def resolved_within(root: Path, path: Path) -> str:
     return str(real)
 
 
-def _resolved(path: Path) -> str:
+def _resolved(path: Place) -> str:
     try:
-        return os.path.realpath(path)
+        return os.path.realpath(str(path))
     except (OSError, ValueError) as error:  # a NUL in the path
         raise SourceError(f"cannot open {str(path)!r}: {error}") from error
 
@@ -104,14 +108,24 @@ def _blobs_of(directory: Path) -> Path | None:
     return None
 
 
-def _look_at(path: Path, real: str) -> File:
+def _look_far(path: Remote) -> File:
+    found = path.server.find(path.path)
+    if found is None:
+        kind = "is a directory, not a file" if path.is_dir() else "does not exist"
+        raise SourceError(f"{str(path)!r} {kind}")
+    if found.local is not None:
+        return _look_at(path, found.local)
+    return File(path, path.path, found.size, found.identity, path.server)
+
+
+def _look_at(path: Place, real: str) -> File:
     with _opened(path, real) as descriptor:
         status = os.fstat(descriptor)
         return File(path, real, status.st_size, identity_of(status))
 
 
 @contextmanager
-def _opened(path: Path, real: str) -> Iterator[int]:
+def _opened(path: Place, real: str) -> Iterator[int]:
     descriptor = -1
     try:  # from before it is opened: an interrupt may come on any line
         try:
@@ -128,7 +142,7 @@ def _opened(path: Path, real: str) -> Iterator[int]:
             os.close(descriptor)
 
 
-def _must_be_regular(path: Path, status: os.stat_result) -> None:
+def _must_be_regular(path: Place, status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
         # Links are resolved by now: one that is left leads nowhere.
         kinds = {stat.S_IFDIR: "a directory", stat.S_IFLNK: "a link to itself", stat.S_IFIFO: "a pipe"}
@@ -137,35 +151,32 @@ def _must_be_regular(path: Path, status: os.stat_result) -> None:
 
 
 @contextmanager
-def opened(file: File) -> Iterator[int]:
-    """A descriptor of ``file``, for reading.
+def opened(file: File) -> Iterator[Handle]:
+    """``file``, for reading: on this machine by its descriptor, else by asking its server.
 
     Raises:
         SourceError: it is not the file that was looked at, or that has changed.
     """
+    if file.server is not None:
+        with file.server.opened(file.real, Status(file.size, file.identity)) as handle:
+            yield handle
+        return
     with _opened(file.path, file.real) as descriptor:
-        check_unchanged(file, descriptor)
-        yield descriptor
+        handle = Descriptor(descriptor)
+        check_unchanged(file, handle)
+        yield handle
 
 
-def check_unchanged(file: File, descriptor: int) -> None:
+def check_unchanged(file: File, handle: Handle) -> None:
     """Nothing, if the open file is still the one that was looked at; else a ``SourceError``."""
-    status = os.fstat(descriptor)
-    if identity_of(status) != file.identity:
-        raise SourceError(
-            f"{file} has changed since it was opened (then {file.size:,} bytes, now {status.st_size:,}): "
-            "open it again",
-            changed=True,
-        )
+    now = handle.now()
+    if now.identity != file.identity:
+        raise changed(file, file.size, now.size)
 
 
-def read_bytes(descriptor: int, count: int, offset: int) -> bytes:
+def read_bytes(handle: Handle, count: int, offset: int) -> bytes:
     """Up to ``count`` bytes from ``offset`` on; fewer only where the file ends."""
-    parts = []
-    while count and (part := os.pread(descriptor, count, offset)):
-        parts.append(part)
-        count, offset = count - len(part), offset + len(part)
-    return b"".join(parts)
+    return handle.read(count, offset)
 
 
 def brief(text: str, limit: int = 120) -> str:

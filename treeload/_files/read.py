@@ -7,12 +7,14 @@ threads read ahead of the consumer, 16 MiB at a time, while it places what is th
 uninitialised (NumPy asks for huge pages from 4 MiB on) and start on a 64-byte boundary, where
 ``jax.device_put`` on CPU takes a buffer over instead of copying it. Small leaves that lie side by side
 are scattered by one ``preadv`` into buffers of their own: none of them pins another's memory.
+
+A file far away is read by more threads in smaller pieces, so that several requests are under way at once;
+what lies near to each other comes by one. The bytes under way are those of the buffers, and no more.
 """
 
 from __future__ import annotations
 
 import math
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,7 +29,9 @@ import numpy as np
 
 from treeload._errors import SourceError
 from treeload._files.digests import Digest, covers, damaged, digest, is_intact, ranges
+from treeload._files.gaps import Gaps, with_gaps
 from treeload._files.open import File, check_unchanged, opened
+from treeload._files.place import Handle
 from treeload._files.regions import (
     Box,
     boxes_of,
@@ -59,9 +63,6 @@ _SEGMENTS = 256  # buffers filled by one preadv; the systems' limit is 1024
 
 
 _ALIGNMENT = 64  # where JAX on CPU takes a buffer over without a copy
-
-
-_THREADS = 2
 
 
 # --- Leaves that lie in a file as plain bytes --------------------------------------------------------
@@ -148,11 +149,11 @@ def _read_file(
 ) -> Iterator[tuple[Name, Any]]:
     file = next(iter(stored.values())).file
     # The threads are left before the descriptor is closed: none of them reads from one that is reused.
-    with opened(file) as descriptor, _reading_threads() as threads:
+    with opened(file) as handle, _reading_threads(handle) as threads:
 
         def start(names: Sequence[Name]) -> _Reading:
             leaves = [_prepare(name, stored[name], requests[name], digests.get(name)) for name in names]
-            futures = [threads.submit(_fill, descriptor, file, batch) for batch in _batches(leaves)]
+            futures = [threads.submit(_fill, handle, file, batch) for batch in _batches(leaves, handle)]
             return _Reading(leaves, futures, sum(nbytes(leaf.request) for leaf in leaves))
 
         coming = map(start, _groups(stored))  # lazily: memory is taken and threads are fed at each next()
@@ -166,8 +167,8 @@ def _read_file(
             for future in current.futures:
                 future.result()
             if not ahead:
-                check_unchanged(file, descriptor)  # before the last leaves go: whoever reads all sees it
-            _verify(current.leaves, file, descriptor)
+                check_unchanged(file, handle)  # before the last leaves go: whoever reads all sees it
+            _verify(current.leaves, file, handle)
             placed = _place(current.leaves)
             current = reading = ahead.popleft() if ahead else None
             bytes_ahead -= current.size if current is not None else 0
@@ -176,11 +177,12 @@ def _read_file(
 
 
 @contextmanager
-def _reading_threads() -> Iterator[ThreadPoolExecutor]:
-    threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="treeload-read")
+def _reading_threads(handle: Handle) -> Iterator[ThreadPoolExecutor]:
+    threads = ThreadPoolExecutor(handle.threads, thread_name_prefix="treeload-read")
     try:
         yield threads
     finally:
+        handle.stop()  # whoever still waits for a server waits for nobody
         threads.shutdown(wait=True, cancel_futures=True)
 
 
@@ -229,33 +231,40 @@ def aligned(count: int) -> Bytes:
     return buffer[start : start + count]
 
 
-def _batches(leaves: Sequence[_Leaf]) -> Iterator[list[_Segment]]:
-    """What one thread is given at a time: at most 16 MiB, in at most 256 buffers."""
+def _batches(leaves: Sequence[_Leaf], handle: Handle) -> Iterator[list[_Segment]]:
+    """What one thread is given at a time: at most 16 MiB, in at most 256 buffers.
+
+    Of a file far away, only what is worth one request.
+    """
     batch: list[_Segment] = []
-    size = 0
+    size, end, gaps = 0, 0, Gaps()
+    most = min(_CHUNK, handle.piece)
     for leaf in leaves:
-        for piece in leaf.pieces:
-            for segment in _segments(leaf, piece):
-                if batch and (size + len(segment.buffer) > _CHUNK or len(batch) == _SEGMENTS):
-                    yield batch
-                    batch, size = [], 0
-                batch.append(segment)
-                size += len(segment.buffer)
+        for segment in (each for piece in leaf.pieces for each in _segments(leaf, piece, most)):
+            count = len(segment.buffer)
+            fits = size + count <= most and len(batch) < _SEGMENTS
+            if batch and not (fits and (not handle.is_far or gaps.bridges(segment.offset - end, count))):
+                yield batch
+                batch, size, gaps = [], 0, Gaps()
+            if not batch:
+                gaps.bridges(0, count)
+            batch.append(segment)
+            size, end = size + count, segment.offset + count
     if batch:
         yield batch
 
 
-def _segments(leaf: _Leaf, piece: _Piece) -> Iterator[_Segment]:
-    """A piece in parts, each with the digests of all that it holds where it has any.
+def _segments(leaf: _Leaf, piece: _Piece, chunk: int) -> Iterator[_Segment]:
+    """A piece in parts of ``chunk`` bytes, or with the digests of all that each holds where it has any.
 
     Those are of 4 MiB, so that the bytes are still in the cache when they are looked at: nearly for nothing.
     """
     known = None if leaf.known is None else ranges(piece.box, leaf.request.shape, leaf.known)
     if known is None or not piece.buffer.size:
-        for start in range(0, len(piece.buffer), _CHUNK):
-            yield _Segment(piece.offset + start, piece.buffer[start : start + _CHUNK], leaf)
+        for start in range(0, len(piece.buffer), chunk):
+            yield _Segment(piece.offset + start, piece.buffer[start : start + chunk], leaf)
         return
-    itemsize, most = leaf.request.dtype.itemsize, min(_CHUNK, _HOT)
+    itemsize, most = leaf.request.dtype.itemsize, min(chunk, _HOT)
     start, digests = 0, []
     for at, end, expected in known:
         digests.append((at * itemsize - start, end * itemsize - start, expected))
@@ -265,57 +274,66 @@ def _segments(leaf: _Leaf, piece: _Piece) -> Iterator[_Segment]:
             start, digests = stop, []
 
 
-def _fill(descriptor: int, file: File, batch: Sequence[_Segment]) -> None:
+def _fill(handle: Handle, file: File, batch: Sequence[_Segment]) -> None:
     """Fills the segments and looks at them: those that follow each other in the file by one call.
 
-    But no more of them than stay in the cache until they were looked at, where they have digests.
+    But no more of them than stay in the cache until they were looked at, where they have digests. A file far
+    away is asked once for all.
     """
+    if handle.is_far:
+        _fill_run(handle, file, batch)
+        return
     run: list[_Segment] = []
     size = 0
     for segment in batch:
         follows = bool(run) and run[-1].offset + len(run[-1].buffer) == segment.offset
         if run and (not follows or (segment.digests and size + len(segment.buffer) > _HOT)):
-            _fill_run(descriptor, file, run)
+            _fill_run(handle, file, run)
             run, size = [], 0
         run.append(segment)
         size += len(segment.buffer)
-    _fill_run(descriptor, file, run)
+    _fill_run(handle, file, run)
 
 
-def _look_at(descriptor: int, file: File, run: Sequence[_Segment]) -> None:
+def _look_at(handle: Handle, file: File, run: Sequence[_Segment]) -> None:
     for segment in run:
         for start, stop, expected in segment.digests:
             if digest(segment.buffer[start:stop]) != expected:
-                check_unchanged(file, descriptor)  # a file that is written meanwhile is not damaged
+                check_unchanged(file, handle)  # a file that is written meanwhile is not damaged
                 raise damaged(f"{file}: {print_name(segment.leaf.name)!r}")
         if segment.leaf.request.dtype == np.bool_ and segment.buffer.max() > 1:
             name = print_name(segment.leaf.name)
             raise SourceError(f"{name} in {file} holds a boolean that is neither 0 nor 1")
 
 
-def _fill_run(descriptor: int, file: File, run: Sequence[_Segment]) -> None:
-    """Fills segments that follow each other in the file, and looks at them."""
+def _fill_run(handle: Handle, file: File, run: Sequence[_Segment]) -> None:
+    """Fills segments that follow each other in the file, or nearly so, and looks at them."""
     offset = run[0].offset
-    left = deque(run)
-    unfilled = [segment.buffer.data for segment in run]
+    unfilled = with_gaps((segment.offset, segment.buffer.data) for segment in run)
     while unfilled:
-        name = print_name(left[0].leaf.name)
         try:
-            count = os.preadv(descriptor, unfilled, offset)
+            count = handle.fill(unfilled, offset)
         except OSError as error:
+            name = _name_at(run, offset)
             raise SourceError(f"cannot read {name} from {file}: {error.strerror}") from error
         if count == 0:
+            name = _name_at(run, offset)
             raise SourceError(f"{file} ends before {name} does: it was cut short while it was read")
         offset += count
         while unfilled and count >= len(unfilled[0]):
             count -= len(unfilled.pop(0))
-            left.popleft()
         if count:
             unfilled[0] = unfilled[0][count:]
-    _look_at(descriptor, file, run)
+    _look_at(handle, file, run)
 
 
-def _verify(leaves: Sequence[_Leaf], file: File, descriptor: int) -> None:
+def _name_at(run: Sequence[_Segment], offset: int) -> str:
+    """Whose bytes ``offset`` is, or comes before."""
+    ends = ((segment.offset + len(segment.buffer), segment) for segment in run)
+    return print_name(next(segment for end, segment in ends if end > offset).leaf.name)
+
+
+def _verify(leaves: Sequence[_Leaf], file: File, handle: Handle) -> None:
     """Nothing, if those leaves are intact whose blocks do not lie in the file as they lie in the leaf."""
     for leaf in leaves:
         known, shape = leaf.known, leaf.request.shape
@@ -325,7 +343,7 @@ def _verify(leaves: Sequence[_Leaf], file: File, descriptor: int) -> None:
             if ranges(piece.box, shape, known) is None and not is_intact(
                 _on_host(piece, leaf.request.dtype), piece.box, shape, known
             ):
-                check_unchanged(file, descriptor)
+                check_unchanged(file, handle)
                 raise damaged(f"{file}: {print_name(leaf.name)!r}")
 
 

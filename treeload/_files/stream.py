@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 from treeload._files.open import File, opened, read_bytes
+from treeload._files.place import Handle
 
 
 class Stream(io.RawIOBase):
@@ -24,7 +25,7 @@ class Stream(io.RawIOBase):
         stop: the byte behind the last.
     """
 
-    def __init__(self, handle: int, start: int, stop: int) -> None:
+    def __init__(self, handle: Handle, start: int, stop: int) -> None:
         super().__init__()
         self._handle, self._start, self._size, self._at = handle, start, stop - start, 0
 

@@ -24,6 +24,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from treeload._errors import RuleError, SourceError
+from treeload._files.open import look_at
+from treeload._files.place import Place, Remote, names_in
+from treeload._files.places import AnyPlace, place_of
 from treeload._formats import unknown
 from treeload._formats.hub import is_repository, snapshot_of
 from treeload._naming.printable import printable
@@ -52,21 +55,24 @@ def formats() -> Iterator[Format]:
 
 
 def open_source(
-    path: str | os.PathLike[str],
+    path: AnyPlace,
     *,
     item: str | None = None,
     separator: str | None = None,
     stated_format: str | None = None,
     sidecar: bool = True,
+    whole: bool = False,
 ) -> Source:
     """The source at ``path``, whatever its format, held against the digests beside it where there are any.
+
+    ``whole``: a server that gives no parts of a file is asked for all of it.
 
     Raises:
         SourceError: there is nothing at ``path``, it is no checkpoint that treeload knows, or it is
             incomplete or malformed; or its format has not what was asked for.
         RuleError: the format that was stated is none.
     """
-    given = Path(os.path.expanduser(os.fspath(path)))
+    given = place_of(path, whole=whole)
     with as_source_error(f"{str(given)!r} could not be opened"):
         found, where = _found(given, stated_format)
         # A format whose own names are joined splits them itself: at another separator than the usual one.
@@ -81,7 +87,7 @@ def open_source(
         return source if own or separator is None else SeparatedSource(source, separator)
 
 
-def _with_sidecar(source: Source, usual: Source, beside: Path) -> Source:
+def _with_sidecar(source: Source, usual: Source, beside: Place) -> Source:
     """The source held against the digests beside it, which know its leaves as they are usually split."""
     if usual is source or source.leaf_digests:
         return with_sidecar(source, beside)
@@ -94,28 +100,30 @@ def _with_sidecar(source: Source, usual: Source, beside: Path) -> Source:
 # --- which format, and where ------------------------------------------------------------------------
 
 
-def recognising(path: Path) -> Format | None:
+def recognising(path: Place) -> Format | None:
     """The format that a path is of: by its bytes, else by its name; None where no format knows it."""
     if not path.exists():
         return next((each for each in formats() if each.claims_missing(path)), None)
     return _by_bytes(path) or _by_name(path)
 
 
-def _by_bytes(path: Path) -> Format | None:
+def _by_bytes(path: Place) -> Format | None:
     return next((each for each in formats() if each.recognises(path)), None)
 
 
-def _by_name(path: Path) -> Format | None:
+def _by_name(path: Place) -> Format | None:
     return next((each for each in formats() if each.is_named(path)), None)
 
 
-def _found(given: Path, stated: str | None) -> tuple[Format, Path]:
+def _found(given: Place, stated: str | None) -> tuple[Format, Place]:
     """The format that a path is of, and what is to be opened: the path, or what is meant in it.
 
     Raises:
         SourceError: it is of none.
         RuleError: no format is called as was stated.
     """
+    if isinstance(given, Remote) and not given.is_dir():
+        look_at(given)  # a server that does not answer is asked once, and what it says is said
     if stated is not None:
         found = _called(stated)
         if not given.exists() and not found.claims_missing(given):
@@ -129,7 +137,7 @@ def _found(given: Path, stated: str | None) -> tuple[Format, Path]:
         return claiming, path
     told = _by_bytes(path)
     if told is None and path.is_dir():
-        only = unknown.only_file(path, _opens)
+        only = None if isinstance(path, Remote) else unknown.only_file(path, _opens)
         inside = None if only is None else _by_bytes(only)
         if only is not None and inside is not None:
             return inside, only
@@ -155,32 +163,49 @@ def _opens(path: Path) -> bool:
     return is_repository(path) or recognising(path) is not None
 
 
-def _missing(path: Path) -> SourceError:
-    return SourceError(f"{str(path)!r} does not exist{_nearest_that_exists(path)}")
-
-
-def _unknown(path: Path) -> SourceError:
-    is_whole = importlib.import_module("treeload._formats.orbax.layout").is_checkpoint
-    said = unknown.what_is(path, opens=_opens, is_whole=is_whole)
-    if said:
-        return SourceError(f"{str(path)!r} {said}")
-    known = "\n".join(f"  {each.words}" for each in formats())
+def _missing(path: Place) -> SourceError:
     return SourceError(
-        f"{str(path)!r} is no checkpoint that treeload knows, by its bytes or by its name (where you know "
+        f"{str(path)!r} does not exist{'' if isinstance(path, Remote) else _nearest_that_exists(path)}"
+    )
+
+
+def _unknown(path: Place) -> SourceError:
+    is_whole = importlib.import_module("treeload._formats.orbax.layout").is_checkpoint
+    if isinstance(path, Remote):
+        return SourceError(f"{str(path)!r} {_what_is_far(path)}")
+    said = unknown.what_is(path, opens=_opens, is_whole=is_whole)
+    return SourceError(f"{str(path)!r} {said or _not_known()}")
+
+
+def _not_known() -> str:
+    known = "\n".join(f"  {each.words}" for each in formats())
+    return (
+        "is no checkpoint that treeload knows, by its bytes or by its name (where you know "
         f'its format, state it: From(path, format="msgpack")). It knows\n{known}'
     )
+
+
+def _what_is_far(path: Remote) -> str:
+    """What lies on a server that no format takes there."""
+    if not path.is_dir():
+        return unknown.content_of(path) or _not_known()
+    names = names_in(path)
+    listed = ", ".join(printable(name, 80) for name in sorted(names)[:8]) or "nothing"
+    return f"is a directory that treeload opens nothing in; it holds {listed}"
 
 
 # --- what else it may be ----------------------------------------------------------------------------
 
 
 @contextmanager
-def _by_another_name(path: Path, magic: bytes | None) -> Iterator[None]:
+def _by_another_name(path: Place, magic: bytes | None) -> Iterator[None]:
     """What a file is that bears a format's name and is not of it: more use than where its parser stumbled."""
     try:
         yield
     except SourceError as error:
-        if path.is_dir():
+        if isinstance(path, Remote):
+            said = "" if path.is_dir() else unknown.content_of(path, magic=magic)
+        elif path.is_dir():
             found = unknown.not_downloaded_in(path)
             said = "" if found is None else f"cannot be opened: {found[0]!r} in it {found[1]}"
         else:
@@ -191,7 +216,7 @@ def _by_another_name(path: Path, magic: bytes | None) -> Iterator[None]:
 
 
 @contextmanager
-def _said_of_both(path: Path, stated: Format) -> Iterator[None]:
+def _said_of_both(path: Place, stated: Format) -> Iterator[None]:
     """What was stated of a path that cannot be opened so, beside what its bytes say."""
     try:
         yield

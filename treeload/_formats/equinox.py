@@ -14,10 +14,8 @@ NumPy writes dtypes it does not know as bare bytes: two of them are bfloat16, th
 from __future__ import annotations
 
 import math
-import os
 import tokenize
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, BinaryIO
 
@@ -28,6 +26,8 @@ import numpy as np
 from treeload._errors import SourceError
 from treeload._files.beginning import beginning_of
 from treeload._files.open import look_at
+from treeload._files.place import Place
+from treeload._files.places import AnyPlace, place_of
 from treeload._files.read import Stored, read_stored
 from treeload._files.stream import streamed
 from treeload._files.strict_json import parse_json
@@ -51,7 +51,7 @@ _MAX_LEAVES = 1 << 20
 _MAX_LINE = 1 << 20
 
 
-def recognises(path: Path) -> bool:
+def recognises(path: Place) -> bool:
     """Whether a file begins with a NumPy array, or with a line of JSON and then one.
 
     A file of one array, and ``numpy.save``'s, are the same but for their names.
@@ -66,7 +66,7 @@ def recognises(path: Path) -> bool:
     return found is not None and found.first.partition(b"\n")[2].startswith(MAGIC)
 
 
-def is_named(path: Path) -> bool:
+def is_named(path: Place) -> bool:
     """Whether ``path`` is called as Equinox's files are."""
     return path.suffix == SUFFIX
 
@@ -87,11 +87,11 @@ class EqxSource(Source):
     gives_away = True
     checks_digests = True
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.label = f"{os.fspath(path)!r} (Equinox)"
+    def __init__(self, path: AnyPlace) -> None:
+        self.label = f"{str(path)!r} (Equinox)"
         self._stored: dict[Name, Stored] = {}
         with as_source_error(f"{self.label} could not be read"):
-            file = look_at(Path(path))
+            file = look_at(place_of(path))
             with streamed(file) as stream:
                 self.metadata = MappingProxyType(_hyperparameters(stream, self.label))
                 for number, (spec, offset) in enumerate(_records(stream, file.size, self.label)):

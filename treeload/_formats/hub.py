@@ -12,6 +12,7 @@ from pathlib import Path
 
 from treeload._errors import SourceError
 from treeload._files.beginning import beginning_of
+from treeload._files.place import Place, Remote
 
 _SHOWN = 6
 
@@ -19,7 +20,7 @@ _SHOWN = 6
 _LONGEST_REVISION = 100  # bytes that are read of a file in ``refs``; a revision takes 40
 
 
-def snapshot_of(path: Path) -> Path:
+def snapshot_of(path: Place) -> Place:
     """The snapshot that is meant where ``path`` is the folder of a repository; else ``path`` itself.
 
     That of ``main``, or the only one.
@@ -27,7 +28,7 @@ def snapshot_of(path: Path) -> Path:
     Raises:
         SourceError: there is none, or there are several and none is that of ``main``.
     """
-    if not is_repository(path):
+    if isinstance(path, Remote) or not is_repository(path):
         return path
     shown = f"{str(path)!r} is the folder of a repository in the Hugging Face cache"
     snapshots = sorted(entry for entry in (path / "snapshots").iterdir() if entry.is_dir())

@@ -15,6 +15,7 @@ from pathlib import Path
 from treeload._errors import SourceError
 from treeload._files.beginning import beginning_of
 from treeload._files.open import brief
+from treeload._files.place import Place
 
 IsCheckpoint = Callable[[Path], bool]
 
@@ -93,7 +94,7 @@ _PICKLE = (
 )
 
 
-def content_of(path: Path, *, magic: bytes | None = None) -> str:
+def content_of(path: Place, *, magic: bytes | None = None) -> str:
     """What a file is that is surely no format of treeload's; empty where it may be one.
 
     Args:
@@ -110,7 +111,7 @@ def content_of(path: Path, *, magic: bytes | None = None) -> str:
     return _not_downloaded(first) or _of_another_library(first) or _text(first)
 
 
-def _first_bytes(path: Path) -> bytes | None:
+def _first_bytes(path: Place) -> bytes | None:
     """None where it is no file that may be opened: whoever opens it will say why."""
     found = beginning_of(path)
     return None if found is None else found.first

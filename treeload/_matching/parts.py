@@ -95,7 +95,7 @@ def opened_parts(src: Any, verb: str) -> list[OpenedPart]:
 
 def _opened_part(part: From, verb: str, *, explicit: bool = True) -> OpenedPart:
     source = opened_source(
-        part.src, verb, item=part.item, separator=part.separator, stated_format=part.format
+        part.src, verb, item=part.item, separator=part.separator, stated_format=part.format, whole=part.whole
     )
     if source.positional and not part.by_position:
         raise RuleError(
@@ -114,6 +114,7 @@ def opened_source(
     item: str | None = None,
     separator: str | None = None,
     stated_format: str | None = None,
+    whole: bool = False,
 ) -> Source:
     """The source that a path, a tree or a ``Source`` is.
 
@@ -124,9 +125,11 @@ def opened_source(
     """
     given.source(src, verb)
     if isinstance(src, (str, os.PathLike)):
-        return open_source(src, item=item, separator=separator, stated_format=stated_format)
+        return open_source(src, item=item, separator=separator, stated_format=stated_format, whole=whole)
     if stated_format is not None:
         raise RuleError(f"From(format={stated_format!r}) is for a path: a tree or a Source has no format")
+    if whole:
+        raise RuleError("From(whole=True) is for a URL, whose server may give no parts of a file")
     if item is not None:
         raise RuleError(f"From(item={item!r}) is for the path of an Orbax checkpoint")
     if isinstance(src, Source):

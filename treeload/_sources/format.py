@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from treeload._errors import SourceError
+from treeload._files.place import Place
 from treeload._sources.source import Source
 
 _LACKING = {
@@ -41,14 +41,14 @@ class Format:
 
     name: str
     words: str
-    recognises: Callable[[Path], bool]
+    recognises: Callable[[Place], bool]
     opens: Callable[..., Source]
     options: frozenset[str] = frozenset()
-    is_named: Callable[[Path], bool] = lambda path: False
-    claims_missing: Callable[[Path], bool] = lambda path: False
+    is_named: Callable[[Place], bool] = lambda path: False
+    claims_missing: Callable[[Place], bool] = lambda path: False
     magic: bytes | None = None
 
-    def open(self, path: Path, asked: Mapping[str, Any]) -> Source:
+    def open(self, path: Place, asked: Mapping[str, Any]) -> Source:
         """The source at ``path``; ``asked`` are options, None where nothing was asked for.
 
         Raises:

@@ -20,7 +20,7 @@ class From:
     below ``into``; the plan's own rules come after that.
 
     Args:
-        src: a path, a tree in memory, or a ``Source``.
+        src: a path or a URL, a tree in memory, or a ``Source``.
         subtree: the name of the part that is looked at; its leaves lose this prefix. No pattern.
         into: the name of the destination's subtree that it feeds. No pattern.
         rules: rules on the names within the subtree.
@@ -36,6 +36,8 @@ class From:
         version: at which version of the code's parameters the source was saved, where it does not say so
             itself, or says it wrongly: of the whole, or a mapping of scopes to numbers, as ``{"": 3,
             "**/attn": 2}``. A scope that is not named is at 1. For a load with ``history=``.
+        whole: download all of a file where its server gives no parts of it: into a temporary file, which
+            goes when it is not needed any more. Nothing is asked of it where parts can be had.
 
     Raises:
         RuleError: a name or a rule that cannot mean anything.
@@ -50,6 +52,7 @@ class From:
     by_position: bool
     format: str | None
     version: Stamp | None
+    whole: bool
 
     def __init__(
         self,
@@ -63,6 +66,7 @@ class From:
         by_position: bool = False,
         format: str | None = None,  # noqa: A002  # the word that users know
         version: int | Mapping[str, int] | None = None,
+        whole: bool = False,
     ) -> None:
         if isinstance(src, From):
             raise RuleError("a From is made of a path, a tree or a Source, not of another From")
@@ -76,7 +80,7 @@ class From:
         for field, value in (
             ("src", src), ("subtree", as_name(subtree or ())), ("into", as_name(into or ())),
             ("rules", given), ("item", item), ("separator", separator), ("by_position", by_position),
-            ("format", format), ("version", _stated(version)),
+            ("format", format), ("version", _stated(version)), ("whole", whole),
         ):  # fmt: skip
             object.__setattr__(self, field, value)
 

@@ -20,6 +20,7 @@ import xxhash
 from treeload._errors import SaveError, SourceError
 from treeload._files.digests import Digest, blocks_from_json, blocks_to_json, damaged, digest, digests_of
 from treeload._files.open import look_at, opened, read_bytes
+from treeload._files.place import Place, Refused, Remote
 from treeload._files.regions import placed, slices_of
 from treeload._files.strict_json import parse_json
 from treeload._leaves.spec import Spec, is_key
@@ -117,14 +118,14 @@ def _as_dict(value: Any) -> Any:
 # --- Used ---------------------------------------------------------------------------------------------
 
 
-def with_sidecar(source: Source, path: Path) -> Source:
+def with_sidecar(source: Source, path: Place) -> Source:
     """The source held against the digests beside ``path``; as it is, where none are or it has its own.
 
     Raises:
         SourceError: they are damaged, or not of what is there.
     """
-    file = beside(path)
-    if source.leaf_digests or not os.path.lexists(file):
+    file = path.with_name(path.name + SUFFIX) if isinstance(path, Remote) else beside(path)
+    if source.leaf_digests or not _is_there(file):
         return source
     said = _read(file)
     if said["step"] != getattr(source, "step", None):  # of an earlier step, which is another checkpoint
@@ -141,7 +142,17 @@ def with_sidecar(source: Source, path: Path) -> Source:
     return source.with_digests(known) if source.checks_digests else Checked(source, known)
 
 
-def _read(file: Path) -> Mapping[str, Any]:
+def _is_there(file: Place) -> bool:
+    """Whether digests lie there; a server that refuses to say, as some do of what is not there, has none."""
+    if not isinstance(file, Remote):
+        return os.path.lexists(file)
+    try:
+        return file.exists()
+    except Refused:
+        return False
+
+
+def _read(file: Place) -> Mapping[str, Any]:
     found = look_at(file)
     if found.size > _MOST_BYTES:
         raise SourceError(f"{found} is too large for a file of digests: {found.size:,} bytes")
@@ -162,7 +173,7 @@ def _read(file: Path) -> Mapping[str, Any]:
     return said
 
 
-def _leaves(said: Mapping[str, Any], source: Source, file: Path) -> dict[Name, Digest | None]:
+def _leaves(said: Mapping[str, Any], source: Source, file: Place) -> dict[Name, Digest | None]:
     specs = {print_name(name): spec for name, spec in source.specs().items()}
     for printed in (*said["leaves"], *specs):
         there, known = specs.get(printed), said["leaves"].get(printed)

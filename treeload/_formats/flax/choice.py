@@ -13,13 +13,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from treeload._errors import SourceError
 from treeload._files.beginning import beginning_of
 from treeload._files.index import ShardIndex, first_shard, read_index
 from treeload._files.msgpack import begins_as_a_map, begins_as_a_tree
 from treeload._files.open import File, look_at, look_beside, some
+from treeload._files.place import Place
 from treeload._files.steps import Step, in_order, is_numbered, step_of
 
 SUFFIX = ".msgpack"
@@ -56,7 +56,7 @@ class Choice:
 # --- told before it is opened -----------------------------------------------------------------------
 
 
-def recognises(path: Path) -> bool:
+def recognises(path: Place) -> bool:
     """Whether ``path`` is Flax's msgpack by its bytes; a directory, by those of the files that are meant."""
     if not path.is_dir():
         return _is_tree(path) or _indexes_trees(path)
@@ -71,25 +71,25 @@ def recognises(path: Path) -> bool:
     return latest is not None and _is_named_map(path / latest)
 
 
-def is_named(path: Path) -> bool:
+def is_named(path: Place) -> bool:
     """Whether ``path`` bears a name of Flax's; a directory, whether a file in it does."""
     if path.is_dir():
         return bool(_models(path))
     return path.name.endswith((SUFFIX, INDEX))
 
 
-def _is_tree(path: Path) -> bool:
+def _is_tree(path: Place) -> bool:
     """Whether a file begins as a tree does; where its name says so, as a map does."""
     if path.name.endswith(SUFFIX) or _is_flaxs_own(path.name):
         return _is_named_map(path)
     return begins_as_a_tree(beginning_of(path))
 
 
-def _is_named_map(path: Path) -> bool:
+def _is_named_map(path: Place) -> bool:
     return begins_as_a_map(beginning_of(path))
 
 
-def _indexes_trees(path: Path) -> bool:
+def _indexes_trees(path: Place) -> bool:
     shard = first_shard(path)
     return shard is not None and begins_as_a_map(beginning_of(shard))
 
@@ -97,7 +97,7 @@ def _indexes_trees(path: Path) -> bool:
 # --- chosen -----------------------------------------------------------------------------------------
 
 
-def choose(path: Path) -> Choice:
+def choose(path: Place) -> Choice:
     """The files that ``path`` means.
 
     Raises:
@@ -124,21 +124,21 @@ def choose(path: Path) -> Choice:
     return Choice({latest: look_beside(path, latest)}, step=steps[latest])
 
 
-def _indexed(directory: Path, filename: str) -> Choice:
+def _indexed(directory: Place, filename: str) -> Choice:
     index = read_index(directory, filename)
     return Choice(index.shards, index=index)
 
 
-def _models(directory: Path) -> list[str]:
+def _models(directory: Place) -> list[str]:
     """What transformers writes into a directory: its file, or its index; both where both are there."""
     return [name for name in (_MODEL + SUFFIX, _MODEL + INDEX) if (directory / name).is_file()]
 
 
-def _latest(directory: Path, steps: Mapping[str, Step | None]) -> str | None:
+def _latest(directory: Place, steps: Mapping[str, Step | None]) -> str | None:
     return in_order(steps, repr(str(directory)))[-1][0] if steps else None
 
 
-def _steps(directory: Path) -> dict[str, Step | None]:
+def _steps(directory: Place) -> dict[str, Step | None]:
     """The names of steps in a directory: of Flax's own series, else of those that have a file of its kind."""
     children = sorted(child for child in directory.iterdir() if child.is_file() or child.is_dir())
     numbered = {

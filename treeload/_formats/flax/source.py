@@ -7,12 +7,12 @@ Owns what is Flax's own in such files. How they are parsed and read is in ``_fil
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from treeload._errors import SourceError
 from treeload._files.msgpack_tree import MsgpackTree, Packed, read_packed, read_tree
+from treeload._files.places import AnyPlace, place_of
 from treeload._files.request import check_requests
 from treeload._formats.flax.choice import choose, is_named, recognises
 from treeload._leaves.spec import Spec
@@ -39,9 +39,9 @@ class MsgpackSource(Source):
     gives_away = True
     checks_digests = True
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: AnyPlace) -> None:
         shown = repr(str(path))
-        chosen = choose(Path(path))
+        chosen = choose(place_of(path))
         self.step = None if chosen.step is None else chosen.step.number
         said = f", step {self.step}" if self.step is not None else ""
         said = f", {len(chosen.files)} shards" if chosen.index is not None else said

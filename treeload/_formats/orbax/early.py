@@ -12,13 +12,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from treeload._errors import SourceError
 from treeload._files.beginning import beginning_of
 from treeload._files.msgpack import begins_as_a_map
 from treeload._files.msgpack_tree import Packed, read_tree
 from treeload._files.open import brief, look_within
+from treeload._files.place import Place, Remote, names_in
 from treeload._naming.bounds import name_from_file
 from treeload._naming.name import Name, print_name
 
@@ -52,14 +52,16 @@ class EarlyTree:
     statics: tuple[Name, ...] = ()
 
 
-def has_structure(directory: Path) -> bool:
+def has_structure(directory: Place) -> bool:
     """Whether ``directory`` holds a msgpack file of its structure."""
     file = directory / STRUCTURE_FILE
-    return os.path.isfile(file) and begins_as_a_map(beginning_of(file))  # the first is cheap: most have none
+    return file.is_file() and begins_as_a_map(beginning_of(file))  # the first is cheap: most have none
 
 
-def is_early(directory: Path) -> bool:
+def is_early(directory: Place) -> bool:
     """Whether ``directory`` holds a tree as early Orbax wrote it; looks at a name or two and first bytes."""
+    if isinstance(directory, Remote):  # where a look costs more than a name
+        return STRUCTURE_FILE in names_in(directory) and has_structure(directory)
     if has_structure(directory):
         return True
     if any(os.path.lexists(directory / later) for later in _LATER):
@@ -72,7 +74,7 @@ def is_early(directory: Path) -> bool:
     return first is not None and os.path.isfile(os.path.join(first.path, _HEADER))
 
 
-def read_early(root: Path, tree: Path) -> EarlyTree:
+def read_early(root: Place, tree: Place) -> EarlyTree:
     """The tree in the directory ``tree`` of the checkpoint at ``root``.
 
     Raises:
@@ -81,7 +83,7 @@ def read_early(root: Path, tree: Path) -> EarlyTree:
     return _of_file(root, tree / STRUCTURE_FILE) if has_structure(tree) else _of_directories(tree)
 
 
-def _of_file(root: Path, path: Path) -> EarlyTree:
+def _of_file(root: Place, path: Place) -> EarlyTree:
     file = look_within(root, path)
     try:
         found = read_tree(file)
@@ -92,11 +94,10 @@ def _of_file(root: Path, path: Path) -> EarlyTree:
     return EarlyTree(stored, found.leaves, tuple(found.absent), statics)
 
 
-def _of_directories(tree: Path) -> EarlyTree:
+def _of_directories(tree: Place) -> EarlyTree:
     """Each directory is an array, called by its keys joined with ``.``."""
     names: dict[Name, None] = {}
-    with os.scandir(tree) as entries:
-        found = sorted(entry.name for entry in entries if entry.is_dir())
+    found = sorted(name for name in names_in(tree) if (tree / name).is_dir())
     for stored in found:
         if not (tree / stored / _HEADER).is_file():
             if stored[0] == ".":  # what other programs leave; a key that is empty gives such a name too

@@ -20,7 +20,8 @@ from typing import Any
 
 from treeload._errors import SourceError
 from treeload._files.msgpack_tree import Packed
-from treeload._files.open import Identity, identity_of, look_within, opened, read_bytes, resolved_within
+from treeload._files.open import look_within, opened, read_bytes, resolved_within
+from treeload._files.place import Identity, Place, Remote, identity_of, names_in
 from treeload._files.replace import finish_dead_save
 from treeload._files.steps import in_order, is_numbered, step_of
 from treeload._files.strict_json import parse_json
@@ -44,15 +45,16 @@ _MOST_METADATA_BYTES = 1 << 29  # 20,000 leaves take 5 MB
 class Layout:
     """Where one tree lies: ``root`` is the checkpoint's directory, ``tree`` the tree's within it."""
 
-    root: Path
-    tree: Path
+    root: Place
+    tree: Place
     step: int | float | None
     item: str | None
 
 
-def recognises(path: Path) -> bool:
+def recognises(path: Place) -> bool:
     """Whether ``path`` is an Orbax checkpoint, whole or broken; looks at file names alone."""
-    path = Path(path)
+    if isinstance(path, Remote):
+        return path.is_dir() and (is_checkpoint(path) or bool(_steps(path)))
     if is_incomplete(path.name) or _incomplete_beside(path):
         return True
     directory = finish_dead_save(path)
@@ -61,7 +63,7 @@ def recognises(path: Path) -> bool:
     return is_checkpoint(directory) or bool(_steps(directory)) or bool(_incomplete_in(directory))
 
 
-def is_checkpoint(directory: Path) -> bool:
+def is_checkpoint(directory: Place) -> bool:
     """Whether ``directory`` is itself one complete checkpoint, and not a directory that holds some."""
     if _is_tree(directory) or (directory / CHECKPOINT_FILE).is_file():
         return True
@@ -69,21 +71,20 @@ def is_checkpoint(directory: Path) -> bool:
     return bool(items) and not _are_steps(items)
 
 
-def _is_tree(directory: Path) -> bool:
+def _is_tree(directory: Place) -> bool:
     return (directory / TREE_FILE).is_file() or is_early(directory)
 
 
-def locate(path: Path, item: str | None) -> Layout:
+def locate(path: Place, item: str | None) -> Layout:
     """The directory of the tree that ``path`` (and ``item``) mean.
 
     Raises:
         SourceError: nothing there, nothing complete, or several items and no choice among them.
     """
-    path = Path(path)
     shown = repr(str(path))
     if is_incomplete(path.name):
         raise SourceError(f"{shown} is an incomplete Orbax checkpoint: its writer died before it was done")
-    root = finish_dead_save(path)
+    root = path if isinstance(path, Remote) else finish_dead_save(path)
     if not root.exists():
         if beside := _incomplete_beside(path):
             raise SourceError(f"{shown} does not exist; {str(beside)!r} beside it was never completed")
@@ -101,7 +102,7 @@ def locate(path: Path, item: str | None) -> Layout:
     return _choose_item(root, step, item)
 
 
-def _choose_item(root: Path, step: int | float | None, item: str | None) -> Layout:
+def _choose_item(root: Place, step: int | float | None, item: str | None) -> Layout:
     items = _items(root)
     listed = ", ".join(repr(name) for name in items)
     if item is not None:
@@ -116,7 +117,7 @@ def _choose_item(root: Path, step: int | float | None, item: str | None) -> Layo
     return Layout(root, root / items[0], step, None)
 
 
-def _latest_step(root: Path, shown: str) -> tuple[int | float, Path]:
+def _latest_step(root: Place, shown: str) -> tuple[int | float, Place]:
     steps = _steps(root)
     if not steps:
         if not any(root.iterdir()):
@@ -133,7 +134,7 @@ def _latest_step(root: Path, shown: str) -> tuple[int | float, Path]:
     return step.number, root / name
 
 
-def _steps(directory: Path) -> list[str]:
+def _steps(directory: Place) -> list[str]:
     """The complete steps in ``directory``, unless what lies latest there is Flax's msgpack file."""
     found: list[str] = []
     latest_file = -math.inf
@@ -141,7 +142,7 @@ def _steps(directory: Path) -> list[str]:
         if not is_numbered(entry.name):
             continue
         if entry.is_dir():
-            if is_checkpoint(Path(entry.path)):
+            if is_checkpoint(directory / entry.name):
                 found.append(entry.name)
         elif entry.is_file() and (step := step_of(entry.name)) and step.series == "checkpoint_*":
             latest_file = max(latest_file, step.number)
@@ -149,10 +150,10 @@ def _steps(directory: Path) -> list[str]:
     return found if any(step is None or step.number > latest_file for step in steps) else []
 
 
-def _items(directory: Path) -> list[str]:
+def _items(directory: Place) -> list[str]:
     """The children that hold a tree, in order."""
     return sorted(
-        entry.name for entry in _children(directory) if entry.is_dir() and _is_tree(Path(entry.path))
+        entry.name for entry in _children(directory) if entry.is_dir() and _is_tree(directory / entry.name)
     )
 
 
@@ -160,7 +161,9 @@ def _are_steps(items: list[str]) -> bool:
     return all(map(is_numbered, items))
 
 
-def _children(directory: Path) -> list[os.DirEntry[str]]:
+def _children(directory: Place) -> Sequence[os.DirEntry[str] | Remote]:
+    if isinstance(directory, Remote):
+        return [entry for entry in directory.iterdir() if not is_incomplete(entry.name)]
     with os.scandir(directory) as entries:
         return [entry for entry in entries if not is_incomplete(entry.name)]
 
@@ -170,11 +173,13 @@ def is_incomplete(name: str) -> bool:
     return _INCOMPLETE in name
 
 
-def _incomplete_in(directory: Path) -> list[str]:
-    return sorted(name for name in os.listdir(directory) if is_incomplete(name))
+def _incomplete_in(directory: Place) -> list[str]:
+    return sorted(name for name in names_in(directory) if is_incomplete(name))
 
 
-def _incomplete_beside(path: Path) -> Path | None:
+def _incomplete_beside(path: Place) -> Path | None:
+    if isinstance(path, Remote):
+        return None
     beside = path.with_name(path.name + _INCOMPLETE) if path.name else path
     return beside if not path.exists() and beside != path and beside.is_dir() else None
 
@@ -217,7 +222,7 @@ def read_tree_metadata(layout: Layout) -> TreeMetadata:
     """
     file = layout.tree / TREE_FILE
     early = read_early(layout.root, layout.tree) if is_early(layout.tree) else EarlyTree()
-    if not os.path.lexists(file):
+    if not (file.exists() if isinstance(file, Remote) else os.path.lexists(file)):
         listed = [StoredLeaf(name, ".".join(name), number=False) for name in early.stored]
         return TreeMetadata(_apart(listed, layout.tree), early.absent, False, False, {}, early.packed)
     data = read_json(file, layout.root, allow_nan=True)  # it holds metadata of the user's, as below
@@ -240,7 +245,7 @@ def read_tree_metadata(layout: Layout) -> TreeMetadata:
     )
 
 
-def _read_entries(data: Mapping[str, Any], file: Path) -> tuple[dict[Name, StoredLeaf], dict[Name, None]]:
+def _read_entries(data: Mapping[str, Any], file: Place) -> tuple[dict[Name, StoredLeaf], dict[Name, None]]:
     """The leaves that the tree's metadata lists, and the slots that hold None."""
     entries = data.get("tree_metadata")
     if not isinstance(entries, dict):
@@ -258,7 +263,7 @@ def _read_entries(data: Mapping[str, Any], file: Path) -> tuple[dict[Name, Store
     return leaves, nones
 
 
-def _apart(leaves: Sequence[StoredLeaf], where: Path) -> tuple[StoredLeaf, ...]:
+def _apart(leaves: Sequence[StoredLeaf], where: Place) -> tuple[StoredLeaf, ...]:
     """The leaves, if each is stored under a name of its own."""
     by_stored: dict[str, Name] = {}
     for leaf in leaves:
@@ -271,7 +276,7 @@ def _apart(leaves: Sequence[StoredLeaf], where: Path) -> tuple[StoredLeaf, ...]:
     return tuple(leaves)
 
 
-def _read_entry(key: str, entry: Any, file: Path) -> tuple[Name, str]:
+def _read_entry(key: str, entry: Any, file: Place) -> tuple[Name, str]:
     try:
         name = name_from_file(str(part["key"]) for part in entry["key_metadata"])
         value = entry["value_metadata"]
@@ -298,7 +303,7 @@ def read_key_impls(layout: Layout) -> dict[str, str]:
     directory = layout.tree / "array_metadatas"
     if not directory.is_dir():
         return impls
-    for file in sorted(directory.iterdir()):
+    for file in (directory / name for name in sorted(names_in(directory))):
         for entry in read_json(file, layout.root).get("array_metadatas") or ():
             try:
                 described = entry["array_metadata"]
@@ -310,7 +315,7 @@ def read_key_impls(layout: Layout) -> dict[str, str]:
     return impls
 
 
-def read_json(file: Path, root: Path, *, allow_nan: bool = False) -> dict[str, Any]:
+def read_json(file: Place, root: Place, *, allow_nan: bool = False) -> dict[str, Any]:
     """The JSON object in ``file``, which must be a regular file of the checkpoint at ``root``."""
     found = look_within(root, file)
     if found.size > _MOST_METADATA_BYTES:
@@ -343,6 +348,11 @@ def check_files(layout: Layout) -> Files:
     Raises:
         SourceError: a pipe, socket or device (opening one could hang), or a link that leads out.
     """
+    if isinstance(layout.tree, Remote):
+        there = layout.tree.server.files_below(layout.tree.path)
+        return Files(
+            sum(each.size for each in there.values()), {path: each.identity for path, each in there.items()}
+        )
     found: dict[str, Identity] = {}
     total = 0
     todo = [layout.tree]
@@ -367,7 +377,7 @@ def check_files(layout: Layout) -> Files:
     return Files(total, found)
 
 
-def _check_directory(path: Path, root: Path) -> None:
+def _check_directory(path: Path, root: Place) -> None:
     if not os.path.isdir(resolved_within(root, path)):
         raise SourceError(f"{str(path)!r} is no directory")
 
@@ -375,8 +385,10 @@ def _check_directory(path: Path, root: Path) -> None:
 # --- one checkpoint, not half of the next ----------------------------------------------------------
 
 
-def identity(directory: Path) -> Identity | None:
-    """By what a directory is known again; None where there is none."""
+def identity(directory: Place) -> Identity | None:
+    """By what a directory is known again; None where there is none, as on a server: its files tell there."""
+    if isinstance(directory, Remote):
+        return None
     try:
         return identity_of(os.stat(directory))
     except OSError:
@@ -384,7 +396,7 @@ def identity(directory: Path) -> Identity | None:
 
 
 @contextmanager
-def of_one_moment(directory: Path, known: Identity | None, label: str) -> Iterator[None]:
+def of_one_moment(directory: Place, known: Identity | None, label: str) -> Iterator[None]:
     """Lets nothing pass that was read while another directory took this one's place, as ``save`` does it.
 
     Raises:

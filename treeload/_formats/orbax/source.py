@@ -20,7 +20,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from itertools import islice
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -28,6 +27,8 @@ import tensorstore as ts
 
 from treeload._errors import SourceError
 from treeload._files.msgpack_tree import read_packed
+from treeload._files.place import Remote
+from treeload._files.places import AnyPlace, place_of
 from treeload._files.regions import slices_of
 from treeload._files.request import check_requests
 from treeload._files.strict_json import parse_json
@@ -67,9 +68,9 @@ class OrbaxSource(Source):
     gives_away = True
     checks_digests = True
 
-    def __init__(self, path: str | Path, *, item: str | None = None) -> None:
+    def __init__(self, path: AnyPlace, *, item: str | None = None) -> None:
         self.label = f"{str(path)!r} (Orbax)"
-        self._path, self._item = Path(path), item
+        self._path, self._item = place_of(path), item
         with as_source_error(f"cannot open {self.label}"):
             read_again(self._read_metadata)
         self.step = self._layout.step
@@ -85,6 +86,7 @@ class OrbaxSource(Source):
     def _read_metadata(self) -> None:
         with _orbax_layout.of_one_moment(self._path, _orbax_layout.identity(self._path), self.label):
             self._layout = _orbax_layout.locate(self._path, self._item)
+            self._base()
         self._identity = _orbax_layout.identity(self._layout.root)
         with self._of_one_moment():
             self._tree = _orbax_layout.read_tree_metadata(self._layout)
@@ -236,10 +238,20 @@ class OrbaxSource(Source):
         return spec
 
     def _kvstore(self, key: str) -> dict[str, Any]:
-        tree = str(self._layout.tree) + "/"
-        if (self._layout.tree / "manifest.ocdbt").exists():
-            return {"driver": "ocdbt", "base": {"driver": "file", "path": tree}, "path": key}
-        return {"driver": "file", "path": tree + key}
+        tree, base = self._layout.tree, self._base()
+        if (tree / "manifest.ocdbt").exists():
+            return {"driver": "ocdbt", "base": base, "path": key}
+        return {**base, "path": base["path"] + key}
+
+    def _base(self) -> dict[str, Any]:
+        """TensorStore's way to the tree's directory."""
+        tree = self._layout.tree
+        base = tree.server.kvstore(tree.path) if isinstance(tree, Remote) else None
+        if isinstance(tree, Remote) and base is None:
+            raise SourceError(
+                f"{self.label} is read on this machine, at s3:// and at gs:// only: copy or mount it"
+            )
+        return base or {"driver": "file", "path": f"{tree}/"}
 
     # --- values ---
 
@@ -307,7 +319,7 @@ class OrbaxSource(Source):
             raise
 
 
-def _label(path: str | Path, layout: _orbax_layout.Layout) -> str:
+def _label(path: AnyPlace, layout: _orbax_layout.Layout) -> str:
     facts = ["Orbax"]
     if layout.step is not None:
         facts.append(f"step {layout.step}")

@@ -319,7 +319,9 @@ def _check_written(new: Path, leaves: Mapping[Name, Any], beside: Beside, *, sea
 
 def _mark_tree(new: Path, seal: str) -> None:
     """Notes with the tree which record belongs to it; Orbax keeps a place for that in its metadata."""
-    file = locate(new, None).tree / TREE_FILE
+    tree = locate(new, None).tree
+    assert isinstance(tree, Path)  # as the new one is
+    file = tree / TREE_FILE
     described = read_json(file, new, allow_nan=True)
     described["custom_metadata"] = {**(described.get("custom_metadata") or {}), **mark_of(seal)}
     file.write_text(json.dumps(described))

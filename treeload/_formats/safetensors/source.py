@@ -14,16 +14,17 @@ holes. No key may be there twice.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from treeload._errors import RuleError, SourceError
+from treeload._files.at_once import at_once
 from treeload._files.beginning import beginning_of
 from treeload._files.index import ShardIndex, first_shard, read_index
 from treeload._files.open import File, brief, look_at, look_beside, some
+from treeload._files.place import Place, Remote, names_in
+from treeload._files.places import AnyPlace, place_of
 from treeload._files.read import Stored, read_stored
 from treeload._files.strict_json import parse_json
 from treeload._formats.safetensors.header import PROVENANCE, read_header
@@ -40,7 +41,7 @@ SUFFIX = ".safetensors"
 INDEX = ".safetensors.index.json"
 
 
-def recognises(path: Path) -> bool:
+def recognises(path: Place) -> bool:
     """Whether ``path`` is safetensors by its bytes; a directory, by those of the files that are called so."""
     if not path.is_dir():
         return begins_as_one(path) or _indexes_some(path)
@@ -50,14 +51,14 @@ def recognises(path: Path) -> bool:
     )
 
 
-def is_named(path: Path) -> bool:
+def is_named(path: Place) -> bool:
     """Whether ``path`` bears a name of safetensors; a directory, whether a file in it does."""
     if not path.is_dir():
         return path.name.endswith((SUFFIX, INDEX))
     return any(_files_in(path, suffix) for suffix in (INDEX, SUFFIX))
 
 
-def begins_as_one(path: Path) -> bool:
+def begins_as_one(path: Place) -> bool:
     """Whether the file at ``path`` begins with the length of a header that it can hold, and with JSON."""
     found = beginning_of(path, 9)
     if found is None or found.first[8:] != b"{":
@@ -65,7 +66,7 @@ def begins_as_one(path: Path) -> bool:
     return int.from_bytes(found.first[:8], "little") <= found.size - 8
 
 
-def _indexes_some(path: Path) -> bool:
+def _indexes_some(path: Place) -> bool:
     shard = first_shard(path)
     return shard is not None and begins_as_one(shard)
 
@@ -93,12 +94,14 @@ class SafetensorsSource(Source):
     gives_away = True
     checks_digests = True
 
-    def __init__(self, path: str | os.PathLike[str], *, separator: str | None = ".") -> None:
+    def __init__(self, path: AnyPlace, *, separator: str | None = ".") -> None:
         if separator == "":
             raise RuleError("separator='' splits nothing: write None to leave names in one piece")
-        path = Path(path)
+        path = place_of(path)
         index, files = _find(path)
-        headers = {filename: read_header(file) for filename, file in files.items()}
+        headers = dict(
+            zip(files, at_once(read_header, files.values(), is_far=isinstance(path, Remote)), strict=True)
+        )
         self.label = f"{str(path)!r} (safetensors{f', {len(files)} shards' if index else ''})"
         if index is None:
             ((file, header),) = zip(files.values(), headers.values(), strict=True)
@@ -161,7 +164,7 @@ def _agreed(metadatas: list[Mapping[str, str]]) -> dict[str, str]:
 # --- Which files -----------------------------------------------------------------------------------
 
 
-def _find(path: Path) -> tuple[ShardIndex | None, Mapping[str, File]]:
+def _find(path: Place) -> tuple[ShardIndex | None, Mapping[str, File]]:
     """The index, if there is one, and the files that hold the tensors, by their names."""
     if not path.is_dir():
         if not path.name.endswith(".index.json") or begins_as_one(path):
@@ -175,7 +178,7 @@ def _find(path: Path) -> tuple[ShardIndex | None, Mapping[str, File]]:
     return index, index.shards
 
 
-def _choose(directory: Path) -> str:
+def _choose(directory: Place) -> str:
     indices, files = _files_in(directory, INDEX), _files_in(directory, SUFFIX)
     if "model" + INDEX in indices:
         return "model" + INDEX
@@ -190,12 +193,8 @@ def _choose(directory: Path) -> str:
     raise SourceError(f"{str(directory)!r} holds no {SUFFIX} file")
 
 
-def _files_in(directory: Path, suffix: str) -> list[str]:
-    try:
-        found = os.listdir(directory)
-    except OSError as error:
-        raise SourceError(f"cannot list {str(directory)!r}: {error.strerror}") from error
-    return sorted(name for name in found if name.endswith(suffix) and not name.startswith("."))
+def _files_in(directory: Place, suffix: str) -> list[str]:
+    return sorted(name for name in names_in(directory) if name.endswith(suffix) and not name.startswith("."))
 
 
 FORMAT = Format(
