@@ -15,6 +15,7 @@ import pytest
 import treeload
 from treeload import From, SourceError
 from treeload._files.open import look_at, opened, read_bytes
+from treeload._files.place import Place
 from treeload._files.read import Stored, read_stored
 from treeload._files.strict_json import parse_json
 from treeload._formats import FORMATS
@@ -36,7 +37,7 @@ def write_toy(path: Path, leaves: Mapping[Name, np.ndarray[Any, Any]]) -> Path:
     return path
 
 
-def recognises(path: Path) -> bool:
+def recognises(path: Place) -> bool:
     return path.suffix == ".toy"
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from noted import findings_of, unused_of
 
 from treeload import Cast, From, Name, Policy, Rename, Tie, Transpose
 from treeload._findings.kinds import Kind
@@ -135,7 +136,7 @@ def test_what_an_overflow_does_is_asked_for_every_name_of_the_leaf(policy: Polic
 def test_what_is_left_is_listed_under_both_its_names_with_why() -> None:
     sides, lines = ledger({}, From({"a": ONE}, into="net"))
     lines.leave(("net", "a"), feed(sides, "net", "a").value, "ignored")
-    (left,) = lines.unused
+    (left,) = unused_of(lines)
     assert (str(left.name), str(left.at), left.why, left.source) == (
         "a",
         "net/a",
@@ -148,7 +149,7 @@ def test_every_value_at_a_name_is_left_and_at_no_name_nothing() -> None:
     _, lines = ledger({}, [From({"a": ONE}), From({"a": ONE})])
     lines.leave_all(("a",), "both")
     lines.leave_all(("z",), "none")
-    assert [(str(left.name), left.why) for left in lines.unused] == [("a", "both")] * 2
+    assert [(str(left.name), left.why) for left in unused_of(lines)] == [("a", "both")] * 2
 
 
 # Findings.
@@ -180,7 +181,7 @@ def test_a_leaf_against_a_subtree_is_said_once_at_each_name() -> None:
     _, lines = ledger({}, {})
     names: list[Keys] = [("a",), ("a",), ("b",)]
     assert [lines.find_structure(name, (None, None)) for name in names] == [True, False, True]
-    assert [str(finding.name) for finding in lines.findings] == ["a", "b"]
+    assert [str(finding.name) for finding in findings_of(lines)] == ["a", "b"]
 
 
 def test_a_check_is_known_by_its_name() -> None:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from noted import findings_of, unused_of
 
 from treeload import From, Policy, Rename
 from treeload._leaves.selection import Within
@@ -39,11 +40,11 @@ def left(
 
 
 def said(lines: Ledger) -> list[tuple[str, str]]:
-    return [(str(finding.kind), str(finding.name)) for finding in lines.findings]
+    return [(str(finding.kind), str(finding.name)) for finding in findings_of(lines)]
 
 
 def unused(lines: Ledger) -> list[tuple[str, str]]:
-    return [(str(leaf.name), leaf.why) for leaf in lines.unused]
+    return [(str(leaf.name), leaf.why) for leaf in unused_of(lines)]
 
 
 def test_where_all_was_taken_nothing_is_left() -> None:
@@ -55,18 +56,18 @@ def test_where_all_was_taken_nothing_is_left() -> None:
 def test_a_leaf_without_a_place_is_unexpected(verdict: str, why: str) -> None:
     lines = left({}, {"a": one()}, policy=Policy(unexpected=verdict))
     assert said(lines) == [("unexpected", "a")] and unused(lines) == [("a", why)]
-    assert lines.findings[0].message == "the destination has nothing here"
+    assert findings_of(lines)[0].message == "the destination has nothing here"
 
 
 @pytest.mark.parametrize("held", [None, False])
 def test_what_meets_an_absence_says_so_and_offers_that_it_means_zero(held: Any) -> None:
     lines = left({"a": held}, {"a": one()})
-    assert lines.findings[0].expected == str(held) and "absent_is_zero" in lines.findings[0].remedy
+    assert findings_of(lines)[0].expected == str(held) and "absent_is_zero" in findings_of(lines)[0].remedy
 
 
 def test_that_absence_means_zero_is_offered_for_a_bias_and_for_nothing_else() -> None:
     for src, offered_ in ({"bias": one()}, True), ({"w": one()}, False), ({"bias": jax.random.key(0)}, False):
-        assert ("absent_is_zero" in left({}, src).findings[0].remedy) is offered_
+        assert ("absent_is_zero" in findings_of(left({}, src))[0].remedy) is offered_
 
 
 def test_where_absence_means_zero_the_values_are_looked_at_later() -> None:
@@ -93,7 +94,7 @@ def test_of_a_collision_without_a_place_each_value_is_unexpected() -> None:
 
 def test_what_is_unexpected_names_its_rule_and_its_own_name() -> None:
     rule = Rename("a", "new/a")
-    (finding,) = left({}, {"a": one()}, rule).findings
+    (finding,) = findings_of(left({}, {"a": one()}, rule))
     assert finding.source is not None and (str(finding.source.name), finding.rule) == ("a", rule)
 
 
@@ -103,9 +104,9 @@ def test_what_is_unexpected_names_its_rule_and_its_own_name() -> None:
 @pytest.mark.parametrize(("held", "wanted"), [("relu", "a static"), (3, None)])
 def test_leaves_below_a_leaf_of_the_destination_are_one_finding_there(held: Any, wanted: Any) -> None:
     lines = left({"a": held}, {"a": {"w": one(), "b": one()}})
-    assert said(lines) == [("structure", "a")] and lines.findings[0].found == "a subtree of 2 leaves"
+    assert said(lines) == [("structure", "a")] and findings_of(lines)[0].found == "a subtree of 2 leaves"
     assert {why for _, why in unused(lines)} == {"below a, which is a leaf in the destination"}
-    assert wanted is None or lines.findings[0].expected == wanted
+    assert wanted is None or findings_of(lines)[0].expected == wanted
 
 
 def test_leaves_below_an_absence_are_unexpected() -> None:

@@ -11,6 +11,7 @@ import pytest
 from flax import nnx
 from hypothesis import given
 from hypothesis import strategies as st
+from noted import findings_of, unused_of
 
 from treeload import From, Policy, Rename, Transpose
 from treeload._matching.ledger import Feed, Ledger
@@ -57,16 +58,19 @@ def test_a_name_that_is_fed_once_or_not_at_all_is_no_collision() -> None:
 def test_a_collision_is_refused_unless_the_policy_takes_the_first(verdict: str, refused: bool) -> None:
     src = {"a": one(), "b": one()}
     was, lines = collisions(sides(src, Rename("b", "a"), policy=Policy(collision=verdict)))
-    assert was is refused and [finding.verdict for finding in lines.findings] == [verdict]
-    assert [(str(left.name), left.why) for left in lines.unused] == [("a", "b feeds its destination leaf")]
+    assert was is refused and [finding.verdict for finding in findings_of(lines)] == [verdict]
+    assert [(str(left.name), left.why) for left in unused_of(lines)] == [
+        ("a", "b feeds its destination leaf")
+    ]
     assert (
-        lines.findings[0].message == "it is fed by b and a" and lines.findings[0].found == "2 source leaves"
+        findings_of(lines)[0].message == "it is fed by b and a"
+        and findings_of(lines)[0].found == "2 source leaves"
     )
 
 
 def test_of_several_sources_each_is_said_with_its_own() -> None:
     _, lines = collisions(sides([From({"a": one()}), From({"a": one()})]))
-    assert lines.findings[0].message == "it is fed by a of a tree in memory and a of a tree in memory"
+    assert findings_of(lines)[0].message == "it is fed by a of a tree in memory and a of a tree in memory"
 
 
 def test_each_name_of_a_leaf_has_a_collision_of_its_own() -> None:
@@ -74,7 +78,10 @@ def test_each_name_of_a_leaf_has_a_collision_of_its_own() -> None:
     policy = Policy(collision={"a": "first"})
     both = sides([From(tree), From(tree)], policy=policy)
     refused, lines = collisions(both)
-    assert refused and [(str(f.name), f.verdict) for f in lines.findings] == [("a", "first"), ("b", "error")]
+    assert refused and [(str(f.name), f.verdict) for f in findings_of(lines)] == [
+        ("a", "first"),
+        ("b", "error"),
+    ]
     assert not collisions(both, ("a",))[0]
     assert collisions(both, ("b",), ("a",))[0]
 

@@ -11,6 +11,7 @@ import pytest
 from flax import nnx
 from hypothesis import given
 from hypothesis import strategies as st
+from noted import findings_of, unused_of
 
 from treeload import BIAS, From, Policy, Rename, Tie, Transpose
 from treeload._leaves.selection import Within
@@ -52,7 +53,7 @@ def decided(
 
 
 def said(lines: Ledger) -> list[tuple[str, str]]:
-    return [(str(finding.kind), str(finding.name)) for finding in lines.findings]
+    return [(str(finding.kind), str(finding.name)) for finding in findings_of(lines)]
 
 
 def row(lines: Ledger, index: int = 0) -> Entry:
@@ -64,7 +65,7 @@ def row(lines: Ledger, index: int = 0) -> Entry:
 def one(dst: Any, src: Any, *rules: Any, **how: Any) -> tuple[str, str, list[str]]:
     """Action and reason of the only slot, and the kinds of what was found."""
     _, lines = decided(dst, src, *rules, **{"policy": Policy(), **how})
-    return str(row(lines).action), row(lines).reason, [str(finding.kind) for finding in lines.findings]
+    return str(row(lines).action), row(lines).reason, [str(finding.kind) for finding in findings_of(lines)]
 
 
 # Laws.
@@ -83,7 +84,7 @@ def test_every_leaf_has_a_line_and_what_is_no_leaf_has_none_or_loads(
 @given(values, values, policies)
 def test_a_leaf_that_was_found_wrong_never_loads(dst: Any, src: Any, policy: Policy) -> None:
     _, lines = decided({"a": dst}, {"a": src}, policy=policy)
-    wrong = {finding.name for finding in lines.findings}
+    wrong = {finding.name for finding in findings_of(lines)}
     for line in lines.rows:
         if isinstance(line, Entry) and line.name in wrong:
             assert line.action == "keep" and line.reason
@@ -102,7 +103,7 @@ def test_outside_the_scope_every_leaf_is_kept_without_a_word(src: Any, policy: P
         {"a": ONE, "act": "relu", "on": False}, {"a": src, "act": src, "on": src}, policy=policy, scope=()
     )
     assert not lines.findings and not lines.checks and row(lines).reason == "outside the scope"
-    assert all(left.why == "outside the scope" for left in lines.unused)
+    assert all(left.why == "outside the scope" for left in unused_of(lines))
 
 
 # Statics.
@@ -115,14 +116,14 @@ def test_a_static_that_meets_nothing_has_nothing_to_say() -> None:
 
 def test_a_number_that_meets_a_static_is_unused_and_no_finding() -> None:
     _, lines = decided({"act": "relu"}, {"act": 3})
-    assert not lines.findings and [left.why for left in lines.unused] == [
+    assert not lines.findings and [left.why for left in unused_of(lines)] == [
         "the destination has a static here, which never loads"
     ]
 
 
 def test_an_array_that_meets_a_static_is_structure() -> None:
     _, lines = decided({"act": "relu"}, {"act": ONE})
-    assert said(lines) == [("structure", "act")] and lines.findings[0].expected == "a static"
+    assert said(lines) == [("structure", "act")] and findings_of(lines)[0].expected == "a static"
     assert lines.accounted_for == {("act",)} and len(lines.unused) == 1
 
 
@@ -170,16 +171,16 @@ def test_the_root_is_a_name_like_any_other() -> None:
 
 def test_a_misfit_keeps_the_leaf_and_leaves_the_value() -> None:
     _, lines = decided({"a": np.zeros(3, np.float32)}, {"a": ONE})
-    assert [left.why for left in lines.unused] == ["its destination leaf is kept"]
+    assert [left.why for left in unused_of(lines)] == ["its destination leaf is kept"]
     assert row(lines).reason == "shapes differ" and said(lines) == [("shape", "a")]
 
 
 def test_an_op_that_would_help_is_written_as_a_rename_where_the_name_was_kept() -> None:
     dst = {"a": np.zeros((3, 2), np.float32)}
     _, lines = decided(dst, {"a": np.ones((2, 3), np.float32)})
-    assert lines.findings[0].remedies[0].code == 'Rename("a", "a", Transpose())'
+    assert findings_of(lines)[0].remedies[0].code == 'Rename("a", "a", Transpose())'
     _, renamed = decided(dst, {"b": np.ones((2, 3), np.float32)}, Rename("b", "a"))
-    assert renamed.findings[0].remedies[0].code == "Transpose()"
+    assert findings_of(renamed)[0].remedies[0].code == "Transpose()"
 
 
 def test_casting_is_asked_for_the_name_that_fed_the_leaf() -> None:
@@ -205,7 +206,7 @@ def test_where_a_rule_failed_what_feeds_an_alias_is_left() -> None:
     _, lines = decided(
         {"a": shared, "b": shared}, {"old": ONE, "b": ONE}, Rename("old", "a", Transpose(2, 1, 0))
     )
-    assert row(lines).action == "keep" and [str(left.name) for left in lines.unused] == ["b"]
+    assert row(lines).action == "keep" and [str(left.name) for left in unused_of(lines)] == ["b"]
 
 
 def test_a_collision_that_is_refused_keeps_the_leaf_and_leaves_every_value() -> None:
@@ -257,8 +258,8 @@ def test_a_leaf_that_nothing_feeds_is_missing() -> None:
 @pytest.mark.parametrize(("src", "found"), [({}, None), ({"a": None}, "None"), ({"a": False}, "False")])
 def test_a_missing_leaf_says_what_the_source_has_in_its_place(src: Any, found: Any) -> None:
     _, lines = decided({"a": ONE}, src, policy=Policy())
-    assert lines.findings[0].found == found
-    assert lines.findings[0].message == f"the source has {found or 'nothing'} here"
+    assert findings_of(lines)[0].found == found
+    assert findings_of(lines)[0].message == f"the source has {found or 'nothing'} here"
 
 
 @pytest.mark.parametrize(
@@ -268,12 +269,12 @@ def test_zeros_are_offered_for_a_bias_and_for_what_is_said_to_be_absent(
     name: str, src: Any, zeros: bool
 ) -> None:
     _, lines = decided({name: ONE}, src, policy=Policy())
-    assert ("absent_is_zero" in lines.findings[0].remedy) is zeros
+    assert ("absent_is_zero" in findings_of(lines)[0].remedy) is zeros
 
 
 def test_a_key_is_never_zeroed_nor_is_that_offered() -> None:
     _, lines = decided({"bias": jax.random.key(0)}, {})
-    assert said(lines) == [("missing", "bias")] and "absent_is_zero" not in lines.findings[0].remedy
+    assert said(lines) == [("missing", "bias")] and "absent_is_zero" not in findings_of(lines)[0].remedy
 
 
 def test_absent_is_zero_where_the_policy_says_so_of_any_of_its_names() -> None:
@@ -318,14 +319,14 @@ def test_a_false_of_the_source_is_an_absence_against_an_array() -> None:
 @pytest.mark.parametrize("above", [ONE, 3, "relu"])
 def test_leaves_below_a_leaf_of_the_source_are_one_finding_at_that_leaf(above: Any) -> None:
     _, lines = decided({"a": {"w": ONE, "b": ONE.copy()}}, {"a": above})
-    assert said(lines) == [("structure", "a")] and lines.findings[0].expected == "a subtree"
+    assert said(lines) == [("structure", "a")] and findings_of(lines)[0].expected == "a subtree"
     assert {row(lines, index).reason for index in (0, 1)} == {"the source has a leaf in place of a subtree"}
     assert len(lines.unused) == (above != "relu" if isinstance(above, str) else 1)
 
 
 def test_a_leaf_above_leaves_of_the_source_counts_them() -> None:
     _, lines = decided({"a": ONE, "b": ONE.copy()}, {"a": {"w": ONE, "b": ONE}, "b": {"w": ONE}})
-    assert [str(finding.found) for finding in lines.findings] == [
+    assert [str(finding.found) for finding in findings_of(lines)] == [
         "a subtree of 2 leaves",
         "a subtree of 1 leaf",
     ]

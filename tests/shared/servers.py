@@ -91,13 +91,15 @@ class Request(BaseHTTPRequestHandler):
         match = _RANGE.fullmatch(self.headers.get("Range") or "")
         return None if match is None else (int(match[1]), min(int(match[2]) + 1, size), size)
 
-    def head(self, status: int, length: int | None, **headers: str) -> None:
+    def head(self, status: int, length: int | None, **headers: str) -> bool:
+        """Sends a head; true, as whatever misbehaves says of what it has answered."""
         self.send_response(status)
         if length is not None:
             self.send_header("Content-Length", str(length))
         for name, value in headers.items():
             self.send_header(name.replace("_", "-"), value)
         self.end_headers()
+        return True
 
     def body(self, content: bytes) -> None:
         self.wfile.write(content)
