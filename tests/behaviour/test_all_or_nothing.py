@@ -32,6 +32,7 @@ from treeload._files import interrupts
 from treeload._formats.orbax.arrays import Reading
 from treeload._loading import deliver, gather, overflow
 from treeload._plans import check
+from treeload._sources.memory import MemorySource
 from treeload._trees import rebuild
 
 ROOM = os.path.dirname(treeload.__file__)
@@ -155,7 +156,7 @@ READS = [
     (os, "preadv"),
     (Reading, "place"),
     (gather, "_read"),
-    (treeload._sources.memory.MemorySource, "take"),
+    (MemorySource, "take"),
 ]
 CHECKS = [(check.ZeroCheck, "failure"), (check.EqualCheck, "failure"), (overflow.Overflows, "found")]
 CASTS = [(deliver, "cast"), (deliver, "evaluate")]

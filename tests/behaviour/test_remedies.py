@@ -23,6 +23,7 @@ from treeload import BIAS, Concat, LoadError, Op, Plan, Policy, Rename, Rule
 from treeload._naming.pattern import compile_pattern
 from treeload._reports.going_on import GoingOn
 from treeload._reports.problems import problems, ways
+from treeload._sources.memory import MemorySource
 
 KNOWN: dict[tuple[str, str], str] = {
     (
@@ -101,7 +102,7 @@ def blank(tree: Any) -> Any:
 
 def flat(tree: Any) -> dict[str, Any]:
     """Printed name → array."""
-    source = treeload._sources.memory.MemorySource(tree)
+    source = MemorySource(tree)
     return {str(name): one for name, one in source.read(source.specs())}
 
 

@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
+from flax import nnx, serialization
+from safetensors.numpy import save
 
 import treeload
 
@@ -42,6 +43,16 @@ def test_a_copy_says_and_loads_the_same(again: Any, where: str, tmp_path: Any) -
     made, expected = other.load(), plan.load()
     assert jax.tree.map(np.asarray, made)["v"]["new"].tolist() == [1, 1, 1]
     assert treeload.diff(made, expected).equal
+
+
+@ways()
+@pytest.mark.parametrize("ending", ["safetensors", "msgpack"])
+def test_a_copy_for_a_file_loads_the_file(again: Any, ending: str, tmp_path: Any) -> None:
+    path, leaves = tmp_path / f"w.{ending}", {"w": np.ones(2, np.float32)}
+    path.write_bytes(save(leaves) if ending == "safetensors" else serialization.msgpack_serialize(leaves))
+    plan = treeload.plan({"w": jnp.zeros(2), "b": jnp.zeros(1)}, path, policy=treeload.Policy(missing="keep"))
+    other = again(plan)
+    assert str(other) == str(plan) and other.load()["w"].tolist() == [1, 1]
 
 
 @ways()

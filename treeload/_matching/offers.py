@@ -8,7 +8,7 @@ dtypes only. What is offered never changes: opening a box or following a tie giv
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from itertools import filterfalse
 from typing import Any, TypeAlias
@@ -89,6 +89,10 @@ class Offers:
     rules: tuple[Rule, ...] = ()
     trails: Mapping[Keys, Sequence[Trailed]] = field(default_factory=dict)
     left: Sequence[Moved] = ()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What was looked up is looked up again: it holds read-only views of the sources, which cannot be pickled.
+        return {each.name: getattr(self, each.name) for each in fields(self)}
 
     # Which leaves there are.
 
