@@ -91,7 +91,7 @@ class Offers:
     left: Sequence[Moved] = ()
 
     def __getstate__(self) -> dict[str, Any]:
-        # What was looked up is looked up again: it holds read-only views of the sources, which cannot be pickled.
+        # Not what was looked up: it holds read-only views of the sources, which cannot be pickled.
         return {each.name: getattr(self, each.name) for each in fields(self)}
 
     # Which leaves there are.
