@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
+import bundles
 import equinox as eqx
 import flax.serialization
 import jax.numpy as jnp
@@ -25,7 +26,7 @@ from treeload._sources.format import Format
 from treeload._sources.source import Source
 
 WEIGHTS = {"w": np.arange(3, dtype=np.float32)}
-NAMES = ["safetensors", "msgpack", "equinox", "orbax"]
+NAMES = ["safetensors", "msgpack", "equinox", "tensorflow", "orbax"]
 
 
 def write_safetensors(directory: Path) -> Path:
@@ -48,7 +49,17 @@ def write_checkpoint(directory: Path) -> Path:
     return directory / "x"
 
 
-WRITERS = dict(zip(NAMES, [write_safetensors, write_msgpack, write_equinox, write_checkpoint], strict=True))
+def write_tensorflow(directory: Path) -> Path:
+    return bundles.write(directory / "x.ckpt", WEIGHTS).with_name("x.ckpt.index")
+
+
+WRITERS = dict(
+    zip(
+        NAMES,
+        [write_safetensors, write_msgpack, write_equinox, write_tensorflow, write_checkpoint],
+        strict=True,
+    )
+)
 
 
 def test_each_module_has_one_format_under_a_name_of_its_own() -> None:

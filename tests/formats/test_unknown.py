@@ -141,7 +141,9 @@ def test_a_directory_of_another_library_says_whose_it_is(tmp_path: Path) -> None
     assert "'pytorch_model.bin' in it is a PyTorch file" in said(tmp_path)
     (tmp_path / "tf").mkdir()
     (tmp_path / "tf" / "model.ckpt-9.index").write_bytes(b"\1\2\3\4")
-    assert "TensorFlow" in said(tmp_path / "tf")
+    assert "called as the index of a TensorFlow checkpoint" in said(tmp_path / "tf")
+    (tmp_path / "tf" / "saved_model.pb").write_bytes(b"\1\2\3\4")
+    assert "is a SavedModel of TensorFlow without its variables" in said(tmp_path / "tf")
 
 
 def test_a_directory_of_nothing_that_is_known_lists_the_formats(tmp_path: Path) -> None:

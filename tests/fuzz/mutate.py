@@ -13,6 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import bundles
+
+from treeload._formats.tensorflow.table import entries
+
 NUMBERS = (-1, 0, 1, 2, 127, 255, 65535, 2**31 - 1, 2**32, 2**40, 2**63 - 1, 2**63, 2**64, 10**30, 1.5, 1e999)
 TEXTS = (
     "",
@@ -150,11 +154,26 @@ def of_lines(raw: bytes, rng: random.Random) -> bytes:
     return b"".join(lines)
 
 
+def of_table(raw: bytes, rng: random.Random) -> bytes:
+    """The index of a bundle: a key or a value is another, under checksums that are right; or bytes."""
+    if rng.random() < 0.3:
+        return of_bytes(raw, rng)
+    try:
+        pairs = list(entries(raw))
+    except ValueError:
+        return of_bytes(raw, rng)
+    at = rng.randrange(len(pairs))
+    key, said = pairs[at]
+    pairs[at] = (key, of_bytes(said, rng)) if rng.random() < 0.8 else (of_bytes(key, rng), said)
+    return bundles.table(pairs[:1] + sorted(pairs[1:]) if at else pairs)
+
+
 Mutation = Callable[[bytes, random.Random], bytes]
 
 BY_NAME: tuple[tuple[str, Mutation], ...] = (
     (".safetensors", of_safetensors), (".json", of_text), ("_METADATA", of_text), (".zarray", of_text),
     ("process_0", of_text), ("_sharding", of_text), (".lock", of_lines),
+    (".index", of_table),
 )  # fmt: skip
 
 

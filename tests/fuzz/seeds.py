@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import bundles
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -59,6 +60,9 @@ def make(folder: Path) -> list[Path]:
     (folder / "of_no_name").write_bytes(serialization.msgpack_serialize(named))
     for early in ("orbax_0_1_6/stored", "orbax_0_4_3/mixed"):
         shutil.copytree(EARLY / early, folder / early.replace("/", "_"))
+    flat_as_tf = {"layers/w": np.ones((3, 2), np.float32), "flag": np.array([True]), "step": np.int64(3)}
+    bundles.write(folder / "bundle" / "model.ckpt-1", flat_as_tf, shards=2)
+    (folder / "bundle" / "checkpoint").write_text('model_checkpoint_path: "model.ckpt-1"\n')
     shared = jnp.ones(2)
     ours = {
         **tree(),

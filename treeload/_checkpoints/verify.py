@@ -111,7 +111,7 @@ def _verify(source: Source) -> Verification:
     for name, found in _each(source, keep_on=True):
         if isinstance(found, SourceError):
             reasons[name] = str(found)
-        elif name in known or not elements(found):
+        elif name in known or source.checks_itself or not elements(found):
             checked.append(name)
         else:
             unverified.append(name)

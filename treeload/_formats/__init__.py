@@ -9,6 +9,7 @@ it recognises, how it opens, which options it has. A new format is a file and a 
 safetensors  a file, or a directory of shards with its index; read and written
 flax         Flax's msgpack files, and shards of them with their index
 equinox      the arrays of tree_serialise_leaves, by position
+tensorflow   TensorFlow's checkpoints, read without TensorFlow
 orbax        checkpoints in every layout; read and written
 hub          which snapshot of the Hugging Face cache is meant
 unknown      what a file is that no format knows, or that only bears a format's name
@@ -39,6 +40,7 @@ FORMATS: tuple[str, ...] = (
     "treeload._formats.safetensors.source",
     "treeload._formats.flax.source",
     "treeload._formats.equinox",
+    "treeload._formats.tensorflow.source",
     "treeload._formats.orbax.source",
 )
 """The modules of the formats, in the order in which they are asked: the first that recognises a path has it.

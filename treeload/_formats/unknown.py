@@ -187,8 +187,15 @@ def _directory(path: Path, opens: IsCheckpoint) -> str:
         more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
         listed = ", ".join(names[:_SHOWN]) if more else f"{', '.join(names[:-1])} and {names[-1]}"
         return f"is no checkpoint itself; it holds the checkpoints {listed}{more}: open one of them"
-    if (path / "saved_model.pb").is_file() or any(entry.name.endswith(".index") for entry in _entries(path)):
-        return "holds a checkpoint of TensorFlow, which treeload does not read: give its arrays as a tree"
+    if (path / "saved_model.pb").is_file():
+        return "is a SavedModel of TensorFlow without its variables: it has no 'variables/variables.index'"
+    index = next((entry.name for entry in _entries(path) if entry.name.endswith(".index")), None)
+    if index is not None:
+        name = brief(index.removesuffix(".index"))
+        return (
+            f"holds {brief(index)}, which is called as the index of a TensorFlow checkpoint: it does not end "
+            f"as one, and no {name}.data-* lies beside it"
+        )
     found_in = not_downloaded_in(path) or _first_in(path, _of_another_library)
     return "" if found_in is None else f"holds no checkpoint; {found_in[0]!r} in it {found_in[1]}"
 

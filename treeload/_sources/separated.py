@@ -73,6 +73,7 @@ class SeparatedSource(Source):
         self.counts_numbers = source.counts_numbers
         self.gives_away = source.gives_away
         self.checks_digests = source.checks_digests
+        self.checks_itself = source.checks_itself
 
     @cached_property
     def _split(self) -> Mapping[Keys, Keys]:

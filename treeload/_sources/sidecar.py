@@ -207,7 +207,7 @@ class Checked(Source):
     def __init__(self, source: Source, digests: Mapping[Name, Digest]) -> None:
         self.source = source
         self.leaf_digests = digests
-        for said in ("label", "metadata", "positional", "counts_numbers", "gives_away"):
+        for said in ("label", "metadata", "positional", "counts_numbers", "gives_away", "checks_itself"):
             setattr(self, said, getattr(source, said))
 
     def specs(self) -> Mapping[Name, Spec]:

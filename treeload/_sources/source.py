@@ -47,6 +47,8 @@ class Source(abc.ABC):
         leaf_digests: what the bytes of leaves must give, where that is known; aliases are there too.
         checks_digests: ``read`` holds all that it yields against ``leaf_digests``. Where it does not, a
             source that is opened with digests beside it (``treeload.digest``) is wrapped in one that does.
+        checks_itself: each leaf has a checksum of the format's own, and ``read`` holds what it yields against
+            it: damage is noticed without any digest.
     """
 
     label: str = "a source"
@@ -59,6 +61,7 @@ class Source(abc.ABC):
     in_memory: bool = False
     leaf_digests: Mapping[Name, Digest] = MappingProxyType({})
     checks_digests: bool = False
+    checks_itself: bool = False
 
     @abc.abstractmethod
     def specs(self) -> Mapping[Name, Spec]:
@@ -206,8 +209,8 @@ def read_again(make: Callable[[], _Made]) -> _Made:
 
 
 def unverifiable(source: Source) -> tuple[Name, ...]:
-    """The leaves that could be damaged without a word: those with bytes and without a digest."""
-    if source.in_memory:
+    """The leaves that could be damaged without a word: those with bytes and without a digest or checksum."""
+    if source.in_memory or source.checks_itself:
         return ()
     return tuple(
         name for name, spec in source.specs().items() if name not in source.leaf_digests and elements(spec)
