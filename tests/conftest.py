@@ -25,6 +25,9 @@ hypothesis.settings.register_profile("here", deadline=None, database=None, max_e
 hypothesis.settings.register_profile("ci", parent=hypothesis.settings.get_profile("here"), derandomize=True)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "here")
 
+# Scripts that made what lies there: they import what is not installed here.
+collect_ignore_glob = ["data/*"]
+
 BENCHMARKS = Path(__file__).parent / "benchmarks"
 
 

@@ -12,9 +12,11 @@ from types import ModuleType
 import bundles
 import equinox as eqx
 import flax.serialization
+import h5py
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import quants
 import safetensors.numpy
 
 import treeload
@@ -26,7 +28,7 @@ from treeload._sources.format import Format
 from treeload._sources.source import Source
 
 WEIGHTS = {"w": np.arange(3, dtype=np.float32)}
-NAMES = ["safetensors", "msgpack", "equinox", "tensorflow", "orbax"]
+NAMES = ["safetensors", "msgpack", "equinox", "tensorflow", "hdf5", "gguf", "orbax"]
 
 
 def write_safetensors(directory: Path) -> Path:
@@ -53,10 +55,28 @@ def write_tensorflow(directory: Path) -> Path:
     return bundles.write(directory / "x.ckpt", WEIGHTS).with_name("x.ckpt.index")
 
 
+def write_hdf5(directory: Path) -> Path:
+    with h5py.File(directory / "x.h5", "w") as file:
+        file["w"] = WEIGHTS["w"]
+    return directory / "x.h5"
+
+
+def write_gguf(directory: Path) -> Path:
+    return quants.write(directory / "x.gguf", WEIGHTS)
+
+
 WRITERS = dict(
     zip(
         NAMES,
-        [write_safetensors, write_msgpack, write_equinox, write_tensorflow, write_checkpoint],
+        [
+            write_safetensors,
+            write_msgpack,
+            write_equinox,
+            write_tensorflow,
+            write_hdf5,
+            write_gguf,
+            write_checkpoint,
+        ],
         strict=True,
     )
 )

@@ -65,7 +65,7 @@ def test_a_directory_means_the_latest_that_it_says(tmp_path: Path) -> None:
     assert first(tmp_path) == 9.0
     source = treeload.open(tmp_path)
     assert source.label == f"{str(tmp_path)!r} (TensorFlow, model.ckpt-9)"
-    assert source.step == 9
+    assert isinstance(source, TensorflowSource) and source.step == 9
 
 
 def test_the_latest_may_be_said_by_its_whole_path_and_lie_deeper(tmp_path: Path) -> None:
@@ -86,6 +86,13 @@ def test_the_latest_is_never_outside_of_its_directory(tmp_path: Path, said: str)
     )
     with pytest.raises(SourceError, match="outside|not in its directory|there is no|leads out"):
         treeload.open(tmp_path / "run")
+
+
+def test_a_directory_that_was_moved_says_which_of_it_was_the_latest(tmp_path: Path) -> None:
+    write(tmp_path / "new" / "ckpt-1")
+    (tmp_path / "new" / "checkpoint").write_text(f'model_checkpoint_path: "{tmp_path}/old/ckpt-1"\n')
+    with pytest.raises(SourceError, match=f"open '{tmp_path}/new/ckpt-1'"):
+        treeload.open(tmp_path / "new")
 
 
 def test_a_directory_of_one_bundle_means_it_and_of_several_none(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import struct
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import bundles
 import numpy as np
@@ -41,7 +42,7 @@ def index_of(prefix: Path) -> Path:
 
 # --- An entry that lies ------------------------------------------------------------------------------
 
-LIES = {
+LIES: dict[str, tuple[dict[str, Any], str]] = {
     "a dtype that nobody knows": ({"dtype": 99}, "its dtype number 99 cannot be read"),
     "a quantised dtype": ({"dtype": 12}, "its dtype DT_QUINT8 cannot be read"),
     "a packed dtype": ({"dtype": 29}, "its dtype DT_INT4 cannot be read"),

@@ -39,7 +39,7 @@ CONTENTS = [
     (b"<!DOCTYPE html>\n<html><body>404</body></html>", "web page"),
     (b"\xef\xbb\xbf\n  <HTML lang='en'>" + b" " * 5000, "web page"),
     (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "XML"),
-    (b"GGUF\x03\x00\x00\x00" + bytes(100), "GGUF"),
+    (b"GGUF\x01\x00\x00\x00" + bytes(100), "GGUF"),
     (b"\x89HDF\r\n\x1a\n" + bytes(100), "HDF5"),
     (pickle.dumps({"w": np.ones(3)}, protocol=4), "pickle"),
     (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.", "PyTorch"),

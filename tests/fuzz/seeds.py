@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import bundles
 import equinox as eqx
+import gguf
+import h5py
 import jax
 import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
+import quants
 from flax import serialization
 from safetensors.numpy import save_file
 
@@ -63,6 +68,20 @@ def make(folder: Path) -> list[Path]:
     flat_as_tf = {"layers/w": np.ones((3, 2), np.float32), "flag": np.array([True]), "step": np.int64(3)}
     bundles.write(folder / "bundle" / "model.ckpt-1", flat_as_tf, shards=2)
     (folder / "bundle" / "checkpoint").write_text('model_checkpoint_path: "model.ckpt-1"\n')
+    with h5py.File(folder / "keras.h5", "w") as file:
+        file["layers/dense/vars/0"] = np.ones((3, 2), np.float32)
+        file["layers/dense/flag"] = np.array([True, False])
+        file.create_dataset("packed", data=np.arange(400.0), chunks=(100,), compression="gzip", shuffle=True)
+        file["text"], file["half"] = "a text", np.ones(3, ml_dtypes.bfloat16)
+    with zipfile.ZipFile(folder / "model.keras", "w") as archive:
+        archive.writestr("metadata.json", "{}")
+        archive.write(folder / "keras.h5", "model.weights.h5")
+    quants.write(
+        folder / "llama.gguf",
+        {"a.w": np.ones((2, 64), np.float32), "b.w": np.ones((2, 64), np.float32), "n": np.arange(3)},
+        quantised={"b.w": gguf.GGMLQuantizationType.Q8_0},
+        says=lambda writer: writer.add_token_list(["a", "b", "c"]),
+    )
     shared = jnp.ones(2)
     ours = {
         **tree(),

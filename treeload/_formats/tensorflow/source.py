@@ -187,9 +187,10 @@ def _latest(directory: Path) -> str:
         home = os.path.realpath(directory)
         inside = os.path.realpath(os.path.dirname(name)) == home
         if not inside:
+            here = directory / os.path.basename(name)
+            which = repr(str(here)) if _is_index(_index(here)) else "a checkpoint by its own path"
             raise SourceError(
-                f"{file} calls {brief(name)} the latest, which lies outside of its directory: open a "
-                "checkpoint by its own path"
+                f"{file} calls {brief(name)} the latest, which lies outside of its directory: open {which}"
             )
         name = os.path.basename(name)
     if not name or "\0" in name or ".." in Path(name).parts:
