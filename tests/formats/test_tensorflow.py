@@ -220,8 +220,30 @@ def test_digests_beside_it_hold_as_for_other_formats(tmp_path: Path) -> None:
     assert not treeload.verify(tmp_path / "x").ok
 
 
+LONG = 8 * (5685 + 16 * 4323)  # bytes of one window of the long way
+
+
 @pytest.mark.parametrize(
-    "size", [0, 1, 3, 4, 5, 9, 64, 4097, 32767, 32768, 32769, 32771, 32772, 65539, 98304, 98307]
+    "size",
+    [
+        0,
+        1,
+        3,
+        4,
+        5,
+        9,
+        64,
+        4097,
+        32767,
+        32769,
+        131071,
+        131072,
+        131079,
+        LONG - 1,
+        LONG,
+        LONG + 5,
+        LONG + 34_585,
+    ],
 )
 def test_the_checksum_is_that_of_the_definition(size: int) -> None:
     data = np.random.default_rng(size).integers(0, 256, size, dtype=np.uint8).tobytes()
