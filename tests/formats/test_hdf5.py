@@ -19,6 +19,9 @@ import pytest
 
 import treeload
 from treeload import From, Name, SourceError
+from treeload._files.open import look_at, opened
+from treeload._files.stream import Stream
+from treeload._formats.hdf5 import pages
 from treeload._formats.hdf5.source import Hdf5Source
 from treeload.testing import SourceConformance
 
@@ -155,6 +158,39 @@ def test_digests_beside_it_find_a_changed_value(tmp_path: Path, options: dict[st
     assert treeload.verify(path).ok
     write(path, {"w": W + 1}, **options)
     assert [str(name) for name in treeload.verify(path).damaged] == ["w"]
+
+
+def test_a_plan_takes_few_reads_and_none_of_them_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "x.h5", {f"layers/{number}/vars/0": W for number in range(200)})
+    read: list[int] = []
+    original = Stream.readinto
+
+    def noted(stream: Stream, buffer: Any) -> int:
+        read.append(stream.tell())
+        return original(stream, buffer)
+
+    monkeypatch.setattr(Stream, "readinto", noted)
+    treeload.open(path)
+    assert 1 <= len(read) <= -(-path.stat().st_size // (1 << 18))
+
+
+def test_pages_read_as_the_file_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages, "_PAGE", 7)
+    monkeypatch.setattr(pages, "_MOST", 3)
+    raw = bytes(range(100))
+    (tmp_path / "x").write_bytes(raw)
+    rng = np.random.default_rng(0)
+    with opened(look_at(tmp_path / "x")) as handle:
+        stream = pages.Pages(Stream(handle, 10, 95), 85)
+        for _ in range(300):
+            at, count = int(rng.integers(0, 90)), int(rng.integers(0, 60))
+            stream.seek(at)
+            assert stream.read(count) == raw[10:95][at : at + count]
+            assert stream.tell() == at + len(raw[10:95][at : at + count])
+        assert stream.seek(-3, os.SEEK_END) == 82 and stream.seek(2, os.SEEK_CUR) == 84
+        assert len(stream._kept) <= 3
 
 
 def test_without_h5py_the_error_names_the_extra(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any
 
 import h5py
 import jax
@@ -22,6 +22,7 @@ import numpy as np
 
 from treeload._files.open import brief
 from treeload._files.regions import Box, extents_of, slices_of
+from treeload._formats.hdf5.pages import Pages
 from treeload._leaves.spec import Spec, is_numeric, nbytes, print_spec
 from treeload._naming.bounds import name_from_file
 from treeload._naming.name import Name, print_name
@@ -72,7 +73,7 @@ class Contents:
     texts: list[Name]
 
 
-def look(stream: BinaryIO, size: int) -> Contents:
+def look(stream: Pages, size: int) -> Contents:
     """What is in the file of ``size`` bytes that ``stream`` reads; no dataset is read.
 
     Raises:
@@ -100,7 +101,7 @@ def look(stream: BinaryIO, size: int) -> Contents:
 class Reader:
     """Reads datasets of a file, or boxes of them, through h5py."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: Pages) -> None:
         self._file = h5py.File(stream, "r")
 
     def __enter__(self) -> Reader:

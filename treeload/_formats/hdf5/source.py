@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, BinaryIO
+from typing import Any
 
 from treeload._errors import SourceError
 from treeload._files.digests import check_whole
@@ -27,6 +27,7 @@ from treeload._files.read import Stored, read_stored
 from treeload._files.regions import Box, placed, slices_of, whole_box
 from treeload._files.request import check_requests
 from treeload._files.stream import Stream
+from treeload._formats.hdf5.pages import Pages
 from treeload._leaves.spec import Spec
 from treeload._naming.name import Keys, Name, print_name
 from treeload._sources.format import Format
@@ -46,9 +47,6 @@ _FIRST_MEMBERS = (b"metadata.json", b"config.json", _MEMBER.encode())
 
 
 _SUFFIXES = (".h5", ".hdf5", ".keras")
-
-
-_READ_AT_ONCE = 1 << 18  # bytes: what HDF5 looks at lies together, mostly
 
 
 _NOT_INSTALLED = (
@@ -172,10 +170,10 @@ class _Part:
     stop: int
 
     @contextmanager
-    def stream(self) -> Iterator[BinaryIO]:
+    def stream(self) -> Iterator[Pages]:
         with (
             opened(self.file) as handle,
-            io.BufferedReader(Stream(handle, self.start, self.stop), _READ_AT_ONCE) as stream,
+            Pages(Stream(handle, self.start, self.stop), self.stop - self.start) as stream,
         ):
             yield stream
             check_unchanged(self.file, handle)

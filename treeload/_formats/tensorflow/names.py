@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 
-from treeload._naming.bounds import check_length, name_from_file
+from treeload._naming.bounds import name_from_file
 from treeload._naming.name import Name
 
 VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
@@ -35,7 +35,6 @@ def name_of(key: str, separator: str | None) -> Name:
     Raises:
         ValueError: it is longer than any name may be.
     """
-    check_length(len(key))  # before it is cut into millions of keys
     own = key.removesuffix(VALUE)
     keys = (own,) if separator is None else tuple(own.split(separator))
     if own != key:
