@@ -21,7 +21,7 @@ import treeload
 from treeload import From, Name, SourceError
 from treeload._files.open import look_at, opened
 from treeload._files.stream import Stream
-from treeload._formats.hdf5 import pages
+from treeload._formats.hdf5 import datasets, pages
 from treeload._formats.hdf5.source import Hdf5Source
 from treeload.testing import SourceConformance
 
@@ -191,6 +191,7 @@ def test_pages_read_as_the_file_does(tmp_path: Path, monkeypatch: pytest.MonkeyP
             assert stream.tell() == at + len(raw[10:95][at : at + count])
         assert stream.seek(-3, os.SEEK_END) == 82 and stream.seek(2, os.SEEK_CUR) == 84
         assert len(stream._kept) <= 3
+        assert pages.Pages(Stream(handle, 90, 100), 50).read(20) == raw[90:]  # cut short meanwhile
 
 
 def test_without_h5py_the_error_names_the_extra(tmp_path: Path) -> None:
@@ -310,6 +311,14 @@ def test_values_that_are_not_stored_are_refused_when_they_are_read(tmp_path: Pat
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file.create_dataset("w", (64, 64), np.float32, chunks=(32, 32))[:32, :32] = 1.0
     assert "it has 1 chunks of 4" in refused(tmp_path / "x.h5", read=True)
+
+
+def test_more_objects_than_any_model_has_are_not_gone_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datasets, "_MOST_OBJECTS", 2)
+    path = write(tmp_path / "x.h5", {"a": W, "b": W, "c": W})
+    assert "it holds more than 2 objects" in refused(path)
 
 
 @pytest.mark.parametrize("left", [10, 100, 900, 2000])

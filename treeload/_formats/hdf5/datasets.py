@@ -117,8 +117,6 @@ class Reader:
             ValueError: the file holds too little for it.
         """
         found = self._file[dataset.path]
-        if _spec(found) != dataset.spec:
-            raise ValueError("it is another one than when it was opened")
         _check_stored(found)
         values = np.empty(extents_of(box), dataset.spec.dtype)
         if dataset.spec.dtype == _BFLOAT16:
@@ -140,7 +138,7 @@ def _walk(root: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
         below: list[tuple[tuple[str, ...], Any]] = []
         for raw in group:
             left -= 1
-            if not left:
+            if left < 0:
                 raise ValueError(f"it holds more than {_MOST_OBJECTS:,} objects")
             keys = (*above, _key(raw))
             name = name_from_file(keys)
