@@ -341,6 +341,16 @@ def test_values_behind_the_end_are_refused(tmp_path: Path) -> None:
     )  # by whom, is HDF5's
 
 
+def test_values_are_within_the_bytes_that_are_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.h5", {"w": np.full((3, 3), 7.0)})
+    with opened(look_at(path)) as handle:
+        stream = pages.Pages(Stream(handle, 0, path.stat().st_size), path.stat().st_size)
+        with pytest.raises(
+            ValueError, match=r"'w' is float64\[3,3\] from byte 2,048 on, and the file has 2,100"
+        ):
+            datasets.look(stream, 2100)
+
+
 @pytest.mark.parametrize("options", [{}, {"chunks": (2,), "compression": "gzip"}], ids=["plain", "chunked"])
 def test_a_boolean_that_is_neither_is_refused(tmp_path: Path, options: dict[str, Any]) -> None:
     path = tmp_path / "x.h5"
