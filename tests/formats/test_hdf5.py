@@ -173,7 +173,7 @@ def test_a_plan_takes_few_reads_and_none_of_them_twice(
 
     monkeypatch.setattr(Stream, "readinto", noted)
     treeload.open(path)
-    assert 1 <= len(read) <= -(-path.stat().st_size // (1 << 18))
+    assert 1 <= len(read) <= -(-path.stat().st_size // (1 << 16))
 
 
 def test_pages_read_as_the_file_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,7 @@ from treeload._sources.format import Format
 from treeload._sources.source import Source
 
 WEIGHTS = {"w": np.arange(3, dtype=np.float32)}
-NAMES = ["safetensors", "msgpack", "equinox", "tensorflow", "hdf5", "gguf", "orbax"]
+NAMES = ["safetensors", "hdf5", "gguf", "msgpack", "equinox", "tensorflow", "orbax"]
 
 
 def write_safetensors(directory: Path) -> Path:
@@ -70,11 +70,11 @@ WRITERS = dict(
         NAMES,
         [
             write_safetensors,
+            write_hdf5,
+            write_gguf,
             write_msgpack,
             write_equinox,
             write_tensorflow,
-            write_hdf5,
-            write_gguf,
             write_checkpoint,
         ],
         strict=True,

@@ -10,10 +10,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import bundles
 import equinox as eqx
 import flax.serialization
+import h5py
 import jax.numpy as jnp
 import numpy as np
+import quants
 import safetensors.numpy
 
 import treeload
@@ -37,6 +40,23 @@ def write_equinox(directory: Path, leaves: Leaves) -> Path:
     return directory / "x.eqx"
 
 
+def write_tensorflow(directory: Path, leaves: Leaves) -> Path:
+    return bundles.write(directory / "x.ckpt", leaves)
+
+
+def write_hdf5(directory: Path, leaves: Leaves) -> Path:
+    stored: dict[int, Any] = {}
+    with h5py.File(directory / "x.h5", "w") as file:
+        for name, array in leaves.items():
+            file[name] = stored.get(id(array), array)
+            stored[id(array)] = file[name]
+    return directory / "x.h5"
+
+
+def write_gguf(directory: Path, leaves: Leaves) -> Path:
+    return quants.write(directory / "x.gguf", leaves)
+
+
 def write_orbax(directory: Path, leaves: Leaves) -> Path:
     arrays = {id(array): jnp.asarray(array) for array in leaves.values()}
     treeload.save(directory / "x", {name: arrays[id(array)] for name, array in leaves.items()})
@@ -47,5 +67,8 @@ WRITERS: Mapping[str, Writer] = {
     "safetensors": write_safetensors,
     "msgpack": write_msgpack,
     "equinox": write_equinox,
+    "tensorflow": write_tensorflow,
+    "hdf5": write_hdf5,
+    "gguf": write_gguf,
     "orbax": write_orbax,
 }

@@ -7,11 +7,11 @@ Each module in ``FORMATS`` ends in one ``FORMAT = Format(...)``, which is all th
 it recognises, how it opens, which options it has. A new format is a file and a line in ``FORMATS``.
 
 safetensors  a file, or a directory of shards with its index; read and written
+hdf5         HDF5 files of Keras and others, through h5py
+gguf         GGUF files of llama.cpp, quantised ones through gguf
 flax         Flax's msgpack files, and shards of them with their index
 equinox      the arrays of tree_serialise_leaves, by position
 tensorflow   TensorFlow's checkpoints, read without TensorFlow
-hdf5         HDF5 files of Keras and others, through h5py
-gguf         GGUF files of llama.cpp, quantised ones through gguf
 orbax        checkpoints in every layout; read and written
 hub          which snapshot of the Hugging Face cache is meant
 unknown      what a file is that no format knows, or that only bears a format's name
@@ -40,11 +40,11 @@ from treeload._sources.source import Source, as_source_error
 
 FORMATS: tuple[str, ...] = (
     "treeload._formats.safetensors.source",
+    "treeload._formats.hdf5.source",  # before Flax: its first byte begins a map of msgpack's too
+    "treeload._formats.gguf.source",
     "treeload._formats.flax.source",
     "treeload._formats.equinox",
     "treeload._formats.tensorflow.source",
-    "treeload._formats.hdf5.source",
-    "treeload._formats.gguf.source",
     "treeload._formats.orbax.source",
 )
 """The modules of the formats, in the order in which they are asked: the first that recognises a path has it.

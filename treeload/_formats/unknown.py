@@ -58,10 +58,8 @@ def _above(path: Path) -> Iterator[Path]:
 
 
 _MAGIC: tuple[tuple[bytes, str], ...] = (
-    (b"GGUF", "is a GGUF file, of llama.cpp: give it a name that ends in .gguf"),
     (b"lmgg", "is a GGML file, of llama.cpp, which treeload does not read: take the model's safetensors"),
     (b"tjgg", "is a GGML file, of llama.cpp, which treeload does not read: take the model's safetensors"),
-    (b"\x89HDF\r\n\x1a\n", "is an HDF5 file, as Keras writes them: give it a name that ends in .h5"),
     (
         b"\x93NUMPY",
         "is one NumPy array (.npy): load it with numpy.load, and give it in a dict under its name",
@@ -137,8 +135,6 @@ def _archive(first: bytes) -> str:
             return _PYTORCH
         if name.endswith(b".npy"):
             return _NPZ
-        if name in (b"metadata.json", b"config.json", b"model.weights.h5"):
-            return "is an archive of Keras: give it a name that ends in .keras"
         return "is a zip archive: unpack it first"
     if first[257:262] == b"ustar":
         return "is a tar archive: unpack it first"

@@ -108,7 +108,7 @@ def read_header(file: File) -> Header:
     Raises:
         ValueError: it is not what the format says.
     """
-    with opened(file) as handle, io.BufferedReader(Stream(handle, 0, file.size), 1 << 20) as stream:
+    with opened(file) as handle, io.BufferedReader(Stream(handle, 0, file.size), 1 << 17) as stream:
         return _Parser(stream, file.size).header()
 
 

@@ -20,6 +20,7 @@ import jax
 import numpy as np
 
 from treeload._errors import RuleError, SourceError
+from treeload._files.beginning import beginning_of
 from treeload._files.digests import check_whole
 from treeload._files.open import File, brief, check_unchanged, look_at, look_beside, opened, read_bytes
 from treeload._files.read import Stored, read_stored
@@ -45,14 +46,14 @@ _NOT_INSTALLED = (
 
 
 def recognises(path: Path) -> bool:
-    """Whether ``path`` is a GGUF file, by its bytes or by its name."""
-    if not path.is_file():
-        return False
-    try:
-        with opened(look_at(path)) as handle:
-            return path.suffix == _SUFFIX or read_bytes(handle, 4, 0) == MAGIC
-    except SourceError:  # whoever opens it will say why
-        return path.suffix == _SUFFIX
+    """Whether ``path`` begins as a GGUF file does."""
+    found = beginning_of(path, len(MAGIC))
+    return found is not None and found.first == MAGIC
+
+
+def is_named(path: Path) -> bool:
+    """Whether ``path`` is a file that is called as these are."""
+    return path.suffix == _SUFFIX and path.is_file()
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +267,7 @@ FORMAT = Format(
     words="GGUF: a file of llama.cpp, or the files of a split model",
     recognises=recognises,
     opens=GgufSource,
+    is_named=is_named,
     options=frozenset({"separator"}),
     magic=MAGIC,
 )

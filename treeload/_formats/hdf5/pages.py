@@ -13,10 +13,10 @@ from typing import Any
 
 from treeload._files.stream import Stream
 
-_PAGE = 1 << 18  # bytes
+_PAGE = 1 << 16  # bytes
 
 
-_MOST = 64  # pages, 16 MiB in all
+_MOST = 256  # pages, 16 MiB in all
 
 
 class Pages(io.RawIOBase):
@@ -45,7 +45,7 @@ class Pages(io.RawIOBase):
         view = memoryview(buffer).cast("B")
         count = max(min(len(view), self._size - self._at), 0)
         done = 0
-        if count > 4 * _PAGE:
+        if count > 16 * _PAGE:
             self._stream.seek(self._at)
             done = self._stream.readinto(view[:count])
             self._at += done

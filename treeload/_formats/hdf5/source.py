@@ -21,6 +21,7 @@ from types import MappingProxyType
 from typing import Any
 
 from treeload._errors import SourceError
+from treeload._files.beginning import beginning_of
 from treeload._files.digests import check_whole
 from treeload._files.open import File, check_unchanged, look_at, opened, read_bytes
 from treeload._files.read import Stored, read_stored
@@ -56,15 +57,14 @@ _NOT_INSTALLED = (
 
 
 def recognises(path: Path) -> bool:
-    """Whether ``path`` is an HDF5 file, or one of Keras' archives: by its bytes, or by its name."""
-    if not path.is_file():
-        return False
-    try:
-        with opened(look_at(path)) as handle:
-            first = read_bytes(handle, 64, 0)
-    except SourceError:  # whoever opens it will say why
-        return path.suffix in _SUFFIXES
-    return path.suffix in _SUFFIXES or first.startswith(MAGIC) or _is_archive(first)
+    """Whether ``path`` begins as an HDF5 file does, or as one of Keras' archives."""
+    found = beginning_of(path, 64)
+    return found is not None and (found.first.startswith(MAGIC) or _is_archive(found.first))
+
+
+def is_named(path: Path) -> bool:
+    """Whether ``path`` is a file that is called as these are."""
+    return path.suffix in _SUFFIXES and path.is_file()
 
 
 def _is_archive(first: bytes) -> bool:
@@ -228,5 +228,6 @@ FORMAT = Format(
     words="HDF5: .weights.h5, .h5 and .keras of Keras, and others of arrays alone",
     recognises=recognises,
     opens=Hdf5Source,
+    is_named=is_named,
     magic=(MAGIC, _ZIP),
 )
