@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import pytest
 from format_writers import WRITERS, Writer
+from servers import serving
 
 import treeload
 from treeload._formats import formats, recognising
@@ -132,3 +133,18 @@ def test_each_format_is_told_by_its_bytes_where_it_is_a_file(name: str, tmp_path
         path = path.rename(tmp_path / "4f1b0a77d2")
     told = recognising(path)
     assert told is not None and told.name == name
+
+
+@pytest.mark.parametrize("name", ["tensorflow", "hdf5", "gguf"])
+def test_these_are_read_from_a_web_server_and_a_plan_costs_little_there(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("no_proxy", "*")
+    path = WRITERS[name](tmp_path, LEAVES)
+    with serving(tmp_path) as server:
+        asked = path.name if path.exists() else f"{path.name}.index"  # a server is asked for files alone
+        source = treeload.open(f"{server.url}/{asked}")
+        assert source.specs().keys() == treeload.open(path).specs().keys()
+        assert server.sent < LITTLE * 2
+        for key, array in source.read(source.specs()):
+            np.testing.assert_array_equal(array, LEAVES[key[0]])

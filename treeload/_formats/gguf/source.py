@@ -8,11 +8,9 @@ other format; a quantised one is float32, made of its bytes when it is read, by 
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -23,6 +21,8 @@ from treeload._errors import RuleError, SourceError
 from treeload._files.beginning import beginning_of
 from treeload._files.digests import check_whole
 from treeload._files.open import File, brief, check_unchanged, look_at, look_beside, opened, read_bytes
+from treeload._files.place import Handle, Place
+from treeload._files.places import AnyPlace, place_of
 from treeload._files.read import Stored, read_stored
 from treeload._files.regions import Box, placed, slices_of, whole_box
 from treeload._files.request import check_requests
@@ -45,13 +45,13 @@ _NOT_INSTALLED = (
 )
 
 
-def recognises(path: Path) -> bool:
+def recognises(path: Place) -> bool:
     """Whether ``path`` begins as a GGUF file does."""
     found = beginning_of(path, len(MAGIC))
     return found is not None and found.first == MAGIC
 
 
-def is_named(path: Path) -> bool:
+def is_named(path: Place) -> bool:
     """Whether ``path`` is a file that is called as these are."""
     return path.suffix == _SUFFIX and path.is_file()
 
@@ -87,10 +87,10 @@ class GgufSource(Source):
     gives_away = True
     checks_digests = True
 
-    def __init__(self, path: str | os.PathLike[str], *, separator: str | None = ".") -> None:
+    def __init__(self, path: AnyPlace, *, separator: str | None = ".") -> None:
         if separator == "":
             raise RuleError("separator='' splits nothing: write None to leave names in one piece")
-        path = Path(path)
+        path = place_of(path)
         files = _files(look_at(path))
         several = f", {len(files)} files" if len(files) > 1 else ""
         self.label = f"{str(path)!r} (GGUF{several})"
@@ -137,7 +137,7 @@ class GgufSource(Source):
         return value
 
 
-def _box(handle: int, place: _Quantised, box: Box) -> np.ndarray[Any, Any]:
+def _box(handle: Handle, place: _Quantised, box: Box) -> np.ndarray[Any, Any]:
     """One box of a quantised tensor: the rows that it lies in are read, and nothing else."""
     from treeload._formats.gguf.quants import dequantised
 

@@ -11,12 +11,10 @@ at.
 from __future__ import annotations
 
 import io
-import os
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -24,6 +22,8 @@ from treeload._errors import SourceError
 from treeload._files.beginning import beginning_of
 from treeload._files.digests import check_whole
 from treeload._files.open import File, check_unchanged, look_at, opened, read_bytes
+from treeload._files.place import Handle, Place
+from treeload._files.places import AnyPlace, place_of
 from treeload._files.read import Stored, read_stored
 from treeload._files.regions import Box, placed, slices_of, whole_box
 from treeload._files.request import check_requests
@@ -56,13 +56,13 @@ _NOT_INSTALLED = (
 )
 
 
-def recognises(path: Path) -> bool:
+def recognises(path: Place) -> bool:
     """Whether ``path`` begins as an HDF5 file does, or as one of Keras' archives."""
     found = beginning_of(path, 64)
     return found is not None and (found.first.startswith(MAGIC) or _is_archive(found.first))
 
 
-def is_named(path: Path) -> bool:
+def is_named(path: Place) -> bool:
     """Whether ``path`` is a file that is called as these are."""
     return path.suffix in _SUFFIXES and path.is_file()
 
@@ -83,8 +83,8 @@ class Hdf5Source(Source):
     gives_away = True
     checks_digests = True
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        path = Path(path)
+    def __init__(self, path: AnyPlace) -> None:
+        path = place_of(path)
         self._part = _find(path)
         self.label = f"{str(path)!r} ({'Keras' if self._part.start else 'HDF5'})"
         datasets = _h5py(path)
@@ -137,7 +137,7 @@ class Hdf5Source(Source):
         return placed(request, cut)
 
 
-def _h5py(path: Path) -> Any:
+def _h5py(path: Place) -> Any:
     """What reads HDF5: imported when a file is opened, since few have it.
 
     Raises:
@@ -184,7 +184,7 @@ class _Part:
             yield reader
 
 
-def _find(path: Path) -> _Part:
+def _find(path: Place) -> _Part:
     file = look_at(path)
     with opened(file) as handle:
         first = read_bytes(handle, 64, 0)
@@ -196,7 +196,7 @@ def _find(path: Path) -> _Part:
             return _Part(file, *_member(handle, file))
 
 
-def _member(handle: int, file: File) -> tuple[int, int]:
+def _member(handle: Handle, file: File) -> tuple[int, int]:
     """Where the weights lie in an archive, as they are.
 
     Raises:

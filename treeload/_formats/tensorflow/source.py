@@ -15,7 +15,6 @@ import copy
 import os
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -24,6 +23,8 @@ import jax
 from treeload._errors import RuleError, SourceError
 from treeload._files.digests import damaged
 from treeload._files.open import File, brief, look_at, look_within, opened, read_bytes, some
+from treeload._files.place import Place, Remote, names_in
+from treeload._files.places import AnyPlace, place_of
 from treeload._files.read import Stored, read_stored
 from treeload._files.regions import placed, slices_of
 from treeload._files.request import check_requests
@@ -53,14 +54,14 @@ _DATA = re.compile(r"\.data-[0-9]{5}-of-[0-9]{5}")
 _SAVED_MODEL = ("saved_model.pb", "variables/variables")
 
 
-def recognises(path: Path) -> bool:
+def recognises(path: Place) -> bool:
     """Whether ``path`` is a bundle's index, data or graph, or a directory that holds one or says which."""
     if not path.is_dir():
         return any(_is_index(index) for index in _indices_of(path))
     return _is_state(path) or _of_saved_model(path) is not None or bool(_bundles(path))
 
 
-def _claims_missing(path: Path) -> bool:
+def _claims_missing(path: Place) -> bool:
     """A bundle is called by what its files' names have in common, under which there is nothing."""
     return _is_index(_index(path))
 
@@ -83,10 +84,10 @@ class TensorflowSource(Source):
     checks_digests = True
     checks_itself = True
 
-    def __init__(self, path: str | os.PathLike[str], *, separator: str | None = "/") -> None:
+    def __init__(self, path: AnyPlace, *, separator: str | None = "/") -> None:
         if separator == "":
             raise RuleError("separator='' splits nothing: write None to leave names in one piece")
-        path = Path(path)
+        path = place_of(path)
         index, latest = _find(path)
         bundle = read_bundle(index)
         step = step_of(latest) if latest else None
@@ -149,16 +150,16 @@ def _named(index: File, key: str, separator: str | None) -> Name:
 # --- Which bundle ----------------------------------------------------------------------------------
 
 
-def _find(path: Path) -> tuple[File, str]:
+def _find(path: Place) -> tuple[File, str]:
     """The index that ``path`` means, and in a directory what the bundle is called."""
     if path.is_dir():
         directory, name = path, _choose(path)
-        return look_within(directory, _index(directory / name)), name
+        return look_within(directory, _index(_below(directory, name))), name
     index = next((each for each in _indices_of(path) if each.is_file()), _index(path))
     return look_at(index), ""
 
 
-def _choose(directory: Path) -> str:
+def _choose(directory: Place) -> str:
     """The bundle of a directory: the latest, else the only one."""
     if _is_state(directory):
         return _latest(directory)
@@ -174,7 +175,7 @@ def _choose(directory: Path) -> str:
     )
 
 
-def _latest(directory: Path) -> str:
+def _latest(directory: Place) -> str:
     """What the ``checkpoint`` file calls the latest, below its own directory."""
     file = look_within(directory, directory / _STATE)
     said = _LATEST.search(_text_of(file))
@@ -184,18 +185,17 @@ def _latest(directory: Path) -> str:
         )
     name = said[1] or said[2] or ""
     if os.path.isabs(name):
-        home = os.path.realpath(directory)
-        inside = os.path.realpath(os.path.dirname(name)) == home
-        if not inside:
+        home = None if isinstance(directory, Remote) else os.path.realpath(directory)
+        if os.path.realpath(os.path.dirname(name)) != home:
             here = directory / os.path.basename(name)
             which = repr(str(here)) if _is_index(_index(here)) else "a checkpoint by its own path"
             raise SourceError(
                 f"{file} calls {brief(name)} the latest, which lies outside of its directory: open {which}"
             )
         name = os.path.basename(name)
-    if not name or "\0" in name:
+    if not name or "\0" in name or ".." in name.split("/"):  # no server is asked for what lies above
         raise SourceError(f"{file} calls {brief(name)} the latest, which is not in its directory")
-    if not _index(directory / name).is_file():
+    if not _index(_below(directory, name)).is_file():
         raise SourceError(f"{file} calls {brief(name)} the latest, and there is no {brief(name + INDEX)}")
     return name
 
@@ -205,7 +205,7 @@ def _text_of(file: File) -> str:
         return read_bytes(handle, min(file.size, _MOST_STATE), 0).decode("utf-8", "replace")
 
 
-def _is_state(directory: Path) -> bool:
+def _is_state(directory: Place) -> bool:
     """Whether a directory has a ``checkpoint`` file of TensorFlow's; Flax and Orbax call others so."""
     if not (directory / _STATE).is_file():
         return False
@@ -216,27 +216,30 @@ def _is_state(directory: Path) -> bool:
         return False
 
 
-def _of_saved_model(directory: Path) -> str | None:
+def _of_saved_model(directory: Place) -> str | None:
     """The variables of a SavedModel, if a directory is one."""
     marker, variables = _SAVED_MODEL
-    there = (directory / marker).is_file() and _is_index(_index(directory / variables))
+    there = (directory / marker).is_file() and _is_index(_index(_below(directory, variables)))
     return variables if there else None
 
 
-def _bundles(directory: Path) -> list[str]:
+def _bundles(directory: Place) -> list[str]:
     """The names of the bundles in a directory."""
-    try:
-        found = sorted(name for name in os.listdir(directory) if name.endswith(INDEX))
-    except OSError as error:
-        raise SourceError(f"cannot list {str(directory)!r}: {error.strerror}") from error
-    return [name.removesuffix(INDEX) for name in found if _is_index(directory / name)]
+    found = sorted(name for name in names_in(directory) if name.endswith(INDEX))
+    return [name.removesuffix(INDEX) for name in found if _is_index(_below(directory, name))]
 
 
-def _index(path: Path) -> Path:
+def _below(directory: Place, name: str) -> Place:
+    for part in name.split("/"):
+        directory = directory / part
+    return directory
+
+
+def _index(path: Place) -> Place:
     return path.with_name(path.name + INDEX)
 
 
-def _indices_of(path: Path) -> Iterator[Path]:
+def _indices_of(path: Place) -> Iterator[Place]:
     """The index that a file may be, or be of."""
     name = path.name
     if name.endswith(INDEX):
@@ -249,7 +252,7 @@ def _indices_of(path: Path) -> Iterator[Path]:
         yield _index(path)
 
 
-def _is_index(path: Path) -> bool:
+def _is_index(path: Place) -> bool:
     """Whether a file ends as an index does, or is called as one and has its data beside it."""
     if not path.is_file():
         return False
@@ -258,8 +261,8 @@ def _is_index(path: Path) -> bool:
         with opened(file) as handle:
             if read_bytes(handle, len(MAGIC), max(file.size - len(MAGIC), 0)) == MAGIC:
                 return True
-        beside = os.listdir(path.parent)
-    except (OSError, SourceError):
+        beside = names_in(path.parent)
+    except SourceError:
         return False
     own = path.name.removesuffix(INDEX)
     return any(name.startswith(own) and _DATA.fullmatch(name[len(own) :]) for name in beside)
