@@ -25,7 +25,7 @@ from treeload._sources.format import Format
 from treeload._sources.source import Source
 
 WEIGHTS = {"w": np.arange(3, dtype=np.float32)}
-NAMES = ["safetensors", "msgpack", "equinox", "orbax"]
+NAMES = ["safetensors", "msgpack", "equinox", "orbax", "npz"]
 
 
 def write_safetensors(directory: Path) -> Path:
@@ -48,7 +48,14 @@ def write_checkpoint(directory: Path) -> Path:
     return directory / "x"
 
 
-WRITERS = dict(zip(NAMES, [write_safetensors, write_msgpack, write_equinox, write_checkpoint], strict=True))
+def write_npz(directory: Path) -> Path:
+    np.savez(directory / "x.npz", **WEIGHTS)
+    return directory / "x.npz"
+
+
+WRITERS = dict(
+    zip(NAMES, [write_safetensors, write_msgpack, write_equinox, write_checkpoint, write_npz], strict=True)
+)
 
 
 def test_each_module_has_one_format_under_a_name_of_its_own() -> None:
@@ -102,7 +109,7 @@ def test_who_stands_first_in_the_list_is_asked_first(tmp_path: Path, monkeypatch
     assert isinstance(treeload.open(path), Other)
 
 
-@pytest.mark.parametrize("name", ["msgpack", "equinox", "safetensors"])
+@pytest.mark.parametrize("name", ["msgpack", "equinox", "safetensors", "npz"])
 def test_an_item_is_asked_for_of_a_format_that_has_none(name: str, tmp_path: Path) -> None:
     path = WRITERS[name](tmp_path)
     with pytest.raises(SourceError, match=f"{path.name}' is no Orbax checkpoint, so it has no item 'ema'"):

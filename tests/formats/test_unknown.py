@@ -61,7 +61,7 @@ def test_a_file_is_told_by_its_first_bytes(tmp_path: Path, name: str, content: b
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(
     ("member", "what"),
-    [("archive/data.pkl", "PyTorch"), ("w.npy", ".npz"), ("config.json", "Keras"), ("a.txt", "zip archive")],
+    [("archive/data.pkl", "PyTorch"), ("w.npy", "npz"), ("config.json", "Keras"), ("a.txt", "zip archive")],
 )
 def test_a_zip_file_is_told_by_what_is_in_it(tmp_path: Path, name: str, member: str, what: str) -> None:
     (tmp_path / name).write_bytes(zipped(tmp_path / "made.zip", member))

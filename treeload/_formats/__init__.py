@@ -9,6 +9,7 @@ it recognises, how it opens, which options it has. A new format is a file and a 
 safetensors  a file, or a directory of shards with its index; read and written
 flax         Flax's msgpack files, and shards of them with their index
 equinox      the arrays of tree_serialise_leaves, by position
+npz          NumPy's archives of arrays
 orbax        checkpoints in every layout; read and written
 hub          which snapshot of the Hugging Face cache is meant
 unknown      what a file is that no format knows, or that only bears a format's name
@@ -40,6 +41,7 @@ FORMATS: tuple[str, ...] = (
     "treeload._formats.flax.source",
     "treeload._formats.equinox",
     "treeload._formats.orbax.source",
+    "treeload._formats.npz",
 )
 """The modules of the formats, in the order in which they are asked: the first that recognises a path has it.
 
@@ -198,7 +200,7 @@ def _what_is_far(path: Remote) -> str:
 
 
 @contextmanager
-def _by_another_name(path: Place, magic: bytes | None) -> Iterator[None]:
+def _by_another_name(path: Place, magic: bytes | tuple[bytes, ...] | None) -> Iterator[None]:
     """What a file is that bears a format's name and is not of it: more use than where its parser stumbled."""
     try:
         yield

@@ -86,7 +86,7 @@ _PYTORCH = (
 )
 
 
-_NPZ = "is a NumPy archive (.npz): give treeload dict(numpy.load(path))"
+_NPZ = "is a NumPy archive, whose name says that it is something else: give it one that ends in .npz"
 
 
 _PICKLE = (
@@ -94,7 +94,7 @@ _PICKLE = (
 )
 
 
-def content_of(path: Place, *, magic: bytes | None = None) -> str:
+def content_of(path: Place, *, magic: bytes | tuple[bytes, ...] | None = None) -> str:
     """What a file is that is surely no format of treeload's; empty where it may be one.
 
     Args:

@@ -36,7 +36,8 @@ class Format:
         options: the names of those options: of ``"item"`` and ``"separator"``.
         claims_missing: whether a path where nothing lies is this format's to explain or to find, as one
             beside which a save died.
-        magic: what its files begin with, where a file that begins otherwise may be told to be another thing.
+        magic: what its files begin with (one of several), where a file that begins otherwise may be told to
+            be another thing.
     """
 
     name: str
@@ -46,7 +47,7 @@ class Format:
     options: frozenset[str] = frozenset()
     is_named: Callable[[Place], bool] = lambda path: False
     claims_missing: Callable[[Place], bool] = lambda path: False
-    magic: bytes | None = None
+    magic: bytes | tuple[bytes, ...] | None = None
 
     def open(self, path: Place, asked: Mapping[str, Any]) -> Source:
         """The source at ``path``; ``asked`` are options, None where nothing was asked for.

@@ -1,0 +1,446 @@
+"""A zip archive, as a trust boundary: its directory, where members lie, and what is in one.
+
+Owns the reading of archives whose members are arrays. Nothing is unpacked to disk, and no size is believed:
+members may not overlap, be there twice, be encrypted, or expand further than deflate can. What a member is,
+its format says.
+
+The format (PKWARE, APPNOTE.TXT 6.3): local headers with the members' bytes behind them; then the central
+directory, a record a member; then the end record, before which that of zip64 lies where 32 bits are too few.
+All numbers are little-endian.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from treeload._errors import SourceError
+from treeload._files.crc import damaged_member
+from treeload._files.open import File, brief, look_at, opened, read_bytes
+from treeload._files.read import Bytes, aligned
+
+MAGIC = b"PK\x03\x04"
+
+
+_END = struct.Struct("<4s4H2LH")  # signature, disks, counts, size and offset of the directory, comment
+
+
+_LOCATOR = struct.Struct("<4sLQL")  # signature, disk, offset of the end record of zip64, disks
+
+
+_END64 = struct.Struct("<4sQ2H2L4Q")
+
+
+_RECORD = struct.Struct("<4s6H3L5H2L")
+
+
+_LOCAL = struct.Struct("<4s5H3L2H")
+
+
+_SIGNED = {"end": b"PK\x05\x06", "locator": b"PK\x06\x07", "end64": b"PK\x06\x06", "record": b"PK\x01\x02"}
+
+
+_MOST_MEMBERS = 1 << 19
+
+
+_MOST_BYTES = 64 << 20  # of a directory
+
+
+_EXPANDS = 1032  # how many bytes deflate can make of one
+
+
+_CHUNK = 1 << 20
+
+
+_NEAR = 4096  # bytes between two headers that are read over rather than read for each alone
+
+
+_WINDOW = 1 << 20  # bytes of headers that are read at once
+
+
+STORED, DEFLATED = 0, 8
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """What the directory says of one member.
+
+    Attributes:
+        name: its name.
+        raw: the same, in the bytes in which it is written.
+        method: ``STORED`` or ``DEFLATED``.
+        header: where its local header begins.
+        packed: its bytes in the file.
+        size: its bytes once they are unpacked.
+        crc: the CRC-32 of those.
+        limit: where the next member, or the directory, begins.
+    """
+
+    name: str
+    raw: bytes
+    method: int
+    header: int
+    packed: int
+    size: int
+    crc: int
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Where the bytes of a member begin in the file, and as many of them as came with its header."""
+
+    data: int
+    first: bytes
+
+
+# --- The directory ----------------------------------------------------------------------------------
+
+
+def first_member(path: Path) -> str | None:
+    """The name of the first member of the archive at ``path``, empty where it has none; None for no archive.
+
+    Looks at the first bytes of the file alone.
+    """
+    try:
+        with opened(look_at(path)) as handle:
+            start = read_bytes(handle, 512, 0)
+    except SourceError:  # whoever opens it will say why
+        return None
+    if start.startswith(_SIGNED["end"]):
+        return ""
+    if len(start) < _LOCAL.size or not start.startswith(MAGIC):
+        return None
+    return start[_LOCAL.size : _LOCAL.size + _LOCAL.unpack_from(start)[9]].decode("utf-8", "replace")
+
+
+def read_directory(file: File, handle: int) -> dict[str, Member]:
+    """The members of an archive by their names, in the order of its directory.
+
+    Raises:
+        SourceError: it is no archive, is cut short, or its directory does not agree with itself or the file.
+    """
+    start, size, count = _find_directory(file, handle)
+    if count > _MOST_MEMBERS or size > _MOST_BYTES:
+        raise _malformed(file, f"its directory of {count:,} members takes {size:,} bytes, more than is read")
+    raw = read_bytes(handle, size, start)
+    if len(raw) < size:
+        raise _malformed(file, "it was cut short while it was read")
+    found: list[Member] = []
+    at = 0
+    for _ in range(count):
+        member, at = _member(file, raw, at, start)
+        found.append(member)
+    if at != size:
+        raise _malformed(file, f"{size - at:,} bytes of its directory belong to no member")
+    limits = _limits(file, found, start)
+    members: dict[str, Member] = {}
+    for member in found:
+        if member.name in members:
+            raise _malformed(file, f"the member {brief(member.name)} is there twice")
+        members[member.name] = replace(member, limit=limits[member.header])
+    return members
+
+
+def _find_directory(file: File, handle: int) -> tuple[int, int, int]:
+    """Where the directory begins, its bytes, and how many members it has."""
+    at, tail, begins = _find_end(file, handle)
+    _, disk, disk_of_directory, here, count, size, start, _ = _END.unpack_from(tail, at)
+    if disk or disk_of_directory or here != count:
+        raise _malformed(file, "it is one of several disks")
+    end = begins + at
+    if 0xFFFF in (count,) or 0xFFFFFFFF in (size, start) or _has_locator(tail, at):
+        known = (count, size, start)
+        end, count, size, start = _find_end64(file, handle, tail, at, end)
+        for small, large, unsaid in zip(
+            known, (count, size, start), (0xFFFF, *[0xFFFFFFFF] * 2), strict=True
+        ):
+            if small not in (unsaid, large):
+                raise _malformed(file, "its two end records disagree")
+    if start + size != end:
+        raise _malformed(
+            file, f"its directory would end at byte {start + size:,}, and the record behind it is at {end:,}"
+        )
+    return start, size, count
+
+
+def _find_end(file: File, handle: int) -> tuple[int, bytes, int]:
+    """Where in the last bytes the end record is, those bytes, and where they begin in the file."""
+    if file.size < _END.size:
+        raise _malformed(file, f"it has {file.size} bytes, and an archive has {_END.size} at least")
+    # Without a comment, which nearly none has, it is the last thing; zip64's records lie before it.
+    for most in (_END.size + _LOCATOR.size + _END64.size, _END.size + _LOCATOR.size + _END64.size + 0xFFFF):
+        begins = max(file.size - most, 0)
+        tail = read_bytes(handle, file.size - begins, begins)
+        at = len(tail)
+        while (at := tail.rfind(_SIGNED["end"], 0, at)) >= 0:
+            if at + _END.size <= len(tail) and at + _END.size + _END.unpack_from(tail, at)[7] == len(tail):
+                return at, tail, begins
+    raise _malformed(file, "it has no end record: it is cut short, or something follows it")
+
+
+def _has_locator(tail: bytes, at: int) -> bool:
+    return at >= _LOCATOR.size and tail.startswith(_SIGNED["locator"], at - _LOCATOR.size)
+
+
+def _find_end64(file: File, handle: int, tail: bytes, at: int, end: int) -> tuple[int, int, int, int]:
+    """Where zip64's end record begins; count, size and start of the directory as it says them."""
+    if not _has_locator(tail, at):
+        raise _malformed(file, "it says that it is zip64, and has no such end record")
+    _, disk, where, disks = _LOCATOR.unpack_from(tail, at - _LOCATOR.size)
+    if disk or disks > 1 or where + _END64.size > end - _LOCATOR.size:
+        raise _malformed(file, "its zip64 end record is not where it is said to be")
+    raw = read_bytes(handle, _END64.size, where)
+    if len(raw) < _END64.size or not raw.startswith(_SIGNED["end64"]):
+        raise _malformed(file, "its zip64 end record is not where it is said to be")
+    _, length, _, _, disk, disk_of_directory, here, count, size, start = _END64.unpack(raw)
+    if disk or disk_of_directory or here != count:
+        raise _malformed(file, "it is one of several disks")
+    if where + 12 + length != end - _LOCATOR.size:
+        raise _malformed(file, "its zip64 end record is not as long as it says")
+    return where, count, size, start
+
+
+def _member(file: File, raw: bytes, at: int, directory: int) -> tuple[Member, int]:
+    """The member whose record begins at ``at``, and where the next one does."""
+    if len(raw) - at < _RECORD.size or not raw.startswith(_SIGNED["record"], at):
+        raise _malformed(file, f"byte {at:,} of its directory begins no record")
+    record = _RECORD.unpack_from(raw, at)
+    flags, method, crc, packed, size = record[3], record[4], *record[7:10]
+    length, extra, comment, disk, header = *record[10:14], record[16]
+    end = at + _RECORD.size + length + extra + comment
+    if end > len(raw):
+        raise _malformed(file, "its directory ends in the middle of a record")
+    at += _RECORD.size
+    raw_name = raw[at : at + length]
+    name = _text(file, raw_name, utf8=bool(flags & 0x800))
+    if flags & 0x2041:
+        raise _malformed(file, f"its member {brief(name)} is encrypted")
+    if method not in (STORED, DEFLATED):
+        raise _malformed(
+            file, f"its member {brief(name)} is compressed by method {method}; only deflate is read"
+        )
+    size, packed, header, disk = _large(
+        file, name, raw[at + length : at + length + extra], (size, packed, header, disk)
+    )
+    if disk:
+        raise _malformed(file, "it is one of several disks")
+    if method == STORED and packed != size:
+        raise _malformed(file, f"its member {brief(name)} is stored in {packed:,} bytes and has {size:,}")
+    if size > _EXPANDS * packed + 64:
+        raise _malformed(
+            file, f"its member {brief(name)} would expand {packed:,} bytes to {size:,}, which deflate cannot"
+        )
+    if header + _LOCAL.size + length + packed > directory:
+        raise _malformed(file, f"its member {brief(name)} would end behind the last")
+    return Member(name, raw_name, method, header, packed, size, crc, directory), end
+
+
+def _text(file: File, raw: bytes, *, utf8: bool) -> str:
+    try:
+        name = raw.decode("utf-8" if utf8 else "cp437")
+    except UnicodeDecodeError as error:
+        raise _malformed(file, f"the name of a member is no text: {error}") from error
+    if "\0" in name or not name:
+        raise _malformed(file, f"{brief(name)} is no name of a member")
+    return name
+
+
+def _large(file: File, name: str, extra: bytes, said: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
+    """Size, packed size, place and disk; from the extra field of zip64 where 32 bits are too few."""
+    unsaid = (0xFFFFFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0xFFFF)
+    if not any(value == none for value, none in zip(said, unsaid, strict=True)):
+        return said
+    at = 0
+    while at + 4 <= len(extra):
+        kind, length = struct.unpack_from("<2H", extra, at)
+        if kind == 1:
+            field, found = extra[at + 4 : at + 4 + length], list(said)
+            for number, form in enumerate("QQQL"):
+                if said[number] == unsaid[number] and len(field) >= struct.calcsize("<" + form):
+                    (found[number],) = struct.unpack_from("<" + form, field)
+                    field = field[struct.calcsize("<" + form) :]
+            if found[0] < 2**63 and found[1] < 2**63 and found[2] < 2**63:
+                return found[0], found[1], found[2], found[3]
+        at += 4 + length
+    raise _malformed(file, f"its member {brief(name)} says no size")
+
+
+def _limits(file: File, members: Iterable[Member], directory: int) -> dict[int, int]:
+    """Where each member's header is → where the next member begins; none reaches into another."""
+    in_order = sorted(members, key=lambda member: member.header)
+    limits: dict[int, int] = {}
+    for member, behind in zip(in_order, [*in_order[1:], None], strict=False):  # of none there is none
+        limit = directory if behind is None else behind.header
+        if member.header + _LOCAL.size + len(member.raw) + member.packed > limit:
+            other = "" if behind is None else f" and {brief(behind.name)}"
+            raise _malformed(file, f"its members {brief(member.name)}{other} overlap")
+        limits[member.header] = limit
+    return limits
+
+
+# --- Where members lie ------------------------------------------------------------------------------
+
+
+def read_heads(
+    file: File, handle: int, members: Iterable[Member], *, first: int = 0
+) -> Iterator[tuple[Member, Head]]:
+    """Where the bytes of each member begin, in the order of the file; of headers that lie close in one read.
+
+    Args:
+        file: the archive.
+        handle: what ``opened`` gave for it.
+        members: of its directory.
+        first: bytes that are read behind each header's name; some of them will be the member's.
+
+    Raises:
+        SourceError: a header that does not agree with the directory.
+    """
+    group: list[Member] = []
+    for member in sorted(members, key=lambda each: each.header):
+        begins = group[0].header if group else 0
+        if group and (
+            member.header - _reach(group[-1], first) > _NEAR or _reach(member, first) - begins > _WINDOW
+        ):
+            yield from _heads(file, handle, group, first)
+            group = []
+        group.append(member)
+    if group:
+        yield from _heads(file, handle, group, first)
+
+
+def _reach(member: Member, first: int) -> int:
+    return min(member.header + _LOCAL.size + len(member.raw) + first, member.limit)
+
+
+def _heads(file: File, handle: int, members: list[Member], first: int) -> Iterator[tuple[Member, Head]]:
+    begins = members[0].header
+    raw = read_bytes(handle, _reach(members[-1], first) - begins, begins)
+    for member in members:
+        at = member.header - begins
+        data = _check_header(file, member, raw[at : at + _LOCAL.size + len(member.raw)])
+        stop = min(_reach(member, first), data + member.packed)
+        yield member, Head(data, raw[data - begins : max(stop, data) - begins])
+
+
+def _check_header(file: File, member: Member, raw: bytes) -> int:
+    """Where the member's bytes begin, if its own header says what the directory says."""
+    if len(raw) < _LOCAL.size + len(member.raw) or not raw.startswith(MAGIC):
+        raise _malformed(file, f"its member {brief(member.name)} is not where the directory says")
+    flags, method, _, _, crc, packed, size, length, extra = _LOCAL.unpack_from(raw)[2:]
+    later = bool(flags & 8)  # sizes and sum follow the data
+    agrees = (
+        method == member.method
+        and not flags & 0x2041
+        and length == len(member.raw)
+        and raw[_LOCAL.size :] == member.raw
+        and (later or crc == member.crc)
+        and (later or size in (0xFFFFFFFF, member.size))
+        and (later or packed in (0xFFFFFFFF, member.packed))
+    )
+    if not agrees:
+        what = f"the header of its member {brief(member.name)}"
+        raise _malformed(file, f"{what} is not what the directory says")
+    data: int = member.header + _LOCAL.size + length + extra
+    if data + member.packed > member.limit:
+        raise _malformed(file, f"its member {brief(member.name)} reaches into what follows it")
+    return data
+
+
+# --- What is in one ---------------------------------------------------------------------------------
+
+
+def read_member(file: File, handle: int, member: Member, most: int) -> bytes:
+    """All of a small member.
+
+    Raises:
+        SourceError: it has more than ``most`` bytes, or is damaged.
+    """
+    if member.size > most:
+        what = f"its member {brief(member.name)} has {member.size:,} bytes"
+        raise _malformed(file, f"{what}, more than the {most:,} that are read")
+    return unpacked(file, handle, member).tobytes()
+
+
+def unpacked(file: File, handle: int, member: Member, *, skip: int = 0, check: bool = True) -> Bytes:
+    """The bytes of a member from ``skip`` on, in a buffer that JAX takes over.
+
+    Args:
+        file: the archive.
+        handle: what ``opened`` gave for it.
+        member: of its directory.
+        skip: how many of its first bytes are left out.
+        check: hold all of them against its CRC-32.
+
+    Raises:
+        SourceError: they are not those of the CRC-32, or are not as many as the directory says.
+    """
+    ((_, head),) = read_heads(file, handle, [member])
+    buffer = aligned(member.size - skip)
+    at, crc = 0, 0
+    for chunk in _chunks(file, handle, member, head):
+        crc = zlib.crc32(chunk, crc) if check else 0
+        if at + len(chunk) > member.size:
+            raise _wrong_size(file, member)
+        cut = max(skip - at, 0)
+        if cut < len(chunk):
+            start = at + cut - skip
+            buffer[start : start + len(chunk) - cut] = np.frombuffer(chunk, np.uint8)[cut:]
+        at += len(chunk)
+    if at != member.size:
+        raise _wrong_size(file, member)
+    if check and crc != member.crc:
+        raise damaged_member(f"{file}: its member {brief(member.name)}")
+    return buffer
+
+
+def start_of(file: File, handle: int, member: Member, head: Head, count: int) -> bytes:
+    """The first bytes of a member, ``count`` where it has as many; held against nothing."""
+    count = min(count, member.size)
+    if member.method == STORED:
+        return head.first[:count] if len(head.first) >= count else read_bytes(handle, count, head.data)
+    found = b""
+    for chunk in _chunks(file, handle, member, head, each=max(count, 512)):
+        found += chunk
+        if len(found) >= count:
+            break
+    return found[:count]
+
+
+def _chunks(file: File, handle: int, member: Member, head: Head, each: int = _CHUNK) -> Iterator[bytes]:
+    """The bytes of a member, none more than ``each`` long."""
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS) if member.method == DEFLATED else None
+    for offset in range(0, member.packed, each):
+        raw = read_bytes(handle, min(each, member.packed - offset), head.data + offset)
+        if not raw:
+            raise SourceError(f"{file} ends before its member {brief(member.name)} does")
+        if inflater is None:
+            yield raw
+            continue
+        try:
+            while raw and not inflater.eof:
+                yield inflater.decompress(raw, each)
+                raw = inflater.unconsumed_tail
+        except zlib.error as error:
+            raise SourceError(f"{file}: its member {brief(member.name)} is damaged: {error}") from error
+        if raw or inflater.unused_data:
+            raise _wrong_size(file, member)
+    while inflater is not None and not inflater.eof:
+        if not (rest := inflater.decompress(b"", each)):
+            raise _wrong_size(file, member)
+        yield rest
+
+
+def _wrong_size(file: File, member: Member) -> SourceError:
+    return SourceError(
+        f"{file}: its member {brief(member.name)} is damaged: it does not have {member.size:,} bytes"
+    )
+
+
+def _malformed(file: File, why: str) -> SourceError:
+    return SourceError(f"{file} is no valid zip archive: {why}")
