@@ -77,7 +77,7 @@ class Member:
         header: where its local header begins.
         packed: its bytes in the file.
         size: its bytes once they are unpacked.
-        crc: the CRC-32 of those.
+        crc: the CRC-32 of those; None where nobody made one.
         limit: where the next member, or the directory, begins.
     """
 
@@ -87,7 +87,7 @@ class Member:
     header: int
     packed: int
     size: int
-    crc: int
+    crc: int | None
     limit: int
 
 
@@ -339,7 +339,7 @@ def _check_header(file: File, member: Member, raw: bytes) -> int:
         and not flags & 0x2041
         and length == len(member.raw)
         and raw[_LOCAL.size :] == member.raw
-        and (later or crc == member.crc)
+        and (later or crc == (member.crc or 0))
         and (later or size in (0xFFFFFFFF, member.size))
         and (later or packed in (0xFFFFFFFF, member.packed))
     )
@@ -394,7 +394,7 @@ def unpacked(file: File, handle: int, member: Member, *, skip: int = 0, check: b
         at += len(chunk)
     if at != member.size:
         raise _wrong_size(file, member)
-    if check and crc != member.crc:
+    if check and member.crc is not None and crc != member.crc:
         raise damaged_member(f"{file}: its member {brief(member.name)}")
     return buffer
 

@@ -10,6 +10,7 @@ safetensors  a file, or a directory of shards with its index; read and written
 flax         Flax's msgpack files, and shards of them with their index
 equinox      the arrays of tree_serialise_leaves, by position
 npz          NumPy's archives of arrays
+pytorch      files of torch.save in both containers, and their shards
 orbax        checkpoints in every layout; read and written
 hub          which snapshot of the Hugging Face cache is meant
 unknown      what a file is that no format knows, or that only bears a format's name
@@ -42,6 +43,7 @@ FORMATS: tuple[str, ...] = (
     "treeload._formats.equinox",
     "treeload._formats.orbax.source",
     "treeload._formats.npz",
+    "treeload._formats.pytorch.source",
 )
 """The modules of the formats, in the order in which they are asked: the first that recognises a path has it.
 

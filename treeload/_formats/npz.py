@@ -173,7 +173,7 @@ def _place(file: File, handle: int, member: Member, head: Head) -> Stored | Scat
         return None
     spec = jax.ShapeDtypeStruct(header.shape, native)
     if member.method == STORED and dtype.isnative and not header.by_column:
-        checksum = Checksum(member.crc, zlib.crc32(start[:offset]))
+        checksum = None if member.crc is None else Checksum(member.crc, zlib.crc32(start[:offset]))
         return Stored(file, head.data + offset, spec, checksum)
     strides = row_major(header.shape[::-1])[::-1] if header.by_column else row_major(header.shape)
     return Scattered(file, member, offset, spec, strides, swapped=not dtype.isnative)
