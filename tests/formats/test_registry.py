@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
+import torch_files
 
 import treeload
 from treeload import From, SourceError
@@ -25,7 +26,7 @@ from treeload._sources.format import Format
 from treeload._sources.source import Source
 
 WEIGHTS = {"w": np.arange(3, dtype=np.float32)}
-NAMES = ["safetensors", "msgpack", "equinox", "orbax", "npz"]
+NAMES = ["safetensors", "msgpack", "equinox", "orbax", "npz", "pytorch"]
 
 
 def write_safetensors(directory: Path) -> Path:
@@ -53,8 +54,16 @@ def write_npz(directory: Path) -> Path:
     return directory / "x.npz"
 
 
+def write_pytorch(directory: Path) -> Path:
+    return torch_files.write_zip(directory / "x.pt", WEIGHTS)
+
+
 WRITERS = dict(
-    zip(NAMES, [write_safetensors, write_msgpack, write_equinox, write_checkpoint, write_npz], strict=True)
+    zip(
+        NAMES,
+        [write_safetensors, write_msgpack, write_equinox, write_checkpoint, write_npz, write_pytorch],
+        strict=True,
+    )
 )
 
 
@@ -109,7 +118,7 @@ def test_who_stands_first_in_the_list_is_asked_first(tmp_path: Path, monkeypatch
     assert isinstance(treeload.open(path), Other)
 
 
-@pytest.mark.parametrize("name", ["msgpack", "equinox", "safetensors", "npz"])
+@pytest.mark.parametrize("name", ["msgpack", "equinox", "safetensors", "npz", "pytorch"])
 def test_an_item_is_asked_for_of_a_format_that_has_none(name: str, tmp_path: Path) -> None:
     path = WRITERS[name](tmp_path)
     with pytest.raises(SourceError, match=f"{path.name}' is no Orbax checkpoint, so it has no item 'ema'"):

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
+import torch_files
 
 import treeload
 from treeload import SourceError
@@ -136,12 +137,25 @@ def test_what_lies_beside_the_weights_points_to_them(tmp_path: Path) -> None:
 
 
 def test_a_directory_of_another_library_says_whose_it_is(tmp_path: Path) -> None:
-    (tmp_path / "pytorch_model.bin").write_bytes(zipped(tmp_path / "z.zip", "archive/data.pkl"))
-    (tmp_path / "z.zip").unlink()
-    assert "'pytorch_model.bin' in it is a PyTorch file" in said(tmp_path)
     (tmp_path / "tf").mkdir()
     (tmp_path / "tf" / "model.ckpt-9.index").write_bytes(b"\1\2\3\4")
     assert "TensorFlow" in said(tmp_path / "tf")
+
+
+def test_a_directory_whose_pytorch_file_never_came_says_so(tmp_path: Path) -> None:
+    (tmp_path / "pytorch_model.bin").write_bytes(LFS)
+    assert "'pytorch_model.bin' in it is a pointer of Git LFS" in said(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.eqx"])
+def test_a_file_of_another_name_is_told_to_be_renamed(tmp_path: Path, name: str) -> None:
+    np.savez(tmp_path / "made.npz", w=np.ones(2))
+    (tmp_path / "made.npz").rename(tmp_path / name)
+    assert "is a NumPy archive" in said(tmp_path / name) and ".npz" in said(tmp_path / name)
+    torch_files.write_zip(tmp_path / name, {"w": np.ones(2)})
+    assert "is a PyTorch file" in said(tmp_path / name) and ".pt" in said(tmp_path / name)
+    torch_files.write_legacy(tmp_path / name, {"w": np.ones(2)})
+    assert "is a PyTorch file" in said(tmp_path / name)
 
 
 def test_a_directory_of_nothing_that_is_known_lists_the_formats(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import torch_files
 from flax import serialization
 from safetensors.numpy import save_file
 
@@ -59,6 +60,16 @@ def make(folder: Path) -> list[Path]:
     (folder / "of_no_name").write_bytes(serialization.msgpack_serialize(named))
     for early in ("orbax_0_1_6/stored", "orbax_0_4_3/mixed"):
         shutil.copytree(EARLY / early, folder / early.replace("/", "_"))
+    by_column = np.asfortranarray(np.ones((2, 2)))
+    arrays = {"a/b": np.ones((2, 3), np.float32), "c": by_column, "t": np.array("x")}
+    np.savez(folder / "stored.npz", **arrays)
+    np.savez_compressed(folder / "compressed.npz", **arrays)
+    held = torch_files.storage("0", "float32", 6)
+    shown = {"m": {"a.b": torch_files.tensor(held, (2, 3)), "t": torch_files.tensor(held, (3, 2), strides=(1, 3))},
+             "step": 3, "arch": "x", "none": None, "list": [1.5, True]}  # fmt: skip
+    raw = np.arange(6, dtype=np.float32).tobytes()
+    (folder / "torch.pt").write_bytes(torch_files.zipped(shown, {"0": raw}))
+    (folder / "torch.old").write_bytes(torch_files.legacy(shown, [("0", 6, raw)]))
     shared = jnp.ones(2)
     ours = {
         **tree(),

@@ -80,10 +80,7 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
 """First bytes, and what a file is that begins with them; the first that fits is said."""
 
 
-_PYTORCH = (
-    "is a PyTorch file (.pt, .pth, .bin), which treeload does not read: load it with "
-    "torch.load(path, weights_only=True), and give its arrays as a dict, or save them as safetensors"
-)
+_PYTORCH = "is a PyTorch file, whose name says that it is something else: give it one that ends in .pt"
 
 
 _NPZ = "is a NumPy archive, whose name says that it is something else: give it one that ends in .npz"

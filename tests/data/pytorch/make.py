@@ -170,6 +170,9 @@ def main() -> None:
     torch.save({"w": torch.ones(2, dtype=torch.complex64).conj()}, refused / "conjugated.pt")
     torch.save({"w": torch.ones(2, dtype=torch.chalf)}, refused / "complex32.pt")
     torch.save({"w": np.ones(3)}, refused / "numpy_array.pt")
+    for path in sorted((HERE / "lpips").glob("*.pth")):
+        for name, value in torch.load(path, map_location="cpu").items():
+            expected[f"lpips/{path.name}/{name.replace('.', '/')}"] = bits(value)
     np.savez_compressed(HERE / "expected.npz", **expected)
 
 

@@ -27,7 +27,10 @@ BUDGET = 400 << 20
 _MOST_TEXT = 64 << 20  # bytes of one text
 
 
-_MOST_LINE = 1 << 12
+_MOST_LINE = 1 << 12  # bytes of a number or a name, as protocol 0 has them
+
+
+_MOST_TEXT_LINE = 1 << 20
 
 
 _MOST_DIGITS = 256  # bytes of an integer: seeds and states of generators take 16
@@ -103,10 +106,14 @@ class _Machine:
         return struct.unpack(form, self.read(struct.calcsize(form)))[0]
 
     def line(self) -> str:
-        raw = self.stream.readline(_MOST_LINE)
+        return self.raw_line(_MOST_LINE).decode("utf-8")
+
+    def raw_line(self, most: int) -> bytes:
+        raw = self.stream.readline(most)
         if not raw.endswith(b"\n"):
             raise ValueError("its pickle has a line without an end")
-        return raw[:-1].decode("utf-8")
+        self.left -= len(raw)
+        return raw[:-1]
 
     def since_mark(self) -> list[Any]:
         """What was put since the last mark, taken away with it."""
@@ -180,10 +187,7 @@ def _float_line(m: _Machine) -> None:
 
 
 def _text_line(m: _Machine) -> None:
-    raw = m.stream.readline(_MOST_LINE)
-    if not raw.endswith(b"\n"):
-        raise ValueError("its pickle has a line without an end")
-    m.stack.append(raw[:-1].decode("raw-unicode-escape"))
+    m.stack.append(m.raw_line(_MOST_TEXT_LINE).decode("raw-unicode-escape"))
 
 
 # --- Containers --------------------------------------------------------------------------------------
