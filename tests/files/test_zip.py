@@ -11,7 +11,7 @@ import pytest
 from archives import Made, archive, deflated
 
 from treeload import SourceError
-from treeload._files.open import look_at, opened
+from treeload._files.open import look_at, opened, read_bytes
 from treeload._files.zip import (
     Member,
     first_member,
@@ -110,10 +110,12 @@ def test_headers_that_lie_close_are_read_at_once(tmp_path: Path, monkeypatch: py
     with opened(file) as handle:
         found = read_directory(file, handle)
         calls: list[int] = []
-        true = __import__("treeload._files.zip", fromlist=["x"]).read_bytes
-        monkeypatch.setattr(
-            "treeload._files.zip.read_bytes", lambda h, n, at: calls.append(n) or true(h, n, at)
-        )
+
+        def counting(handle: int, count: int, offset: int) -> bytes:
+            calls.append(count)
+            return read_bytes(handle, count, offset)
+
+        monkeypatch.setattr("treeload._files.zip.read_bytes", counting)
         heads = dict(read_heads(file, handle, found.values(), first=10))
     assert len(calls) == 2 and sum(calls) < 20_000
     assert [heads[found[each.name]].first for each in members] == [each.content[:10] for each in members]

@@ -31,16 +31,21 @@ def npy(array: Any, version: tuple[int, int] | None = None) -> bytes:
     return stream.getvalue()
 
 
+def save(path: Path, arrays: Mapping[str, Any], *, compressed: bool = False) -> Path:
+    write: Any = np.savez_compressed if compressed else np.savez
+    write(path, **arrays)
+    return path
+
+
 class TestStored(SourceConformance):
     def make(self, directory: Path, leaves: Mapping[Name, np.ndarray[Any, Any]]) -> Source:
-        np.savez(directory / "x.npz", **{"/".join(name): array for name, array in leaves.items()})
-        return NpzSource(directory / "x.npz")
+        return NpzSource(save(directory / "x.npz", {"/".join(name): v for name, v in leaves.items()}))
 
 
 class TestCompressed(SourceConformance):
     def make(self, directory: Path, leaves: Mapping[Name, np.ndarray[Any, Any]]) -> Source:
-        np.savez_compressed(directory / "x.npz", **{"/".join(name): array for name, array in leaves.items()})
-        return NpzSource(directory / "x.npz")
+        joined = {"/".join(name): array for name, array in leaves.items()}
+        return NpzSource(save(directory / "x.npz", joined, compressed=True))
 
 
 @pytest.fixture
@@ -53,7 +58,7 @@ def read(path: Path) -> dict[str, np.ndarray[Any, Any]]:
     return {str(name): array for name, array in source.read(dict(source.specs()))}
 
 
-ARRAYS = {
+ARRAYS: dict[str, Any] = {
     "bf16": np.arange(4).astype(ml_dtypes.bfloat16),
     "big": np.arange(4, dtype=">f4"),
     "big complex": np.array([1 + 2j, 3], ">c16"),
@@ -66,9 +71,9 @@ ARRAYS = {
 }
 
 
-@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
-def test_every_order_and_dtype_comes_back(path: Path, save: Any) -> None:
-    save(path, **ARRAYS)
+@pytest.mark.parametrize("write_npz", [np.savez, np.savez_compressed])
+def test_every_order_and_dtype_comes_back(path: Path, write_npz: Any) -> None:
+    write_npz(path, **ARRAYS)
     found = read(path)
     assert list(treeload.open(path).specs()) == [(name,) for name in ARRAYS]
     for name, array in ARRAYS.items():
@@ -78,14 +83,14 @@ def test_every_order_and_dtype_comes_back(path: Path, save: Any) -> None:
 
 @pytest.mark.parametrize("name", ["x.ckpt", "weights", "x.bin"])
 def test_it_is_told_by_its_bytes(tmp_path: Path, name: str) -> None:
-    np.savez(tmp_path / "made.npz", **{"a/b": np.ones(2, np.float32)})
+    save(tmp_path / "made.npz", {"a/b": np.ones(2, np.float32)})
     (tmp_path / "made.npz").rename(tmp_path / name)
     loaded = treeload.load({"a": {"b": jnp.zeros(2)}}, tmp_path / name)
     np.testing.assert_array_equal(loaded["a"]["b"], np.ones(2))
 
 
 def test_names_are_cut_where_it_is_said(path: Path) -> None:
-    np.savez(path, **{"a/b.c": np.ones(2)})
+    save(path, {"a/b.c": np.ones(2)})
     assert list(treeload.open(path).specs()) == [("a", "b.c")]
     assert list(NpzSource(path, separator=None).specs()) == [("a/b.c",)]
     assert treeload.plan(
@@ -122,8 +127,8 @@ def test_a_long_header_is_read_on(path: Path) -> None:
 
 def test_it_loads_onto_many_devices(path: Path) -> None:
     array = np.arange(64, dtype=np.float32).reshape(8, 8)
-    for save in (np.savez, np.savez_compressed):
-        save(path, w=array)
+    for write_npz in (np.savez, np.savez_compressed):
+        write_npz(path, w=array)
         mesh = jax.make_mesh((len(jax.devices()),), ("d",))
         for spec in (jax.P("d"), jax.P(None, "d")):
             sharding = jax.sharding.NamedSharding(mesh, spec)
@@ -132,7 +137,7 @@ def test_it_loads_onto_many_devices(path: Path) -> None:
 
 
 def test_a_plan_reads_the_directory_and_a_header_of_each(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    np.savez(path, **{f"layer{number}": np.zeros((1000, 1000), np.float32) for number in range(5)})
+    save(path, {f"layer{number}": np.zeros((1000, 1000), np.float32) for number in range(5)})
     counts: list[int] = []
 
     def counting(handle: int, count: int, offset: int) -> bytes:
@@ -148,9 +153,9 @@ def test_a_plan_reads_the_directory_and_a_header_of_each(path: Path, monkeypatch
 # Damage.
 
 
-@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
-def test_every_flipped_bit_of_an_array_is_found(path: Path, save: Any) -> None:
-    save(path, w=np.random.default_rng(0).random(500, np.float32))
+@pytest.mark.parametrize("write_npz", [np.savez, np.savez_compressed])
+def test_every_flipped_bit_of_an_array_is_found(path: Path, write_npz: Any) -> None:
+    write_npz(path, w=np.random.default_rng(0).random(500, np.float32))
     whole = path.read_bytes()
     for at in range(1000, len(whole) - 120, 97):
         changed = bytearray(whole)
@@ -185,13 +190,13 @@ def test_damage_is_let_through_where_it_is_asked_for(path: Path) -> None:
 
 
 def test_it_vouches_for_itself_and_takes_digests_all_the_same(path: Path) -> None:
-    for save in (np.savez, np.savez_compressed):
-        save(path, w=np.arange(5, dtype=np.float32), f=np.asfortranarray(np.ones((2, 2), np.float32)))
+    for write_npz in (np.savez, np.savez_compressed):
+        write_npz(path, w=np.arange(5, dtype=np.float32), f=np.asfortranarray(np.ones((2, 2), np.float32)))
         assert treeload.verify(path).ok
         assert "cannot be verified" not in str(treeload.inspect(path))
         beside = treeload.digest(path)
         assert treeload.verify(path).ok and treeload.open(path).leaf_digests
-        save(path, w=np.arange(1, 6, dtype=np.float32), f=np.ones((2, 2), np.float32))
+        write_npz(path, w=np.arange(1, 6, dtype=np.float32), f=np.ones((2, 2), np.float32))
         assert treeload.verify(path).damaged == (("w",),)
         beside.unlink()
 

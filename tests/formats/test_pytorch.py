@@ -52,7 +52,7 @@ class TestShards(SourceConformance):
 
 
 def write_shards(directory: Path, *parts: Mapping[str, Any], stem: str = "pytorch_model") -> Path:
-    where = {}
+    where: dict[str, str] = {}
     for number, part in enumerate(parts):
         write_zip(directory / f"{stem}-{number}.bin", part)
         where |= dict.fromkeys(part, f"{stem}-{number}.bin")

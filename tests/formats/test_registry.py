@@ -26,7 +26,7 @@ from treeload._sources.format import Format
 from treeload._sources.source import Source
 
 WEIGHTS = {"w": np.arange(3, dtype=np.float32)}
-NAMES = ["safetensors", "msgpack", "equinox", "orbax", "npz", "pytorch"]
+NAMES = ["safetensors", "msgpack", "equinox", "npz", "pytorch", "orbax"]
 
 
 def write_safetensors(directory: Path) -> Path:
@@ -50,7 +50,7 @@ def write_checkpoint(directory: Path) -> Path:
 
 
 def write_npz(directory: Path) -> Path:
-    np.savez(directory / "x.npz", **WEIGHTS)
+    np.savez(directory / "x.npz", w=WEIGHTS["w"])
     return directory / "x.npz"
 
 
@@ -61,7 +61,7 @@ def write_pytorch(directory: Path) -> Path:
 WRITERS = dict(
     zip(
         NAMES,
-        [write_safetensors, write_msgpack, write_equinox, write_checkpoint, write_npz, write_pytorch],
+        [write_safetensors, write_msgpack, write_equinox, write_npz, write_pytorch, write_checkpoint],
         strict=True,
     )
 )

@@ -62,11 +62,13 @@ def make(folder: Path) -> list[Path]:
         shutil.copytree(EARLY / early, folder / early.replace("/", "_"))
     by_column = np.asfortranarray(np.ones((2, 2)))
     arrays = {"a/b": np.ones((2, 3), np.float32), "c": by_column, "t": np.array("x")}
+    arrays: dict[str, Any] = {"a/b": np.ones((2, 3), np.float32), "t": np.array("x")}
+    arrays["c"] = np.asfortranarray(np.ones((2, 2)))
     np.savez(folder / "stored.npz", **arrays)
     np.savez_compressed(folder / "compressed.npz", **arrays)
     held = torch_files.storage("0", "float32", 6)
-    shown = {"m": {"a.b": torch_files.tensor(held, (2, 3)), "t": torch_files.tensor(held, (3, 2), strides=(1, 3))},
-             "step": 3, "arch": "x", "none": None, "list": [1.5, True]}  # fmt: skip
+    pair = {"a.b": torch_files.tensor(held, (2, 3)), "t": torch_files.tensor(held, (3, 2), strides=(1, 3))}
+    shown = {"m": pair, "step": 3, "arch": "x", "none": None, "list": [1.5, True]}
     raw = np.arange(6, dtype=np.float32).tobytes()
     (folder / "torch.pt").write_bytes(torch_files.zipped(shown, {"0": raw}))
     (folder / "torch.old").write_bytes(torch_files.legacy(shown, [("0", 6, raw)]))

@@ -42,7 +42,7 @@ def deflated(content: bytes) -> bytes:
 
 
 def archive(members: list[Made], *, end: Mapping[str, int] | None = None, comment: bytes = b"") -> bytes:
-    """The archive; ``end``: ``count``, ``here``, ``size``, ``start``, ``disk`` as its end record says."""
+    """The archive; ``end``: ``count``, ``here``, ``size``, ``start``, ``disk`` as its end record has them."""
     body, directory = b"", b""
     for each in members:
         packed = deflated(each.content) if each.deflate else each.content
@@ -59,11 +59,10 @@ def archive(members: list[Made], *, end: Mapping[str, int] | None = None, commen
         body += struct.pack(LOCAL, b"PK\x03\x04", 20, own["flags"], own["method"], 0, 0, *sizes)
         body += name + each.extra + packed
         name = each.name.encode()
-        sizes = (told["crc"], told["packed"], told["size"], len(name))
-        directory += struct.pack(
-            RECORD, b"PK\x01\x02", 20, 20, told["flags"], told["method"], 0, 0, *sizes, 0, 0, told["disk"],
-            0, 0, told["header"],
-        ) + name  # fmt: skip
+        told_sizes = (told["crc"], told["packed"], told["size"], len(name))
+        how = (20, 20, told["flags"], told["method"], 0, 0)
+        where = (0, 0, told["disk"], 0, 0, told["header"])
+        directory += struct.pack(RECORD, b"PK\x01\x02", *how, *told_sizes, *where) + name
     what = {
         "disk": 0,
         "here": len(members),

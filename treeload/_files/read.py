@@ -15,7 +15,6 @@ what lies near to each other comes by one. The bytes under way are those of the 
 from __future__ import annotations
 
 import math
-import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -29,7 +28,7 @@ import jax
 import numpy as np
 
 from treeload._errors import SourceError
-from treeload._files.crc import Checksum, combined, damaged_member
+from treeload._files.crc import Checksum, combined, crc32, damaged_member
 from treeload._files.digests import Digest, covers, damaged, digest, is_intact, ranges
 from treeload._files.gaps import Gaps, with_gaps
 from treeload._files.open import File, check_unchanged, opened
@@ -317,7 +316,7 @@ def _look_at(handle: Handle, file: File, run: Sequence[_Segment]) -> None:
         if segment.leaf.checksum is not None:
             is_first = segment.offset == segment.leaf.pieces[0].offset
             before = segment.leaf.checksum.before if is_first else 0
-            segment.leaf.sums[segment.offset] = zlib.crc32(segment.buffer.data, before)
+            segment.leaf.sums[segment.offset] = crc32(segment.buffer.data, before)
         if segment.leaf.request.dtype == np.bool_ and segment.buffer.max() > 1:
             name = print_name(segment.leaf.name)
             raise SourceError(f"{name} in {file} holds a boolean that is neither 0 nor 1")

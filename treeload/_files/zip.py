@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from treeload._errors import SourceError
-from treeload._files.crc import damaged_member
+from treeload._files.crc import crc32, damaged_member
 from treeload._files.open import File, brief, look_at, opened, read_bytes
 from treeload._files.read import Bytes, aligned
 
@@ -384,7 +384,7 @@ def unpacked(file: File, handle: int, member: Member, *, skip: int = 0, check: b
     buffer = aligned(member.size - skip)
     at, crc = 0, 0
     for chunk in _chunks(file, handle, member, head):
-        crc = zlib.crc32(chunk, crc) if check else 0
+        crc = crc32(chunk, crc) if check else 0
         if at + len(chunk) > member.size:
             raise _wrong_size(file, member)
         cut = max(skip - at, 0)

@@ -41,9 +41,9 @@ FORMATS: tuple[str, ...] = (
     "treeload._formats.safetensors.source",
     "treeload._formats.flax.source",
     "treeload._formats.equinox",
-    "treeload._formats.orbax.source",
     "treeload._formats.npz",
     "treeload._formats.pytorch.source",
+    "treeload._formats.orbax.source",
 )
 """The modules of the formats, in the order in which they are asked: the first that recognises a path has it.
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import io
 import os
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +23,7 @@ import jax
 import numpy as np
 
 from treeload._errors import RuleError, SourceError
-from treeload._files.crc import Checksum
+from treeload._files.crc import Checksum, crc32
 from treeload._files.npy import MAGIC, MOST_HEADER, read_npy_header
 from treeload._files.open import File, brief, look_at, opened
 from treeload._files.read import Stored, read_stored
@@ -173,7 +172,7 @@ def _place(file: File, handle: int, member: Member, head: Head) -> Stored | Scat
         return None
     spec = jax.ShapeDtypeStruct(header.shape, native)
     if member.method == STORED and dtype.isnative and not header.by_column:
-        checksum = None if member.crc is None else Checksum(member.crc, zlib.crc32(start[:offset]))
+        checksum = None if member.crc is None else Checksum(member.crc, crc32(start[:offset]))
         return Stored(file, head.data + offset, spec, checksum)
     strides = row_major(header.shape[::-1])[::-1] if header.by_column else row_major(header.shape)
     return Scattered(file, member, offset, spec, strides, swapped=not dtype.isnative)
