@@ -82,7 +82,7 @@ def measure_peer(path: Path) -> dict[str, float]:
 
 
 def measure(path: Path, megabytes: int) -> dict[str, float]:
-    """One sample, in this process: seconds of a plan and of a load, and bytes above those that stood before."""
+    """One sample, in this process: seconds of a plan and of a load, and bytes above those before."""
     import jax
 
     import treeload

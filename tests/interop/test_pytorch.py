@@ -8,6 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 import treeload
 from treeload import Policy, SourceError
@@ -151,3 +152,26 @@ def test_weights_of_a_package_load_into_a_flax_model() -> None:
     loaded = treeload.load(model, DATA / "lpips" / "v0.1-alex.pth", policy=Policy())
     value = EXPECTED["lpips/v0.1-alex.pth/lin2/model/1/weight"]
     np.testing.assert_array_equal(loaded["lin2"]["model"]["1"]["weight"], value)
+
+
+class Net(nnx.Module):
+    def __init__(self) -> None:
+        rngs = nnx.Rngs(0)
+        self.dense = nnx.Linear(3, 4, rngs=rngs)
+        self.norm = nnx.BatchNorm(4, rngs=rngs)
+        self.head = nnx.Linear(4, 2, rngs=rngs)
+
+
+def test_suggested_rules_load_a_training_checkpoint_into_a_flax_module() -> None:
+    """What ``docs/how-to/from-load-state-dict.md`` shows."""
+    assert 'From(src, subtree="model")' in str(treeload.plan(Net(), DATA / "training.pt"))
+    src = treeload.From(DATA / "training.pt", subtree="model")
+    plan = treeload.plan(Net(), src)
+    assert "Rename('{*p}/weight', '{*p}/kernel', Transpose())" in str(plan.suggest())
+    policy = Policy(unexpected={"**/num_batches_tracked": "ignore"})
+    model = treeload.load(Net(), src, rules=plan.suggest(), policy=policy)
+    weight, variance = (
+        EXPECTED[f"training.pt/model/{name}"] for name in ("dense/weight", "norm/running_var")
+    )
+    np.testing.assert_array_equal(model.dense.kernel[...], weight.T)
+    np.testing.assert_array_equal(model.norm.var[...], variance)

@@ -1,7 +1,7 @@
 """Joined names split: what ``From(..., separator="/")`` asks for, of any source and of any tree.
 
 Owns where a key is split, and the refusal where two leaves would then have one name, or one would lie below
-the other. Formats whose own names are joined (safetensors) split theirs themselves.
+the other. Formats whose own names are joined (safetensors, PyTorch, npz) split theirs themselves.
 """
 
 from __future__ import annotations
