@@ -94,6 +94,8 @@ def test_the_name_of_the_first_member_is_told_by_the_first_bytes(tmp_path: Path)
     path = tmp_path / "x"
     path.write_bytes(zipped()[:100])
     assert first_member(path) == "a"
+    path.write_bytes(archive([Made("a" * 4000 + ".npy", TEXT)]))
+    assert first_member(path) == "a" * 4000 + ".npy"
     path.write_bytes(archive([]))
     assert first_member(path) == ""
     path.write_bytes(b"PK")

@@ -63,6 +63,12 @@ _NEAR = 4096  # bytes between two headers that are read over rather than read fo
 _WINDOW = 1 << 20  # bytes of headers that are read at once
 
 
+_USUAL_START = 96  # bytes that hold the first header and a usual name
+
+
+_MOST_NAME = 1 << 13  # characters of a first member's name that are looked at
+
+
 STORED, DEFLATED = 0, 8
 
 
@@ -109,14 +115,21 @@ def first_member(path: Path) -> str | None:
     """
     try:
         with opened(look_at(path)) as handle:
-            start = read_bytes(handle, 512, 0)
+            start = read_bytes(handle, _USUAL_START, 0)
+            if len(start) > _LOCAL.size and (lacking := _first_name_ends(start) - len(start)) > 0:
+                start += read_bytes(handle, lacking, len(start))
     except SourceError:  # whoever opens it will say why
         return None
     if start.startswith(_SIGNED["end"]):
         return ""
     if len(start) < _LOCAL.size or not start.startswith(MAGIC):
         return None
-    return start[_LOCAL.size : _LOCAL.size + _LOCAL.unpack_from(start)[9]].decode("utf-8", "replace")
+    return start[_LOCAL.size : _first_name_ends(start)].decode("utf-8", "replace")
+
+
+def _first_name_ends(start: bytes) -> int:
+    length: int = _LOCAL.unpack_from(start)[9]
+    return _LOCAL.size + min(length, _MOST_NAME)
 
 
 def read_directory(file: File, handle: int) -> dict[str, Member]:
