@@ -12,15 +12,8 @@ from archives import Made, archive, deflated
 
 from treeload import SourceError
 from treeload._files.open import look_at, opened, read_bytes
-from treeload._files.zip import (
-    Member,
-    first_member,
-    read_directory,
-    read_heads,
-    read_member,
-    start_of,
-    unpacked,
-)
+from treeload._files.unpack import read_member, start_of, unpacked
+from treeload._files.zip import Member, first_member, read_directory, read_heads
 
 TEXT = b"the bytes of a member " * 50
 

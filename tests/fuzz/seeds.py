@@ -60,8 +60,6 @@ def make(folder: Path) -> list[Path]:
     (folder / "of_no_name").write_bytes(serialization.msgpack_serialize(named))
     for early in ("orbax_0_1_6/stored", "orbax_0_4_3/mixed"):
         shutil.copytree(EARLY / early, folder / early.replace("/", "_"))
-    by_column = np.asfortranarray(np.ones((2, 2)))
-    arrays = {"a/b": np.ones((2, 3), np.float32), "c": by_column, "t": np.array("x")}
     arrays: dict[str, Any] = {"a/b": np.ones((2, 3), np.float32), "t": np.array("x")}
     arrays["c"] = np.asfortranarray(np.ones((2, 2)))
     np.savez(folder / "stored.npz", **arrays)

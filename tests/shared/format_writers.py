@@ -15,6 +15,7 @@ import flax.serialization
 import jax.numpy as jnp
 import numpy as np
 import safetensors.numpy
+import torch_files
 
 import treeload
 
@@ -37,6 +38,15 @@ def write_equinox(directory: Path, leaves: Leaves) -> Path:
     return directory / "x.eqx"
 
 
+def write_npz(directory: Path, leaves: Leaves) -> Path:
+    np.savez(directory / "x.npz", allow_pickle=False, **leaves)
+    return directory / "x.npz"
+
+
+def write_pytorch(directory: Path, leaves: Leaves) -> Path:
+    return torch_files.write_zip(directory / "x.pt", leaves)
+
+
 def write_orbax(directory: Path, leaves: Leaves) -> Path:
     arrays = {id(array): jnp.asarray(array) for array in leaves.values()}
     treeload.save(directory / "x", {name: arrays[id(array)] for name, array in leaves.items()})
@@ -47,5 +57,7 @@ WRITERS: Mapping[str, Writer] = {
     "safetensors": write_safetensors,
     "msgpack": write_msgpack,
     "equinox": write_equinox,
+    "npz": write_npz,
+    "pytorch": write_pytorch,
     "orbax": write_orbax,
 }

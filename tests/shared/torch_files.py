@@ -164,9 +164,11 @@ def nested(leaves: Mapping[tuple[str, ...], Any]) -> dict[str, Any]:
 def described(
     arrays: Mapping[Any, np.ndarray[Any, Any]],
 ) -> tuple[dict[Any, Raw], dict[str, np.ndarray[Any, Any]]]:
-    """Each array as a tensor over a storage of its own, and those storages by their keys."""
+    """Each array as a tensor over a storage of its own (one that is there twice, over one), and these."""
     tensors, held = {}, {}
-    for key, (name, array) in enumerate(arrays.items()):
+    keys: dict[int, int] = {}
+    for name, array in arrays.items():
+        key = keys.setdefault(id(array), len(keys))
         dtype = array.dtype.name
         old = dtype in STORAGES
         raw = storage(str(key), dtype, array.size if old else array.nbytes)

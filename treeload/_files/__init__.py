@@ -20,7 +20,8 @@ msgpack      arrays in msgpack, as Flax and early Orbax write them: the values
 msgpack_tree     their names, and how they are read
 regions      which part belongs on which device, and how it comes there
 crc          the sums that zip archives hold
-zip          archives: their directory, where members lie, and what is in one
+zip          archives: their directory, and where members lie
+unpack       what is in a member of one
 npy          the header of an array as NumPy writes it
 scattered    leaves that are compressed, strided, or in another order of bytes
 digests      by which it is told that bytes are those that were written

@@ -21,7 +21,8 @@ from treeload._files.digests import Digest, check_whole
 from treeload._files.open import File, opened, read_bytes
 from treeload._files.read import Bytes, aligned
 from treeload._files.regions import placed, slices_of
-from treeload._files.zip import Member, unpacked
+from treeload._files.unpack import unpacked
+from treeload._files.zip import Member
 from treeload._leaves.spec import Spec, nbytes, print_spec
 from treeload._naming.name import Name, print_name
 

@@ -1,8 +1,8 @@
-"""A zip archive, as a trust boundary: its directory, where members lie, and what is in one.
+"""A zip archive, as a trust boundary: its directory, and where members lie.
 
 Owns the reading of archives whose members are arrays. Nothing is unpacked to disk, and no size is believed:
 members may not overlap, be there twice, be encrypted, or expand further than deflate can. What a member is,
-its format says.
+its format says; what is in one is read in ``unpack``.
 
 The format (PKWARE, APPNOTE.TXT 6.3): local headers with the members' bytes behind them; then the central
 directory, a record a member; then the end record, before which that of zip64 lies where 32 bits are too few.
@@ -12,17 +12,12 @@ All numbers are little-endian.
 from __future__ import annotations
 
 import struct
-import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from treeload._errors import SourceError
-from treeload._files.crc import crc32, damaged_member
 from treeload._files.open import File, brief, look_at, opened, read_bytes
-from treeload._files.read import Bytes, aligned
 
 MAGIC = b"PK\x03\x04"
 
@@ -52,9 +47,6 @@ _MOST_BYTES = 64 << 20  # of a directory
 
 
 _EXPANDS = 1032  # how many bytes deflate can make of one
-
-
-_CHUNK = 1 << 20
 
 
 _NEAR = 4096  # bytes between two headers that are read over rather than read for each alone
@@ -140,22 +132,22 @@ def read_directory(file: File, handle: int) -> dict[str, Member]:
     """
     start, size, count = _find_directory(file, handle)
     if count > _MOST_MEMBERS or size > _MOST_BYTES:
-        raise _malformed(file, f"its directory of {count:,} members takes {size:,} bytes, more than is read")
+        raise malformed(file, f"its directory of {count:,} members takes {size:,} bytes, more than is read")
     raw = read_bytes(handle, size, start)
     if len(raw) < size:
-        raise _malformed(file, "it was cut short while it was read")
+        raise malformed(file, "it was cut short while it was read")
     found: list[Member] = []
     at = 0
     for _ in range(count):
         member, at = _member(file, raw, at, start)
         found.append(member)
     if at != size:
-        raise _malformed(file, f"{size - at:,} bytes of its directory belong to no member")
+        raise malformed(file, f"{size - at:,} bytes of its directory belong to no member")
     limits = _limits(file, found, start)
     members: dict[str, Member] = {}
     for member in found:
         if member.name in members:
-            raise _malformed(file, f"the member {brief(member.name)} is there twice")
+            raise malformed(file, f"the member {brief(member.name)} is there twice")
         members[member.name] = replace(member, limit=limits[member.header])
     return members
 
@@ -165,7 +157,7 @@ def _find_directory(file: File, handle: int) -> tuple[int, int, int]:
     at, tail, begins = _find_end(file, handle)
     _, disk, disk_of_directory, here, count, size, start, _ = _END.unpack_from(tail, at)
     if disk or disk_of_directory or here != count:
-        raise _malformed(file, "it is one of several disks")
+        raise malformed(file, "it is one of several disks")
     end = begins + at
     if 0xFFFF in (count,) or 0xFFFFFFFF in (size, start) or _has_locator(tail, at):
         known = (count, size, start)
@@ -174,9 +166,9 @@ def _find_directory(file: File, handle: int) -> tuple[int, int, int]:
             known, (count, size, start), (0xFFFF, *[0xFFFFFFFF] * 2), strict=True
         ):
             if small not in (unsaid, large):
-                raise _malformed(file, "its two end records disagree")
+                raise malformed(file, "its two end records disagree")
     if start + size != end:
-        raise _malformed(
+        raise malformed(
             file, f"its directory would end at byte {start + size:,}, and the record behind it is at {end:,}"
         )
     return start, size, count
@@ -185,7 +177,7 @@ def _find_directory(file: File, handle: int) -> tuple[int, int, int]:
 def _find_end(file: File, handle: int) -> tuple[int, bytes, int]:
     """Where in the last bytes the end record is, those bytes, and where they begin in the file."""
     if file.size < _END.size:
-        raise _malformed(file, f"it has {file.size} bytes, and an archive has {_END.size} at least")
+        raise malformed(file, f"it has {file.size} bytes, and an archive has {_END.size} at least")
     # Without a comment, which nearly none has, it is the last thing; zip64's records lie before it.
     for most in (_END.size + _LOCATOR.size + _END64.size, _END.size + _LOCATOR.size + _END64.size + 0xFFFF):
         begins = max(file.size - most, 0)
@@ -194,7 +186,7 @@ def _find_end(file: File, handle: int) -> tuple[int, bytes, int]:
         while (at := tail.rfind(_SIGNED["end"], 0, at)) >= 0:
             if at + _END.size <= len(tail) and at + _END.size + _END.unpack_from(tail, at)[7] == len(tail):
                 return at, tail, begins
-    raise _malformed(file, "it has no end record: it is cut short, or something follows it")
+    raise malformed(file, "it has no end record: it is cut short, or something follows it")
 
 
 def _has_locator(tail: bytes, at: int) -> bool:
@@ -204,53 +196,53 @@ def _has_locator(tail: bytes, at: int) -> bool:
 def _find_end64(file: File, handle: int, tail: bytes, at: int, end: int) -> tuple[int, int, int, int]:
     """Where zip64's end record begins; count, size and start of the directory as it says them."""
     if not _has_locator(tail, at):
-        raise _malformed(file, "it says that it is zip64, and has no such end record")
+        raise malformed(file, "it says that it is zip64, and has no such end record")
     _, disk, where, disks = _LOCATOR.unpack_from(tail, at - _LOCATOR.size)
     if disk or disks > 1 or where + _END64.size > end - _LOCATOR.size:
-        raise _malformed(file, "its zip64 end record is not where it is said to be")
+        raise malformed(file, "its zip64 end record is not where it is said to be")
     raw = read_bytes(handle, _END64.size, where)
     if len(raw) < _END64.size or not raw.startswith(_SIGNED["end64"]):
-        raise _malformed(file, "its zip64 end record is not where it is said to be")
+        raise malformed(file, "its zip64 end record is not where it is said to be")
     _, length, _, _, disk, disk_of_directory, here, count, size, start = _END64.unpack(raw)
     if disk or disk_of_directory or here != count:
-        raise _malformed(file, "it is one of several disks")
+        raise malformed(file, "it is one of several disks")
     if where + 12 + length != end - _LOCATOR.size:
-        raise _malformed(file, "its zip64 end record is not as long as it says")
+        raise malformed(file, "its zip64 end record is not as long as it says")
     return where, count, size, start
 
 
 def _member(file: File, raw: bytes, at: int, directory: int) -> tuple[Member, int]:
     """The member whose record begins at ``at``, and where the next one does."""
     if len(raw) - at < _RECORD.size or not raw.startswith(_SIGNED["record"], at):
-        raise _malformed(file, f"byte {at:,} of its directory begins no record")
+        raise malformed(file, f"byte {at:,} of its directory begins no record")
     record = _RECORD.unpack_from(raw, at)
     flags, method, crc, packed, size = record[3], record[4], *record[7:10]
     length, extra, comment, disk, header = *record[10:14], record[16]
     end = at + _RECORD.size + length + extra + comment
     if end > len(raw):
-        raise _malformed(file, "its directory ends in the middle of a record")
+        raise malformed(file, "its directory ends in the middle of a record")
     at += _RECORD.size
     raw_name = raw[at : at + length]
     name = _text(file, raw_name, utf8=bool(flags & 0x800))
     if flags & 0x2041:
-        raise _malformed(file, f"its member {brief(name)} is encrypted")
+        raise malformed(file, f"its member {brief(name)} is encrypted")
     if method not in (STORED, DEFLATED):
-        raise _malformed(
+        raise malformed(
             file, f"its member {brief(name)} is compressed by method {method}; only deflate is read"
         )
     size, packed, header, disk = _large(
         file, name, raw[at + length : at + length + extra], (size, packed, header, disk)
     )
     if disk:
-        raise _malformed(file, "it is one of several disks")
+        raise malformed(file, "it is one of several disks")
     if method == STORED and packed != size:
-        raise _malformed(file, f"its member {brief(name)} is stored in {packed:,} bytes and has {size:,}")
+        raise malformed(file, f"its member {brief(name)} is stored in {packed:,} bytes and has {size:,}")
     if size > _EXPANDS * packed + 64:
-        raise _malformed(
+        raise malformed(
             file, f"its member {brief(name)} would expand {packed:,} bytes to {size:,}, which deflate cannot"
         )
     if header + _LOCAL.size + length + packed > directory:
-        raise _malformed(file, f"its member {brief(name)} would end behind the last")
+        raise malformed(file, f"its member {brief(name)} would end behind the last")
     return Member(name, raw_name, method, header, packed, size, crc, directory), end
 
 
@@ -258,9 +250,9 @@ def _text(file: File, raw: bytes, *, utf8: bool) -> str:
     try:
         name = raw.decode("utf-8" if utf8 else "cp437")
     except UnicodeDecodeError as error:
-        raise _malformed(file, f"the name of a member is no text: {error}") from error
+        raise malformed(file, f"the name of a member is no text: {error}") from error
     if "\0" in name or not name:
-        raise _malformed(file, f"{brief(name)} is no name of a member")
+        raise malformed(file, f"{brief(name)} is no name of a member")
     return name
 
 
@@ -281,7 +273,7 @@ def _large(file: File, name: str, extra: bytes, said: tuple[int, int, int, int])
             if found[0] < 2**63 and found[1] < 2**63 and found[2] < 2**63:
                 return found[0], found[1], found[2], found[3]
         at += 4 + length
-    raise _malformed(file, f"its member {brief(name)} says no size")
+    raise malformed(file, f"its member {brief(name)} says no size")
 
 
 def _limits(file: File, members: Iterable[Member], directory: int) -> dict[int, int]:
@@ -292,7 +284,7 @@ def _limits(file: File, members: Iterable[Member], directory: int) -> dict[int, 
         limit = directory if behind is None else behind.header
         if member.header + _LOCAL.size + len(member.raw) + member.packed > limit:
             other = "" if behind is None else f" and {brief(behind.name)}"
-            raise _malformed(file, f"its members {brief(member.name)}{other} overlap")
+            raise malformed(file, f"its members {brief(member.name)}{other} overlap")
         limits[member.header] = limit
     return limits
 
@@ -344,7 +336,7 @@ def _heads(file: File, handle: int, members: list[Member], first: int) -> Iterat
 def _check_header(file: File, member: Member, raw: bytes) -> int:
     """Where the member's bytes begin, if its own header says what the directory says."""
     if len(raw) < _LOCAL.size + len(member.raw) or not raw.startswith(MAGIC):
-        raise _malformed(file, f"its member {brief(member.name)} is not where the directory says")
+        raise malformed(file, f"its member {brief(member.name)} is not where the directory says")
     flags, method, _, _, crc, packed, size, length, extra = _LOCAL.unpack_from(raw)[2:]
     later = bool(flags & 8)  # sizes and sum follow the data
     agrees = (
@@ -358,102 +350,12 @@ def _check_header(file: File, member: Member, raw: bytes) -> int:
     )
     if not agrees:
         what = f"the header of its member {brief(member.name)}"
-        raise _malformed(file, f"{what} is not what the directory says")
+        raise malformed(file, f"{what} is not what the directory says")
     data: int = member.header + _LOCAL.size + length + extra
     if data + member.packed > member.limit:
-        raise _malformed(file, f"its member {brief(member.name)} reaches into what follows it")
+        raise malformed(file, f"its member {brief(member.name)} reaches into what follows it")
     return data
 
 
-# --- What is in one ---------------------------------------------------------------------------------
-
-
-def read_member(file: File, handle: int, member: Member, most: int) -> bytes:
-    """All of a small member.
-
-    Raises:
-        SourceError: it has more than ``most`` bytes, or is damaged.
-    """
-    if member.size > most:
-        what = f"its member {brief(member.name)} has {member.size:,} bytes"
-        raise _malformed(file, f"{what}, more than the {most:,} that are read")
-    return unpacked(file, handle, member).tobytes()
-
-
-def unpacked(file: File, handle: int, member: Member, *, skip: int = 0, check: bool = True) -> Bytes:
-    """The bytes of a member from ``skip`` on, in a buffer that JAX takes over.
-
-    Args:
-        file: the archive.
-        handle: what ``opened`` gave for it.
-        member: of its directory.
-        skip: how many of its first bytes are left out.
-        check: hold all of them against its CRC-32.
-
-    Raises:
-        SourceError: they are not those of the CRC-32, or are not as many as the directory says.
-    """
-    ((_, head),) = read_heads(file, handle, [member])
-    buffer = aligned(member.size - skip)
-    at, crc = 0, 0
-    for chunk in _chunks(file, handle, member, head):
-        crc = crc32(chunk, crc) if check else 0
-        if at + len(chunk) > member.size:
-            raise _wrong_size(file, member)
-        cut = max(skip - at, 0)
-        if cut < len(chunk):
-            start = at + cut - skip
-            buffer[start : start + len(chunk) - cut] = np.frombuffer(chunk, np.uint8)[cut:]
-        at += len(chunk)
-    if at != member.size:
-        raise _wrong_size(file, member)
-    if check and member.crc is not None and crc != member.crc:
-        raise damaged_member(f"{file}: its member {brief(member.name)}")
-    return buffer
-
-
-def start_of(file: File, handle: int, member: Member, head: Head, count: int) -> bytes:
-    """The first bytes of a member, ``count`` where it has as many; held against nothing."""
-    count = min(count, member.size)
-    if member.method == STORED:
-        return head.first[:count] if len(head.first) >= count else read_bytes(handle, count, head.data)
-    found = b""
-    for chunk in _chunks(file, handle, member, head, each=max(count, 512)):
-        found += chunk
-        if len(found) >= count:
-            break
-    return found[:count]
-
-
-def _chunks(file: File, handle: int, member: Member, head: Head, each: int = _CHUNK) -> Iterator[bytes]:
-    """The bytes of a member, none more than ``each`` long."""
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS) if member.method == DEFLATED else None
-    for offset in range(0, member.packed, each):
-        raw = read_bytes(handle, min(each, member.packed - offset), head.data + offset)
-        if not raw:
-            raise SourceError(f"{file} ends before its member {brief(member.name)} does")
-        if inflater is None:
-            yield raw
-            continue
-        try:
-            while raw and not inflater.eof:
-                yield inflater.decompress(raw, each)
-                raw = inflater.unconsumed_tail
-        except zlib.error as error:
-            raise SourceError(f"{file}: its member {brief(member.name)} is damaged: {error}") from error
-        if raw or inflater.unused_data:
-            raise _wrong_size(file, member)
-    while inflater is not None and not inflater.eof:
-        if not (rest := inflater.decompress(b"", each)):
-            raise _wrong_size(file, member)
-        yield rest
-
-
-def _wrong_size(file: File, member: Member) -> SourceError:
-    return SourceError(
-        f"{file}: its member {brief(member.name)} is damaged: it does not have {member.size:,} bytes"
-    )
-
-
-def _malformed(file: File, why: str) -> SourceError:
+def malformed(file: File, why: str) -> SourceError:
     return SourceError(f"{file} is no valid zip archive: {why}")

@@ -29,7 +29,8 @@ from treeload._files.open import File, brief, look_at, opened
 from treeload._files.read import Stored, read_stored
 from treeload._files.request import check_requests
 from treeload._files.scattered import Scattered, read_scattered, row_major
-from treeload._files.zip import STORED, Head, Member, first_member, read_directory, read_heads, start_of
+from treeload._files.unpack import start_of
+from treeload._files.zip import STORED, Head, Member, first_member, read_directory, read_heads
 from treeload._leaves.spec import Spec, is_numeric
 from treeload._naming.bounds import check_length, name_from_file
 from treeload._naming.name import Keys, Name
@@ -195,6 +196,7 @@ FORMAT = Format(
     words="NumPy: an archive of arrays (.npz)",
     recognises=recognises,
     opens=NpzSource,
+    is_named=lambda path: path.suffix == SUFFIX,
     options=frozenset({"separator"}),
     magic=b"PK",
 )

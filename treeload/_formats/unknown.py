@@ -80,10 +80,10 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
 """First bytes, and what a file is that begins with them; the first that fits is said."""
 
 
-_PYTORCH = "is a PyTorch file, whose name says that it is something else: give it one that ends in .pt"
+_PYTORCH = "is a PyTorch file (.pt, .pth, .bin)"
 
 
-_NPZ = "is a NumPy archive, whose name says that it is something else: give it one that ends in .npz"
+_NPZ = "is a NumPy archive (.npz)"
 
 
 _PICKLE = (

@@ -343,6 +343,7 @@ FORMAT = Format(
     words="PyTorch: a file of torch.save, or a directory of its shards with their index",
     recognises=recognises,
     opens=PyTorchSource,
+    is_named=lambda path: path.suffix in (".pt", ".pth") or path.name.endswith(".pth.tar"),
     options=frozenset({"separator"}),
     magic=(b"PK", legacy.MAGIC),
 )

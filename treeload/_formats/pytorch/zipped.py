@@ -14,7 +14,8 @@ from typing import Any
 
 from treeload._errors import SourceError
 from treeload._files.open import File, brief, opened
-from treeload._files.zip import DEFLATED, Member, read_directory, read_heads, read_member
+from treeload._files.unpack import read_member
+from treeload._files.zip import DEFLATED, Member, read_directory, read_heads
 from treeload._formats.pytorch.container import Content, Place, storage_of
 from treeload._formats.pytorch.described import Storage
 from treeload._formats.pytorch.unpickle import unpickled
