@@ -19,6 +19,7 @@ import numpy as np
 from treeload._errors import SourceError, TreeloadError
 from treeload._files.digests import Digest, check_whole
 from treeload._files.open import File, opened, read_bytes
+from treeload._files.place import Handle
 from treeload._files.read import Bytes, aligned
 from treeload._files.regions import placed, slices_of
 from treeload._files.unpack import unpacked
@@ -131,7 +132,7 @@ def read_scattered(
                 yield name, value
 
 
-def _gathered(leaf: Scattered, handle: int, uses: Mapping[str, int], shared: dict[str, Bytes]) -> Any:
+def _gathered(leaf: Scattered, handle: Handle, uses: Mapping[str, int], shared: dict[str, Bytes]) -> Any:
     """The leaf as an array of its own, in C order."""
     shape, dtype = leaf.spec.shape, leaf.spec.dtype
     count = spread(shape, leaf.strides) * dtype.itemsize
@@ -161,7 +162,7 @@ def _gathered(leaf: Scattered, handle: int, uses: Mapping[str, int], shared: dic
     return array
 
 
-def _range(file: File, handle: int, offset: int, count: int) -> Bytes:
+def _range(file: File, handle: Handle, offset: int, count: int) -> Bytes:
     buffer = aligned(count)
     for at in range(0, count, _CHUNK):
         part = read_bytes(handle, min(_CHUNK, count - at), offset + at)

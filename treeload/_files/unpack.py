@@ -14,13 +14,14 @@ import numpy as np
 from treeload._errors import SourceError
 from treeload._files.crc import crc32, damaged_member
 from treeload._files.open import File, brief, read_bytes
+from treeload._files.place import Handle
 from treeload._files.read import Bytes, aligned
 from treeload._files.zip import DEFLATED, STORED, Head, Member, malformed, read_heads
 
 _CHUNK = 1 << 20
 
 
-def read_member(file: File, handle: int, member: Member, most: int) -> bytes:
+def read_member(file: File, handle: Handle, member: Member, most: int) -> bytes:
     """All of a small member.
 
     Raises:
@@ -32,7 +33,7 @@ def read_member(file: File, handle: int, member: Member, most: int) -> bytes:
     return unpacked(file, handle, member).tobytes()
 
 
-def unpacked(file: File, handle: int, member: Member, *, skip: int = 0, check: bool = True) -> Bytes:
+def unpacked(file: File, handle: Handle, member: Member, *, skip: int = 0, check: bool = True) -> Bytes:
     """The bytes of a member from ``skip`` on, in a buffer that JAX takes over.
 
     Args:
@@ -64,7 +65,7 @@ def unpacked(file: File, handle: int, member: Member, *, skip: int = 0, check: b
     return buffer
 
 
-def start_of(file: File, handle: int, member: Member, head: Head, count: int) -> bytes:
+def start_of(file: File, handle: Handle, member: Member, head: Head, count: int) -> bytes:
     """The first bytes of a member, ``count`` where it has as many; held against nothing."""
     count = min(count, member.size)
     if member.method == STORED:
@@ -77,7 +78,7 @@ def start_of(file: File, handle: int, member: Member, head: Head, count: int) ->
     return found[:count]
 
 
-def _chunks(file: File, handle: int, member: Member, head: Head, each: int = _CHUNK) -> Iterator[bytes]:
+def _chunks(file: File, handle: Handle, member: Member, head: Head, each: int = _CHUNK) -> Iterator[bytes]:
     """The bytes of a member, none more than ``each`` long."""
     inflater = zlib.decompressobj(-zlib.MAX_WBITS) if member.method == DEFLATED else None
     for offset in range(0, member.packed, each):

@@ -14,10 +14,10 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from treeload._errors import SourceError
 from treeload._files.open import File, brief, look_at, opened, read_bytes
+from treeload._files.place import Handle, Place
 
 MAGIC = b"PK\x03\x04"
 
@@ -100,7 +100,7 @@ class Head:
 # --- The directory ----------------------------------------------------------------------------------
 
 
-def first_member(path: Path) -> str | None:
+def first_member(path: Place) -> str | None:
     """The name of the first member of the archive at ``path``, empty where it has none; None for no archive.
 
     Looks at the first bytes of the file alone.
@@ -124,7 +124,7 @@ def _first_name_ends(start: bytes) -> int:
     return _LOCAL.size + min(length, _MOST_NAME)
 
 
-def read_directory(file: File, handle: int) -> dict[str, Member]:
+def read_directory(file: File, handle: Handle) -> dict[str, Member]:
     """The members of an archive by their names, in the order of its directory.
 
     Raises:
@@ -152,7 +152,7 @@ def read_directory(file: File, handle: int) -> dict[str, Member]:
     return members
 
 
-def _find_directory(file: File, handle: int) -> tuple[int, int, int]:
+def _find_directory(file: File, handle: Handle) -> tuple[int, int, int]:
     """Where the directory begins, its bytes, and how many members it has."""
     at, tail, begins = _find_end(file, handle)
     _, disk, disk_of_directory, here, count, size, start, _ = _END.unpack_from(tail, at)
@@ -174,7 +174,7 @@ def _find_directory(file: File, handle: int) -> tuple[int, int, int]:
     return start, size, count
 
 
-def _find_end(file: File, handle: int) -> tuple[int, bytes, int]:
+def _find_end(file: File, handle: Handle) -> tuple[int, bytes, int]:
     """Where in the last bytes the end record is, those bytes, and where they begin in the file."""
     if file.size < _END.size:
         raise malformed(file, f"it has {file.size} bytes, and an archive has {_END.size} at least")
@@ -193,7 +193,7 @@ def _has_locator(tail: bytes, at: int) -> bool:
     return at >= _LOCATOR.size and tail.startswith(_SIGNED["locator"], at - _LOCATOR.size)
 
 
-def _find_end64(file: File, handle: int, tail: bytes, at: int, end: int) -> tuple[int, int, int, int]:
+def _find_end64(file: File, handle: Handle, tail: bytes, at: int, end: int) -> tuple[int, int, int, int]:
     """Where zip64's end record begins; count, size and start of the directory as it says them."""
     if not _has_locator(tail, at):
         raise malformed(file, "it says that it is zip64, and has no such end record")
@@ -293,7 +293,7 @@ def _limits(file: File, members: Iterable[Member], directory: int) -> dict[int, 
 
 
 def read_heads(
-    file: File, handle: int, members: Iterable[Member], *, first: int = 0
+    file: File, handle: Handle, members: Iterable[Member], *, first: int = 0
 ) -> Iterator[tuple[Member, Head]]:
     """Where the bytes of each member begin, in the order of the file; of headers that lie close in one read.
 
@@ -323,7 +323,7 @@ def _reach(member: Member, first: int) -> int:
     return min(member.header + _LOCAL.size + len(member.raw) + first, member.limit)
 
 
-def _heads(file: File, handle: int, members: list[Member], first: int) -> Iterator[tuple[Member, Head]]:
+def _heads(file: File, handle: Handle, members: list[Member], first: int) -> Iterator[tuple[Member, Head]]:
     begins = members[0].header
     raw = read_bytes(handle, _reach(members[-1], first) - begins, begins)
     for member in members:

@@ -12,10 +12,8 @@ of 8 bits, and is refused.
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -26,6 +24,8 @@ from treeload._errors import RuleError, SourceError
 from treeload._files.crc import Checksum, crc32
 from treeload._files.npy import MAGIC, MOST_HEADER, read_npy_header
 from treeload._files.open import File, brief, look_at, opened
+from treeload._files.place import Handle, Place
+from treeload._files.places import AnyPlace, place_of
 from treeload._files.read import Stored, read_stored
 from treeload._files.request import check_requests
 from treeload._files.scattered import Scattered, read_scattered, row_major
@@ -51,7 +51,7 @@ _USUAL = 20 + 128
 _TEXTS = "SUMm"  # kinds of dtypes that are no numbers and need no pickle: texts and times
 
 
-def recognises(path: Path) -> bool:
+def recognises(path: Place) -> bool:
     """Whether ``path`` is a zip archive of arrays, by its first member's name; an empty one by its own."""
     first = first_member(path) if path.is_file() else None
     return first is not None and (first.endswith(_ARRAY) or (not first and path.suffix == SUFFIX))
@@ -72,12 +72,13 @@ class NpzSource(Source):
     gives_away = True
     checks_digests = True
 
-    def __init__(self, path: str | os.PathLike[str], *, separator: str | None = "/") -> None:
+    def __init__(self, path: AnyPlace, *, separator: str | None = "/") -> None:
         if separator == "":
             raise RuleError("separator='' splits nothing: write None to leave names in one piece")
-        self.label = f"{os.fspath(path)!r} (npz)"
+        path = place_of(path)
+        self.label = f"{str(path)!r} (npz)"
         self._checks = True
-        file = look_at(Path(path))
+        file = look_at(path)
         found: dict[Name, Stored | Scattered | None] = {}
         with as_source_error(f"{file} could not be read"), opened(file) as handle:
             members = read_directory(file, handle)
@@ -140,7 +141,7 @@ def _name(file: File, member: Member, separator: str | None) -> Name:
         raise SourceError(f"{file}: its member {brief(member.name)} has {error}") from error
 
 
-def _place(file: File, handle: int, member: Member, head: Head) -> Stored | Scattered | None:
+def _place(file: File, handle: Handle, member: Member, head: Head) -> Stored | Scattered | None:
     """Where a member's array lies; None where it holds texts or times."""
     what = f"{file} is no valid npz file: its member {brief(member.name)}"
     try:
@@ -179,7 +180,7 @@ def _place(file: File, handle: int, member: Member, head: Head) -> Stored | Scat
     return Scattered(file, member, offset, spec, strides, swapped=not dtype.isnative)
 
 
-def _header_of(file: File, handle: int, member: Member, head: Head) -> bytes:
+def _header_of(file: File, handle: Handle, member: Member, head: Head) -> bytes:
     """A member from its first byte to the end of its array's header."""
     start = start_of(file, handle, member, head, 128)
     if not start.startswith(MAGIC) or len(start) < 12:

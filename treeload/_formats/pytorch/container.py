@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from treeload._files.open import File, brief
+from treeload._files.place import Handle
 from treeload._files.zip import Member
 from treeload._formats.pytorch.described import ElementType, Storage
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class StoragePlace:
     """Where the bytes of a storage begin in the file.
 
     Attributes:
@@ -27,7 +28,7 @@ class Place:
     member: Member | None = None
 
 
-Places: TypeAlias = "Callable[[int, Iterable[str]], Iterator[tuple[str, Place]]]"
+StoragePlaces: TypeAlias = "Callable[[Handle, Iterable[str]], Iterator[tuple[str, StoragePlace]]]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class Content:
     swapped: bool
     members: Mapping[str, Member]
     checked: bool
-    places: Places
+    places: StoragePlaces
 
 
 def storage_of(said: Any, *, views: bool) -> Storage:

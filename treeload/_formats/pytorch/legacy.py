@@ -13,8 +13,9 @@ from typing import Any, BinaryIO
 
 from treeload._errors import SourceError
 from treeload._files.open import File, brief, opened, read_bytes
+from treeload._files.place import Handle
 from treeload._files.stream import Stream
-from treeload._formats.pytorch.container import Content, Place, storage_of
+from treeload._formats.pytorch.container import Content, StoragePlace, storage_of
 from treeload._formats.pytorch.described import Keyed, Storage
 from treeload._formats.pytorch.unpickle import unpickled
 
@@ -98,8 +99,8 @@ def _offsets(keys: Any, roots: Mapping[str, Storage], begins: int, size: int) ->
 
 
 def _places(
-    file: File, handle: int, roots: Mapping[str, Storage], offsets: Mapping[str, int], keys: Iterable[str]
-) -> Iterator[tuple[str, Place]]:
+    file: File, handle: Handle, roots: Mapping[str, Storage], offsets: Mapping[str, int], keys: Iterable[str]
+) -> Iterator[tuple[str, StoragePlace]]:
     """Where storages lie, each held against the count before it."""
     for key in keys:
         count = int.from_bytes(read_bytes(handle, _COUNT, offsets[key] - _COUNT), "little", signed=True)
@@ -109,4 +110,4 @@ def _places(
                 f"{file} is damaged: its storage {brief(key)} has {count:,} elements, and its pickle "
                 f"says {expected:,}"
             )
-        yield key, Place(offsets[key])
+        yield key, StoragePlace(offsets[key])

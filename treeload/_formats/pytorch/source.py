@@ -11,20 +11,22 @@ part of a storage nothing can be told, and ``checksummed`` leaves it out.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from treeload._errors import RuleError, SourceError
+from treeload._files.at_once import at_once
+from treeload._files.beginning import beginning_of
 from treeload._files.crc import Checksum
-from treeload._files.index import ShardIndex, read_index
+from treeload._files.index import ShardIndex, first_shard, read_index
 from treeload._files.open import File, look_at, look_beside, opened, read_bytes, some
+from treeload._files.place import Place, Remote, names_in
+from treeload._files.places import AnyPlace, place_of
 from treeload._files.read import Stored, read_stored
 from treeload._files.regions import placed, slices_of
 from treeload._files.request import check_requests
@@ -32,7 +34,7 @@ from treeload._files.scattered import Scattered, is_row_major, read_scattered, s
 from treeload._files.zip import DEFLATED, first_member, read_directory
 from treeload._files.zip import MAGIC as ZIP
 from treeload._formats.pytorch import legacy
-from treeload._formats.pytorch.container import Content, Place
+from treeload._formats.pytorch.container import Content, StoragePlace
 from treeload._formats.pytorch.described import Tensor
 from treeload._formats.pytorch.leaves import Leaves, leaves_of
 from treeload._formats.pytorch.legacy import read_legacy
@@ -60,24 +62,33 @@ _MEMBERS = ("data.pkl", "version", "byteorder", ".format_version", ".storage_ali
 # --- Which files are PyTorch's -----------------------------------------------------------------------
 
 
-def recognises(path: Path) -> bool:
-    """Whether ``path`` is a file of ``torch.save`` by its first bytes, its index, or their directory."""
+def recognises(path: Place) -> bool:
+    """Whether ``path`` is a file of ``torch.save`` by its first bytes, an index, or their directory."""
+    if path.is_dir():
+        return any(_begins_as_one(path / name) or _indexes_some(path / name) for name in _files_in(path))
+    return _begins_as_one(path) or _indexes_some(path)
+
+
+def is_named(path: Place) -> bool:
+    """Whether ``path`` bears a name of PyTorch's; a directory, whether a file in it does."""
     if path.is_dir():
         return bool(_files_in(path))
-    if not path.is_file():
+    return path.name.endswith((".pt", ".pth", ".pth.tar", INDEX))
+
+
+def _indexes_some(path: Place) -> bool:
+    shard = first_shard(path)
+    return shard is not None and _begins_as_one(shard)
+
+
+def _begins_as_one(path: Place) -> bool:
+    found = beginning_of(path, len(legacy.MAGIC))
+    if found is None:
         return False
-    return path.name.endswith(INDEX) or _begins_as_legacy(path) or _is_archive(path)
+    return found.first == legacy.MAGIC or (found.first.startswith(ZIP) and _is_archive(path))
 
 
-def _begins_as_legacy(path: Path) -> bool:
-    try:
-        with opened(look_at(path)) as handle:
-            return read_bytes(handle, len(legacy.MAGIC), 0) == legacy.MAGIC
-    except SourceError:  # whoever opens it will say why
-        return False
-
-
-def _is_archive(path: Path) -> bool:
+def _is_archive(path: Place) -> bool:
     first = first_member(path)
     if not first:
         return False
@@ -87,7 +98,7 @@ def _is_archive(path: Path) -> bool:
     return "/" in first and not first.endswith(".npy") and _has_pickle(path)
 
 
-def _has_pickle(path: Path) -> bool:
+def _has_pickle(path: Place) -> bool:
     try:
         file = look_at(path)
         with opened(file) as handle:
@@ -96,12 +107,9 @@ def _has_pickle(path: Path) -> bool:
         return False
 
 
-def _files_in(directory: Path) -> list[str]:
+def _files_in(directory: Place) -> list[str]:
     """The one index or file of a directory that is its checkpoint; several where it cannot be told."""
-    try:
-        found = sorted(name for name in os.listdir(directory) if not name.startswith("."))
-    except OSError as error:
-        raise SourceError(f"cannot list {str(directory)!r}: {error.strerror}") from error
+    found = sorted(name for name in names_in(directory) if not name.startswith("."))
     stem = FILE.removesuffix(".bin")
     for ending in (INDEX, ".bin"):
         named = [name for name in found if name.endswith(stem + ending)]
@@ -112,7 +120,7 @@ def _files_in(directory: Path) -> list[str]:
     return []
 
 
-def _find(path: Path) -> tuple[ShardIndex | None, Mapping[str, File]]:
+def _find(path: Place) -> tuple[ShardIndex | None, Mapping[str, File]]:
     """The index, if there is one, and the files that hold the tensors, by their names."""
     directory, filename = path.parent, path.name
     if path.is_dir():
@@ -122,9 +130,9 @@ def _find(path: Path) -> tuple[ShardIndex | None, Mapping[str, File]]:
                 f"{str(path)!r} holds {len(names)} PyTorch files: {some(names)}; open one by its own path"
             )
         directory, filename = path, names[0]
-    elif not path.name.endswith(INDEX):
+    elif not path.name.endswith(".index.json") or _begins_as_one(path):
         return None, {path.name: look_at(path)}
-    if not filename.endswith(INDEX):
+    if not filename.endswith(".index.json"):
         return None, {filename: look_beside(directory, filename)}
     index = read_index(directory, filename)
     return index, index.shards
@@ -159,14 +167,15 @@ class PyTorchSource(Source):
     gives_away = True
     checks_digests = True
 
-    def __init__(self, path: str | os.PathLike[str], *, separator: str | None = ".") -> None:
+    def __init__(self, path: AnyPlace, *, separator: str | None = ".") -> None:
         if separator == "":
             raise RuleError("separator='' splits nothing: write None to leave names in one piece")
-        path = Path(path)
+        path = place_of(path)
         index, files = _find(path)
         self.label = f"{str(path)!r} (PyTorch{f', {len(files)} shards' if index else ''})"
         self._checks = True
-        contents = {filename: _read(file) for filename, file in files.items()}
+        read = at_once(_read, files.values(), is_far=isinstance(path, Remote))
+        contents = dict(zip(files, read, strict=True))
         if index is not None:
             index.check(
                 {
@@ -325,7 +334,7 @@ def _is_checked(held: _Held) -> bool:
     return extent == member.size if _is_plain(held) else 2 * extent >= member.size
 
 
-def _lies(held: _Held, place: Place, check: bool) -> Stored | Scattered:
+def _lies(held: _Held, place: StoragePlace, check: bool) -> Stored | Scattered:
     tensor, content, member = held.tensor, held.content, place.member
     file, spec = content.file, make_spec(tensor.shape, tensor.dtype)
     start = tensor.storage.offset + tensor.offset * tensor.dtype.itemsize
@@ -343,7 +352,7 @@ FORMAT = Format(
     words="PyTorch: a file of torch.save, or a directory of its shards with their index",
     recognises=recognises,
     opens=PyTorchSource,
-    is_named=lambda path: path.suffix in (".pt", ".pth") or path.name.endswith(".pth.tar"),
+    is_named=is_named,
     options=frozenset({"separator"}),
     magic=(b"PK", legacy.MAGIC),
 )

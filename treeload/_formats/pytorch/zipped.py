@@ -14,9 +14,10 @@ from typing import Any
 
 from treeload._errors import SourceError
 from treeload._files.open import File, brief, opened
+from treeload._files.place import Handle
 from treeload._files.unpack import read_member
 from treeload._files.zip import DEFLATED, Member, read_directory, read_heads
-from treeload._formats.pytorch.container import Content, Place, storage_of
+from treeload._formats.pytorch.container import Content, StoragePlace, storage_of
 from treeload._formats.pytorch.described import Storage
 from treeload._formats.pytorch.unpickle import unpickled
 
@@ -101,9 +102,9 @@ def _root(file: File, members: Mapping[str, Member]) -> str:
 
 
 def _places(
-    file: File, handle: int, held: Mapping[str, Member], keys: Iterable[str]
-) -> Iterator[tuple[str, Place]]:
+    file: File, handle: Handle, held: Mapping[str, Member], keys: Iterable[str]
+) -> Iterator[tuple[str, StoragePlace]]:
     """Where the storages lie: told by their own headers, which are read only now."""
     by_member = {held[key]: key for key in keys}
     for member, head in read_heads(file, handle, by_member):
-        yield by_member[member], Place(head.data, member)
+        yield by_member[member], StoragePlace(head.data, member)
