@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from treeload._errors import SourceError
+from treeload._files.at_once import at_once
 from treeload._files.open import File, brief, look_at, opened, read_bytes
 from treeload._files.place import Handle, Place
 
@@ -306,31 +307,34 @@ def read_heads(
     Raises:
         SourceError: a header that does not agree with the directory.
     """
-    group: list[Member] = []
+    groups: list[list[Member]] = []
     for member in sorted(members, key=lambda each: each.header):
-        begins = group[0].header if group else 0
-        if group and (
-            member.header - _reach(group[-1], first) > _NEAR or _reach(member, first) - begins > _WINDOW
+        last = groups[-1] if groups else None
+        if (
+            last is None
+            or member.header - _reach(last[-1], first) > _NEAR
+            or _reach(member, first) - last[0].header > _WINDOW
         ):
-            yield from _heads(file, handle, group, first)
-            group = []
-        group.append(member)
-    if group:
-        yield from _heads(file, handle, group, first)
+            groups.append([])
+        groups[-1].append(member)
+    for found in at_once(lambda group: _heads(file, handle, group, first), groups, is_far=handle.is_far):
+        yield from found
 
 
 def _reach(member: Member, first: int) -> int:
     return min(member.header + _LOCAL.size + len(member.raw) + first, member.limit)
 
 
-def _heads(file: File, handle: Handle, members: list[Member], first: int) -> Iterator[tuple[Member, Head]]:
+def _heads(file: File, handle: Handle, members: list[Member], first: int) -> list[tuple[Member, Head]]:
     begins = members[0].header
     raw = read_bytes(handle, _reach(members[-1], first) - begins, begins)
+    found = []
     for member in members:
         at = member.header - begins
         data = _check_header(file, member, raw[at : at + _LOCAL.size + len(member.raw)])
         stop = min(_reach(member, first), data + member.packed)
-        yield member, Head(data, raw[data - begins : max(stop, data) - begins])
+        found.append((member, Head(data, raw[data - begins : max(stop, data) - begins])))
+    return found
 
 
 def _check_header(file: File, member: Member, raw: bytes) -> int:
