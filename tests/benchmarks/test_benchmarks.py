@@ -17,6 +17,7 @@ SCRIPTS = {
     "wrong_names.py": ["--samples", "3"],
     "update.py": ["--samples", "11"],
     "digests.py": ["--samples", "5", "--megabytes", "1024"],
+    "load_pytorch.py": ["--samples", "7"],
     "load_safetensors.py": ["--samples", "3", "--megabytes", "1024"],
 }
 

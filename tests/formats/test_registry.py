@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import quants
 import safetensors.numpy
+import torch_files
 
 import treeload
 from treeload import From, SourceError
@@ -28,7 +29,7 @@ from treeload._sources.format import Format
 from treeload._sources.source import Source
 
 WEIGHTS = {"w": np.arange(3, dtype=np.float32)}
-NAMES = ["safetensors", "hdf5", "gguf", "msgpack", "equinox", "tensorflow", "orbax"]
+NAMES = ["safetensors", "hdf5", "gguf", "msgpack", "equinox", "tensorflow", "npz", "pytorch", "orbax"]
 
 
 def write_safetensors(directory: Path) -> Path:
@@ -65,6 +66,15 @@ def write_gguf(directory: Path) -> Path:
     return quants.write(directory / "x.gguf", WEIGHTS)
 
 
+def write_npz(directory: Path) -> Path:
+    np.savez(directory / "x.npz", w=WEIGHTS["w"])
+    return directory / "x.npz"
+
+
+def write_pytorch(directory: Path) -> Path:
+    return torch_files.write_zip(directory / "x.pt", WEIGHTS)
+
+
 WRITERS = dict(
     zip(
         NAMES,
@@ -75,6 +85,8 @@ WRITERS = dict(
             write_msgpack,
             write_equinox,
             write_tensorflow,
+            write_npz,
+            write_pytorch,
             write_checkpoint,
         ],
         strict=True,
@@ -133,7 +145,7 @@ def test_who_stands_first_in_the_list_is_asked_first(tmp_path: Path, monkeypatch
     assert isinstance(treeload.open(path), Other)
 
 
-@pytest.mark.parametrize("name", ["msgpack", "equinox", "safetensors"])
+@pytest.mark.parametrize("name", ["msgpack", "equinox", "safetensors", "npz", "pytorch"])
 def test_an_item_is_asked_for_of_a_format_that_has_none(name: str, tmp_path: Path) -> None:
     path = WRITERS[name](tmp_path)
     with pytest.raises(SourceError, match=f"{path.name}' is no Orbax checkpoint, so it has no item 'ema'"):

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
+import torch_files
 
 import treeload
 from treeload import SourceError
@@ -61,7 +62,7 @@ def test_a_file_is_told_by_its_first_bytes(tmp_path: Path, name: str, content: b
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(
     ("member", "what"),
-    [("archive/data.pkl", "PyTorch"), ("w.npy", ".npz"), ("config.json", "Keras"), ("a.txt", "zip archive")],
+    [("archive/data.pkl", "PyTorch"), ("w.npy", "npz"), ("config.json", "Keras"), ("a.txt", "zip archive")],
 )
 def test_a_zip_file_is_told_by_what_is_in_it(tmp_path: Path, name: str, member: str, what: str) -> None:
     (tmp_path / name).write_bytes(zipped(tmp_path / "made.zip", member))
@@ -136,14 +137,25 @@ def test_what_lies_beside_the_weights_points_to_them(tmp_path: Path) -> None:
 
 
 def test_a_directory_of_another_library_says_whose_it_is(tmp_path: Path) -> None:
-    (tmp_path / "pytorch_model.bin").write_bytes(zipped(tmp_path / "z.zip", "archive/data.pkl"))
-    (tmp_path / "z.zip").unlink()
-    assert "'pytorch_model.bin' in it is a PyTorch file" in said(tmp_path)
     (tmp_path / "tf").mkdir()
     (tmp_path / "tf" / "model.ckpt-9.index").write_bytes(b"\1\2\3\4")
     assert "called as the index of a TensorFlow checkpoint" in said(tmp_path / "tf")
     (tmp_path / "tf" / "saved_model.pb").write_bytes(b"\1\2\3\4")
     assert "is a SavedModel of TensorFlow without its variables" in said(tmp_path / "tf")
+
+
+def test_a_directory_whose_pytorch_file_never_came_says_so(tmp_path: Path) -> None:
+    (tmp_path / "pytorch_model.bin").write_bytes(LFS)
+    assert "'pytorch_model.bin' in it is a pointer of Git LFS" in said(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.eqx", "x.ckpt"])
+def test_archives_of_another_name_are_what_their_bytes_say(tmp_path: Path, name: str) -> None:
+    np.savez(tmp_path / "made.npz", w=np.ones(2))
+    (tmp_path / "made.npz").rename(tmp_path / name)
+    assert treeload.open(tmp_path / name).label.endswith("(npz)")
+    for write in (torch_files.write_zip, torch_files.write_legacy):
+        assert treeload.open(write(tmp_path / name, {"w": np.ones(2)})).label.endswith("(PyTorch)")
 
 
 def test_a_directory_of_nothing_that_is_known_lists_the_formats(tmp_path: Path) -> None:

@@ -6,9 +6,12 @@ JSON that are another thing, values that are large, deep, twice or lacking; and 
 
 from __future__ import annotations
 
+import io
 import json
 import random
 import struct
+import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -168,12 +171,41 @@ def of_table(raw: bytes, rng: random.Random) -> bytes:
     return bundles.table(pairs[:1] + sorted(pairs[1:]) if at else pairs)
 
 
+def of_archive(raw: bytes, rng: random.Random) -> bytes:
+    """A zip archive one of whose members is another, its sizes and its sum right; or bytes."""
+    if rng.random() < 0.3:
+        return of_bytes(raw, rng)
+    try:
+        with zipfile.ZipFile(io.BytesIO(raw)) as old:
+            members = {info.filename: old.read(info) for info in old.infolist()}
+            method = old.infolist()[0].compress_type
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        ValueError,
+        NotImplementedError,
+        RuntimeError,
+        EOFError,
+        IndexError,
+    ):
+        return of_bytes(raw, rng)
+    # What is parsed most: of PyTorch's archives the pickle, of NumPy's any.
+    which = rng.choice([name for name in members if name.endswith("data.pkl")] or list(members))
+    members[which] = of_bytes(members[which], rng)
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", method) as new:
+        for name, content in members.items():
+            new.writestr(name, content)
+    return stream.getvalue()
+
+
 Mutation = Callable[[bytes, random.Random], bytes]
 
 BY_NAME: tuple[tuple[str, Mutation], ...] = (
     (".safetensors", of_safetensors), (".json", of_text), ("_METADATA", of_text), (".zarray", of_text),
     ("process_0", of_text), ("_sharding", of_text), (".lock", of_lines),
     (".index", of_table),
+    (".npz", of_archive), (".pt", of_archive),
 )  # fmt: skip
 
 

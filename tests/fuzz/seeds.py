@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import quants
+import torch_files
 from flax import serialization
 from safetensors.numpy import save_file
 
@@ -82,6 +83,16 @@ def make(folder: Path) -> list[Path]:
         quantised={"b.w": gguf.GGMLQuantizationType.Q8_0},
         says=lambda writer: writer.add_token_list(["a", "b", "c"]),
     )
+    arrays: dict[str, Any] = {"a/b": np.ones((2, 3), np.float32), "t": np.array("x")}
+    arrays["c"] = np.asfortranarray(np.ones((2, 2)))
+    np.savez(folder / "stored.npz", **arrays)
+    np.savez_compressed(folder / "compressed.npz", **arrays)
+    held = torch_files.storage("0", "float32", 6)
+    pair = {"a.b": torch_files.tensor(held, (2, 3)), "t": torch_files.tensor(held, (3, 2), strides=(1, 3))}
+    shown = {"m": pair, "step": 3, "arch": "x", "none": None, "list": [1.5, True]}
+    raw = np.arange(6, dtype=np.float32).tobytes()
+    (folder / "torch.pt").write_bytes(torch_files.zipped(shown, {"0": raw}))
+    (folder / "torch.old").write_bytes(torch_files.legacy(shown, [("0", 6, raw)]))
     shared = jnp.ones(2)
     ours = {
         **tree(),

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import quants
 import safetensors.numpy
+import torch_files
 
 import treeload
 
@@ -57,6 +58,15 @@ def write_gguf(directory: Path, leaves: Leaves) -> Path:
     return quants.write(directory / "x.gguf", leaves)
 
 
+def write_npz(directory: Path, leaves: Leaves) -> Path:
+    np.savez(directory / "x.npz", allow_pickle=False, **leaves)
+    return directory / "x.npz"
+
+
+def write_pytorch(directory: Path, leaves: Leaves) -> Path:
+    return torch_files.write_zip(directory / "x.pt", leaves)
+
+
 def write_orbax(directory: Path, leaves: Leaves) -> Path:
     arrays = {id(array): jnp.asarray(array) for array in leaves.values()}
     treeload.save(directory / "x", {name: arrays[id(array)] for name, array in leaves.items()})
@@ -70,5 +80,7 @@ WRITERS: Mapping[str, Writer] = {
     "tensorflow": write_tensorflow,
     "hdf5": write_hdf5,
     "gguf": write_gguf,
+    "npz": write_npz,
+    "pytorch": write_pytorch,
     "orbax": write_orbax,
 }

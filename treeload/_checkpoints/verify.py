@@ -104,7 +104,7 @@ def verify(path: str | os.PathLike[str]) -> Verification:
 
 
 def _verify(source: Source) -> Verification:
-    known = source.leaf_digests
+    known = source.leaf_digests.keys() | source.checksummed()
     checked: list[Name] = []
     unverified: list[Name] = []
     reasons: dict[Name, str] = {}

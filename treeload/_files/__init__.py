@@ -19,6 +19,11 @@ read         bytes into aligned buffers, ahead of who asks
 msgpack      arrays in msgpack, as Flax and early Orbax write them: the values
 msgpack_tree     their names, and how they are read
 regions      which part belongs on which device, and how it comes there
+crc          the sums that zip archives hold
+zip          archives: their directory, and where members lie
+unpack       what is in a member of one
+npy          the header of an array as NumPy writes it
+scattered    leaves that are compressed, strided, or in another order of bytes
 digests      by which it is told that bytes are those that were written
 steps        what a step's name says
 interrupts   Ctrl-C waits until a thing is whole

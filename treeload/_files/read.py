@@ -19,8 +19,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import groupby
+from dataclasses import dataclass, field
+from itertools import groupby, pairwise
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
@@ -28,6 +28,7 @@ import jax
 import numpy as np
 
 from treeload._errors import SourceError
+from treeload._files.crc import Checksum, combined, crc32, damaged_member
 from treeload._files.digests import Digest, covers, damaged, digest, is_intact, ranges
 from treeload._files.gaps import Gaps, with_gaps
 from treeload._files.open import File, check_unchanged, opened
@@ -70,11 +71,17 @@ _ALIGNMENT = 64  # where JAX on CPU takes a buffer over without a copy
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """Where a leaf lies: contiguous, row-major, little-endian, uncompressed, from ``offset`` on."""
+    """Where a leaf lies: contiguous, row-major, little-endian, uncompressed, from ``offset`` on.
+
+    Attributes:
+        checksum: what its bytes give together, where the file says so. A leaf that has one, and no digest, is
+            read whole, since no part of it can be told to be intact.
+    """
 
     file: File
     offset: int
     spec: Spec
+    checksum: Checksum | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +101,8 @@ class _Leaf:
     request: Spec
     pieces: tuple[_Piece, ...]
     known: Digest | None
+    checksum: Checksum | None
+    sums: dict[int, int] = field(default_factory=dict)  # where a segment begins → its CRC-32
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +212,8 @@ def _groups(stored: Mapping[Name, Stored]) -> Iterator[list[Name]]:
 def _prepare(name: Name, stored: Stored, request: Spec, known: Digest | None = None) -> _Leaf:
     """The leaf with buffers for the parts of it that the request's sharding has on this host."""
     shape, itemsize = request.shape, request.dtype.itemsize
-    boxes = covers(boxes_of(request), shape, known)
+    checksum = stored.checksum if known is None else None
+    boxes = (whole_box(shape),) if checksum else covers(boxes_of(request), shape, known)
     if not all(is_contiguous(box, shape) for box in boxes):
         rows = (min(box[0][0] for box in boxes), max(box[0][1] for box in boxes))
         boxes = ((rows, *whole_box(shape[1:])),)
@@ -221,7 +231,7 @@ def _prepare(name: Name, stored: Stored, request: Spec, known: Digest | None = N
             f"{print_name(name)} ({print_spec(request)}, {nbytes(request):,} bytes) in {stored.file}: "
             "not enough memory"
         ) from error
-    return _Leaf(name, request, pieces, known)
+    return _Leaf(name, request, pieces, known, checksum)
 
 
 def aligned(count: int) -> Bytes:
@@ -261,8 +271,9 @@ def _segments(leaf: _Leaf, piece: _Piece, chunk: int) -> Iterator[_Segment]:
     """
     known = None if leaf.known is None else ranges(piece.box, leaf.request.shape, leaf.known)
     if known is None or not piece.buffer.size:
-        for start in range(0, len(piece.buffer), chunk):
-            yield _Segment(piece.offset + start, piece.buffer[start : start + chunk], leaf)
+        most = chunk if leaf.checksum is None else min(chunk, _HOT)
+        for start in range(0, len(piece.buffer), most):
+            yield _Segment(piece.offset + start, piece.buffer[start : start + most], leaf)
         return
     itemsize, most = leaf.request.dtype.itemsize, min(chunk, _HOT)
     start, digests = 0, []
@@ -287,7 +298,8 @@ def _fill(handle: Handle, file: File, batch: Sequence[_Segment]) -> None:
     size = 0
     for segment in batch:
         follows = bool(run) and run[-1].offset + len(run[-1].buffer) == segment.offset
-        if run and (not follows or (segment.digests and size + len(segment.buffer) > _HOT)):
+        is_checked = bool(segment.digests) or segment.leaf.checksum is not None
+        if run and (not follows or (is_checked and size + len(segment.buffer) > _HOT)):
             _fill_run(handle, file, run)
             run, size = [], 0
         run.append(segment)
@@ -301,6 +313,10 @@ def _look_at(handle: Handle, file: File, run: Sequence[_Segment]) -> None:
             if digest(segment.buffer[start:stop]) != expected:
                 check_unchanged(file, handle)  # a file that is written meanwhile is not damaged
                 raise damaged(f"{file}: {print_name(segment.leaf.name)!r}")
+        if segment.leaf.checksum is not None:
+            is_first = segment.offset == segment.leaf.pieces[0].offset
+            before = segment.leaf.checksum.before if is_first else 0
+            segment.leaf.sums[segment.offset] = crc32(segment.buffer.data, before)
         if segment.leaf.request.dtype == np.bool_ and segment.buffer.max() > 1:
             name = print_name(segment.leaf.name)
             raise SourceError(f"{name} in {file} holds a boolean that is neither 0 nor 1")
@@ -334,9 +350,15 @@ def _name_at(run: Sequence[_Segment], offset: int) -> str:
 
 
 def _verify(leaves: Sequence[_Leaf], file: File, handle: Handle) -> None:
-    """Nothing, if those leaves are intact whose blocks do not lie in the file as they lie in the leaf."""
+    """Nothing, if those leaves are intact of which no segment could tell.
+
+    Their blocks do not lie in the file as they lie in the leaf, or there is but one checksum of them all.
+    """
     for leaf in leaves:
         known, shape = leaf.known, leaf.request.shape
+        if leaf.checksum is not None and _sum(leaf, leaf.checksum) != leaf.checksum.value:
+            check_unchanged(file, handle)
+            raise damaged_member(f"{file}: {print_name(leaf.name)!r}")
         if known is None:
             continue
         for piece in leaf.pieces:
@@ -345,6 +367,15 @@ def _verify(leaves: Sequence[_Leaf], file: File, handle: Handle) -> None:
             ):
                 check_unchanged(file, handle)
                 raise damaged(f"{file}: {print_name(leaf.name)!r}")
+
+
+def _sum(leaf: _Leaf, checksum: Checksum) -> int:
+    """The CRC-32 of all that was read of a leaf, from those of its segments."""
+    starts = [*sorted(leaf.sums), leaf.pieces[0].offset + len(leaf.pieces[0].buffer)]
+    total = leaf.sums.get(starts[0], checksum.before)
+    for start, stop in pairwise(starts[1:]):
+        total = combined(total, leaf.sums[start], stop - start)
+    return total
 
 
 def _place(leaves: Sequence[_Leaf]) -> deque[tuple[Name, Any]]:

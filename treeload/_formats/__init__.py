@@ -12,6 +12,8 @@ gguf         GGUF files of llama.cpp, quantised ones through gguf
 flax         Flax's msgpack files, and shards of them with their index
 equinox      the arrays of tree_serialise_leaves, by position
 tensorflow   TensorFlow's checkpoints, read without TensorFlow
+npz          NumPy's archives of arrays
+pytorch      files of torch.save in both containers, and their shards
 orbax        checkpoints in every layout; read and written
 hub          which snapshot of the Hugging Face cache is meant
 unknown      what a file is that no format knows, or that only bears a format's name
@@ -45,6 +47,8 @@ FORMATS: tuple[str, ...] = (
     "treeload._formats.flax.source",
     "treeload._formats.equinox",
     "treeload._formats.tensorflow.source",
+    "treeload._formats.npz",
+    "treeload._formats.pytorch.source",
     "treeload._formats.orbax.source",
 )
 """The modules of the formats, in the order in which they are asked: the first that recognises a path has it.

@@ -74,13 +74,10 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
 """First bytes, and what a file is that begins with them; the first that fits is said."""
 
 
-_PYTORCH = (
-    "is a PyTorch file (.pt, .pth, .bin), which treeload does not read: load it with "
-    "torch.load(path, weights_only=True), and give its arrays as a dict, or save them as safetensors"
-)
+_PYTORCH = "is a PyTorch file (.pt, .pth, .bin)"
 
 
-_NPZ = "is a NumPy archive (.npz): give treeload dict(numpy.load(path))"
+_NPZ = "is a NumPy archive (.npz)"
 
 
 _PICKLE = (

@@ -26,8 +26,8 @@ class From:
         rules: rules on the names within the subtree.
         item: which item of an Orbax checkpoint that holds several.
         separator: at which to split joined keys, wherever in the tree they are, such as ``"."`` for
-            ``"encoder.layer.0.weight"``. Files of safetensors, whose names are joined with ``"."``, are
-            split there if nothing else is said.
+            ``"encoder.layer.0.weight"``. Files of safetensors and PyTorch, whose names are joined with
+            ``"."``, and of NumPy (``.npz``), with ``"/"``, are split there if nothing else is said.
         by_position: the source's arrays are the destination's leaves (below ``into``) in their order:
             for flat lists of weights, and formats without names. Their count must agree, and every
             shape is checked.

@@ -1,7 +1,7 @@
 """Joined names split: what ``From(..., separator="/")`` asks for, of any source and of any tree.
 
 Owns where a key is split, and the refusal where two leaves would then have one name, or one would lie below
-the other. Formats whose own names are joined (safetensors) split theirs themselves.
+the other. Formats whose own names are joined (safetensors, PyTorch, npz) split theirs themselves.
 """
 
 from __future__ import annotations
@@ -39,8 +39,22 @@ def split_names(names: Iterable[Keys], separator: str, label: str) -> dict[Keys,
         split = {tuple(name): tuple(name_from_file(split_name(name, separator))) for name in names}
     except ValueError as error:
         raise SourceError(f"{where}: there is {error}") from error
+    refuse_overlaps(((new, name) for name, new in split.items()), where)
+    return split
+
+
+def refuse_overlaps(new_and_own: Iterable[tuple[Keys, Keys]], where: str) -> None:
+    """Nothing, where names that were split are those of one tree.
+
+    Args:
+        new_and_own: each name as it was split, and as it is in the file.
+        where: what holds them, for messages.
+
+    Raises:
+        SourceError: two leaves would have one name, or one would lie below another.
+    """
     own: dict[Keys, Keys] = {}
-    for name, new in split.items():
+    for new, name in new_and_own:
         if new in own:
             both = f"{print_name(own[new])!r} and {print_name(name)!r}"
             raise SourceError(f"{where}: {both} have one name, {print_name(new)!r}")
@@ -49,7 +63,6 @@ def split_names(names: Iterable[Keys], separator: str, label: str) -> dict[Keys,
         above = next((own[new[:depth]] for depth in range(len(new)) if new[:depth] in own), None)
         if above is not None:
             raise SourceError(f"{where}: {print_name(name)!r} lies below another leaf, {print_name(above)!r}")
-    return split
 
 
 class SeparatedSource(Source):
@@ -94,6 +107,12 @@ class SeparatedSource(Source):
     def with_digests(self, digests: Mapping[Name, Digest]) -> Source:
         own = {self._own[name]: known for name, known in digests.items()}
         return SeparatedSource(self.source.with_digests(own), self.separator)
+
+    def checksummed(self) -> frozenset[Name]:
+        return frozenset(map(self._new, self.source.checksummed()))
+
+    def unchecked(self) -> Source:
+        return SeparatedSource(self.source.unchecked(), self.separator)
 
     def opened_again(self) -> Source | None:
         source = self.source.opened_again()

@@ -230,6 +230,9 @@ class Checked(Source):
     def unchecked(self) -> Source:
         return self.source
 
+    def checksummed(self) -> frozenset[Name]:
+        return self.source.checksummed()
+
     def ties(self) -> Mapping[Name, Name]:
         return self.source.ties()
 

@@ -105,8 +105,12 @@ class Source(abc.ABC):
         """Leaves that were Python numbers when they were saved, where that can be told. All in ``specs``."""
         return frozenset()
 
+    def checksummed(self) -> frozenset[Name]:
+        """Leaves whose bytes ``read`` holds against a checksum that the file itself has. All in ``specs``."""
+        return frozenset()
+
     def unchecked(self) -> Source:
-        """The source with no digest held against it: what ``load(check_digests=False)`` reads."""
+        """The source with nothing held against it: what ``load(check_digests=False)`` reads."""
         return self.with_digests({}) if self.leaf_digests else self
 
     def with_digests(self, digests: Mapping[Name, Digest]) -> Source:
@@ -212,9 +216,8 @@ def unverifiable(source: Source) -> tuple[Name, ...]:
     """The leaves that could be damaged without a word: those with bytes and without a digest or checksum."""
     if source.in_memory or source.checks_itself:
         return ()
-    return tuple(
-        name for name, spec in source.specs().items() if name not in source.leaf_digests and elements(spec)
-    )
+    told = source.leaf_digests.keys() | source.checksummed()
+    return tuple(name for name, spec in source.specs().items() if name not in told and elements(spec))
 
 
 @dataclass(frozen=True, slots=True)
