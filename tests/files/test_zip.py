@@ -12,6 +12,7 @@ from archives import Made, archive, deflated
 
 from treeload import SourceError
 from treeload._files.open import look_at, opened, read_bytes
+from treeload._files.place import Handle
 from treeload._files.unpack import read_member, start_of, unpacked
 from treeload._files.zip import Member, first_member, read_directory, read_heads
 
@@ -106,7 +107,7 @@ def test_headers_that_lie_close_are_read_at_once(tmp_path: Path, monkeypatch: py
         found = read_directory(file, handle)
         calls: list[int] = []
 
-        def counting(handle: int, count: int, offset: int) -> bytes:
+        def counting(handle: Handle, count: int, offset: int) -> bytes:
             calls.append(count)
             return read_bytes(handle, count, offset)
 

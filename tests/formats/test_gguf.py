@@ -19,6 +19,7 @@ from gguf import GGMLQuantizationType as Kind
 
 import treeload
 from treeload import Name, SourceError
+from treeload._files.place import Handle
 from treeload._formats.gguf import header as reader
 from treeload._formats.gguf.source import GgufSource
 from treeload.testing import SourceConformance
@@ -79,7 +80,7 @@ def test_a_part_of_a_quantised_tensor_is_read_alone(tmp_path: Path, monkeypatch:
     read: list[int] = []
     original = treeload._formats.gguf.source.read_bytes  # type: ignore[attr-defined]
 
-    def noted(handle: int, count: int, offset: int) -> bytes:
+    def noted(handle: Handle, count: int, offset: int) -> bytes:
         read.append(count)
         return original(handle, count, offset)
 

@@ -19,6 +19,7 @@ from archives import Made, archive, write
 import treeload
 from treeload import From, RuleError, SourceError
 from treeload._files.open import read_bytes
+from treeload._files.place import Handle
 from treeload._formats.npz import NpzSource
 from treeload._naming.name import Name
 from treeload._sources.source import Source
@@ -140,7 +141,7 @@ def test_a_plan_reads_the_directory_and_a_header_of_each(path: Path, monkeypatch
     save(path, {f"layer{number}": np.zeros((1000, 1000), np.float32) for number in range(5)})
     counts: list[int] = []
 
-    def counting(handle: int, count: int, offset: int) -> bytes:
+    def counting(handle: Handle, count: int, offset: int) -> bytes:
         counts.append(count)
         return read_bytes(handle, count, offset)
 

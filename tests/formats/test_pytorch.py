@@ -19,6 +19,7 @@ from torch_files import named, nested, storage, tensor, write_legacy, write_zip
 import treeload
 from treeload import From, RuleError, SourceError
 from treeload._files.open import read_bytes
+from treeload._files.place import Handle
 from treeload._formats.pytorch.source import PyTorchSource
 from treeload._naming.name import Name
 from treeload._sources.source import Source
@@ -178,7 +179,7 @@ def test_a_plan_reads_the_pickle_and_no_storage(path: Path, monkeypatch: pytest.
     arrays = {f"layer{number}.w": np.zeros((500, 500), np.float32) for number in range(20)}
     counts: list[int] = []
 
-    def counting(handle: int, count: int, offset: int) -> bytes:
+    def counting(handle: Handle, count: int, offset: int) -> bytes:
         counts.append(count)
         return read_bytes(handle, count, offset)
 
