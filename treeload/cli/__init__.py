@@ -17,6 +17,7 @@ average     several into one
 convert     from one format to another
 demo        the whole story
 env         versions, for a report of a fault
+manual      the page of the documentation that says what each does
 """
 
 from treeload.cli.app import main as main
