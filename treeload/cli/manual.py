@@ -9,13 +9,13 @@ import typer
 
 _HEAD = """# The command line
 
-`treeload` looks at checkpoints from a terminal. Each command says with `--help` what is said here. Paths may be files,
-directories or [URLs](../how-to/places.md).
+`treeload` looks at checkpoints from a terminal. Each command says with `--help` what is said here. Paths
+may be files, directories or [URLs](../how-to/places.md).
 
-The exit status is 0 where all is well, 1 where there is something to look at (findings, differences, damage),
-and 2 where a command was not understood or something could not be read; then one sentence on the standard error says
-what, and `--debug`, anywhere in the line, where in the code it came from. Piped, what is printed is plain text;
-`--json` prints JSON.
+The exit status is 0 where all is well, 1 where there is something to look at (findings, differences,
+damage), and 2 where a command was not understood or something could not be read; then one sentence on the
+standard error says what, and `--debug`, anywhere in the line, where in the code it came from. Piped, what
+is printed is plain text; `--json` prints JSON.
 """
 
 
