@@ -16,7 +16,7 @@ import treeload
 from treeload import Policy
 
 ARRAYS: dict[str, Any] = {f"layer{i}.w": np.full((50, 1000), i, np.float32) for i in range(100)}
-FIRST = 4096  # bytes that are looked at to tell what a file is
+FIRST = 512  # bytes that are looked at to tell what a file is
 
 
 @pytest.fixture

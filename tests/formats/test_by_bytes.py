@@ -46,7 +46,13 @@ def test_a_file_is_what_its_bytes_say_whatever_it_is_called(
 
 
 @pytest.mark.parametrize("name", ["weights", "x.msgpack", "x.safetensors"])
-@pytest.mark.parametrize("line", [b"", b'{"width": 3}\n', b'{"a": "' + b"x" * 9000 + b'"}\n', b"[1]\n"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"", b'{"width": 3}\n', b'{"a": "' + b"x" * 9000 + b'"}\n', b"[1]\n",
+        b'{"a": "' + b"x" * 500 + b'"}\n',  # what follows is cut by the first look
+    ],
+)  # fmt: skip
 def test_equinoxs_records_are_told_with_and_without_their_line_of_json(
     name: str, line: bytes, tmp_path: Path
 ) -> None:

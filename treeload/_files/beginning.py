@@ -12,7 +12,7 @@ from treeload._errors import SourceError
 from treeload._files.open import look_at, opened, read_bytes
 from treeload._files.place import Place
 
-_FIRST = 4096  # bytes that are looked at, unless more are asked for
+_FIRST = 512  # bytes that are looked at, unless more are asked for
 
 
 @dataclass(frozen=True)

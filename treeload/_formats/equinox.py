@@ -61,7 +61,7 @@ def recognises(path: Place) -> bool:
     found = beginning_of(path)
     if found is None or found.first[:1] not in (b"{", b"["):
         return found is not None and found.first.startswith(MAGIC)
-    if b"\n" not in found.first and found.size > len(found.first):
+    if len(found.first.partition(b"\n")[2]) < len(MAGIC) and found.size > len(found.first):
         found = beginning_of(path, _MAX_LINE + len(MAGIC))
     return found is not None and found.first.partition(b"\n")[2].startswith(MAGIC)
 

@@ -20,6 +20,9 @@ from treeload._files.place import Place
 IsCheckpoint = Callable[[Path], bool]
 
 
+_FIRST = 4096  # bytes that are looked at
+
+
 _ENTRIES = 400  # entries of directories that are looked at
 
 
@@ -104,7 +107,7 @@ def content_of(path: Place, *, magic: bytes | tuple[bytes, ...] | None = None) -
 
 def _first_bytes(path: Place) -> bytes | None:
     """None where it is no file that may be opened: whoever opens it will say why."""
-    found = beginning_of(path)
+    found = beginning_of(path, _FIRST)
     return None if found is None else found.first
 
 
