@@ -30,7 +30,6 @@ class WebServer:
         tag: the ETag of every file.
         url: where it is.
         requests: path and range of each request, in order.
-        sent: bytes of bodies.
         most_at_once: requests that were under way at one time.
     """
 
@@ -40,26 +39,36 @@ class WebServer:
     tag: str = '"one"'
     url: str = ""
     requests: list[tuple[str, str | None]] = field(default_factory=list)
-    sent: int = 0
     most_at_once: int = 0
+    _sent: int = 0
     _now: int = 0
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _idle: threading.Condition = field(default_factory=threading.Condition)
+
+    @property
+    def sent(self) -> int:
+        """Bytes of bodies, once no request is under way: who asked may have them before they count."""
+        with self._idle:
+            self._idle.wait_for(lambda: self._now == 0, timeout=5)
+            return self._sent
 
     def forget(self) -> None:
         """Counts from here on."""
-        self.requests.clear()
-        self.sent = self.most_at_once = 0
+        with self._idle:
+            self._idle.wait_for(lambda: self._now == 0, timeout=5)
+            self.requests.clear()
+            self._sent = self.most_at_once = 0
 
     def enter(self, request: tuple[str, str | None]) -> None:
-        with self._lock:
+        with self._idle:
             self.requests.append(request)
             self._now += 1
             self.most_at_once = max(self.most_at_once, self._now)
 
     def leave(self, sent: int) -> None:
-        with self._lock:
+        with self._idle:
             self._now -= 1
-            self.sent += sent
+            self._sent += sent
+            self._idle.notify_all()
 
 
 class Request(BaseHTTPRequestHandler):
