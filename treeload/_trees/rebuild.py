@@ -225,19 +225,17 @@ class _Builder:
         return node if all(a is b for a, b in zip(made, node, strict=True)) else made
 
     def set_variable(self, variable: Any, value: Any) -> None:
-        raw: Any = variable if how_walked(variable) == REF else variable.get_raw_value()
+        own = self.own_values.get(type(variable))  # types are few, Variables many
+        if own is None:
+            own = self.own_values[type(variable)] = _owns_value(type(variable))
+        raw: Any = variable.get_raw_value() if own or how_walked(variable) != REF else variable
         if is_ref(raw):
             self.undo.append((raw.__setitem__, ..., raw[...]))
             raw[...] = value
         else:
             # Where the value is the Variable's own, it is put back without asking for leave to change it.
-            own = self.own_values.get(type(variable))
-            if own is None:
-                own = self.own_values[type(variable)] = _owns_value(type(variable))
-            if own:
-                self.undo.append((object.__setattr__, variable, _VALUE, raw))
-            else:
-                self.undo.append((variable.set_raw_value, raw))
+            undo = (object.__setattr__, variable, _VALUE, raw) if own else (variable.set_raw_value, raw)
+            self.undo.append(undo)
             variable.set_raw_value(value)
 
     def set_attribute(self, node: Any, key: str, value: Any) -> None:

@@ -17,10 +17,11 @@ from typing import Any, BinaryIO, TypeAlias
 
 from treeload._formats.pytorch.described import Keyed, NumpyType, Other
 from treeload._formats.pytorch.known import Known, known
+from treeload._trees.collector import no_collections
 
 Persistent: TypeAlias = Callable[[Any], Any]
 
-BUDGET = 400 << 20
+BUDGET = 300 << 20
 """Bytes that the values of a pickle may take."""
 
 
@@ -49,7 +50,8 @@ def unpickled(stream: BinaryIO, persistent: Persistent, *, budget: int = BUDGET)
     """
     machine = _Machine(stream, persistent, budget)
     try:
-        return machine.run()
+        with no_collections():  # each would look through all that was made so far
+            return machine.run()
     except IndexError:
         raise ValueError("its pickle takes values that it did not put there") from None
     except struct.error:
