@@ -90,16 +90,15 @@ def _load_from_memory(
 
     There is nothing to ask for, to wait for and to let go, which otherwise takes most of the time.
     """
-    first: dict[int, int] = {}  # id of a jax array, which the source keeps alive → the slot that it went to
-    for index, row in enumerate(decisions.rows):
+    take, put = source.take, placer.put
+    for index, row in enumerate(decisions.lines):
         if row is SAME_NAME:
             like, name = tree.values[index], tree.names[index]
             try:
-                array = source.take(name)
+                array = take(name)
                 if array.shape != like.shape or array.dtype != like.dtype:
                     raise not_as_said(source, name, like, array)
-                before = first.setdefault(id(array), index) if isinstance(array, jax.Array) else index
-                placer.put(index, array, own=True, before=before)
+                put(index, array, own=True, stays_alive=True)
             except Exception:  # raised again at once: a context entered for each leaf would cost more
                 with as_source_error(f"{print_name(name)!r} could not be made"):
                     raise
@@ -117,6 +116,7 @@ class _Placer:
         self.values = values
         self.overflows = overflows
         self.apart: set[int] = set()  # ids of arrays that slots hold
+        self.moved: dict[int, int] = {}  # id of an array that its source keeps alive → the slot it went to
         self.batch: list[tuple[int, np.ndarray[Any, Any]]] = []
         self.size = 0
 
@@ -134,11 +134,11 @@ class _Placer:
                 return
         self.put(index, evaluate(value, arrays, destination=held), own=False)
 
-    def put(self, index: int, array: Any, *, own: bool, before: int | None = None) -> None:
+    def put(self, index: int, array: Any, *, own: bool, stays_alive: bool = False) -> None:
         """Makes ``array`` the value of a slot.
 
-        ``own``: nobody else holds it, so it need not be copied. ``before``: a slot that it went to already,
-        so that what is one array in memory, moved twice, is one array again.
+        ``own``: nobody else holds it, so it need not be copied. ``stays_alive``: its source holds it, so that
+        it is known again: what is one array in memory, moved twice, is one array again.
         """
         like = self.likes[index]
         dtype = getattr(like, "dtype", None)  # a Python number has none
@@ -153,10 +153,17 @@ class _Placer:
             self.size += array.nbytes
             if self.size >= self._BYTES or len(self.batch) >= self._COUNT:
                 self.flush()
-        elif before is None or before == index or not stays(self.values[before], like):
-            self.values[index] = to_device(array, like)
+        elif isinstance(array, jax.Array) and stays(array, like):
+            self.values[index] = array
         else:
-            self.values[index] = self.values[before]
+            known = stays_alive and isinstance(array, jax.Array)  # what lay on the host is a copy, and goes
+            before = self.moved.get(id(array)) if known else None
+            if before is None or not stays(self.values[before], like):
+                self.values[index] = to_device(array, like)
+                if known:
+                    self.moved.setdefault(id(array), index)
+            else:
+                self.values[index] = self.values[before]
 
     def set_apart(self, index: int) -> None:
         """Makes the value of a slot an array of its own, where another slot that was set apart has it.
