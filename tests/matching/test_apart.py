@@ -106,3 +106,10 @@ def test_only_so_many_findings_of_a_kind_have_near_names(monkeypatch: pytest.Mon
 
 def test_kinds_without_a_counterpart_have_no_near_names() -> None:
     assert Neighbours().note(Kind.SHAPE, ("a",)) == ()
+
+
+def test_among_too_many_names_none_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    there, here = {"kernel": ONE, "x": ONE}, {"kernle": ONE.copy(), "y": ONE.copy()}
+    assert treeload.plan(there, here).findings[0].near == (("kernle",),)
+    monkeypatch.setattr(Neighbours, "_LOOKED_AMONG", 1)
+    assert treeload.plan(there, here).findings[0].near == ()

@@ -96,6 +96,13 @@ def test_names_that_have_nothing_in_common_are_listed_for_a_page_and_counted(cou
     assert max(counted.values()) < 5_000
 
 
+def test_what_is_not_looked_at_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("treeload._reports.problems._LOOKED_AT", 80)
+    text = str(treeload.plan(layers(100, "layers_{}", *"qkvo"), {"x": spec(2)}))
+    assert "missing     layers_{0,1,10..17}/k/{b,w} ×20" in text
+    assert "… and 720 more; plan.findings" in text
+
+
 @pytest.mark.parametrize("forgiven", [False, True])
 def test_what_is_forgiven_is_all_of_them_and_nobody_else(forgiven: bool) -> None:
     """Of so many only some are written; the patterns that are printed are for all the same."""

@@ -202,6 +202,7 @@ class Neighbours:
     """
 
     _LOOKED_UP = 1_000  # findings of a kind that have near names: a lookup takes some 0.1 ms
+    _LOOKED_AMONG = 50_000  # names: among more none is looked for, which would take a second and tell little
 
     def __init__(self) -> None:
         self._names: dict[Kind, list[Keys]] = {
@@ -220,6 +221,8 @@ class Neighbours:
     def _near(self, kind: Kind, name: Keys) -> tuple[Name, ...]:
         other = KINDS[kind].counterpart
         assert other is not None  # or nothing was noted
+        if len(self._names[other]) > self._LOOKED_AMONG:
+            return ()
         if other not in self._tables:
             self._tables[other] = NearNames(self._names[other])
         return tuple(map(Name, self._tables[other].near(name)))

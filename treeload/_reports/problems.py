@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from itertools import chain
+from itertools import chain, islice
 from typing import TypeAlias
 
 from treeload._findings.finding import Facts, Finding, Noted, facts, side, written
@@ -35,6 +35,9 @@ _WRITTEN = 500  # findings of one problem that are written, where most are noted
 
 
 _TOLD_APART = 2_000  # groups of names of one kind: a report shows a page of them
+
+
+_LOOKED_AT = 30_000  # findings of one kind, in their order; the others are counted
 
 
 @dataclass(frozen=True)
@@ -141,7 +144,8 @@ class Problems:
     """All problems of one kind.
 
     Attributes:
-        listed: the problems; where names differ in thousands of ways, the first of them.
+        listed: the problems; where names differ in thousands of ways, or there are tens of thousands, the
+            first of them.
         count: how many findings there are in all.
     """
 
@@ -173,7 +177,8 @@ def problems(plan: Decisions, findings: Iterable[Noted]) -> dict[Kind, Problems]
 def _grouped(findings: Sequence[Noted]) -> list[Group]:
     """Those with equal facts as one; siblings that one side lacks, whatever they are, too."""
     manner = KINDS[findings[0].kind]
-    groups = group(((noted.name, _facts(noted, manner)) for noted in findings), most=_TOLD_APART)
+    looked_at = ((noted.name, _facts(noted, manner)) for noted in islice(findings, _LOOKED_AT))
+    groups = group(looked_at, most=_TOLD_APART)
     if manner.inline is None:
         return groups
     return siblings([(each, _family(facts(findings[each.members[0]]), manner)) for each in groups])
