@@ -55,6 +55,10 @@ def make():
     return {"layers": {str(i): layer() for i in range(3)}, "head": jnp.zeros(2)}
 
 ready = make()
+nothing = None
+
+def broken():
+    raise ValueError("no weights today")
 """
 
 
@@ -75,6 +79,7 @@ def here(tmp_path: Path) -> Path:
         '         Rename("net/{*rest}", "{*rest}")]\n'
         "def made():\n    return rules\n"
     )
+    (tmp_path / "broken.py").write_text('rules = [Renmae("a", "b")]\n')
     return tmp_path
 
 
@@ -207,6 +212,9 @@ def test_what_is_wrong_with_a_policy_is_said_by_name(here: Path, run: Run, text:
         (("--like", "ckpt", "--rules", "ruels.py:rules"), "there is no file 'ruels.py'"),
         (("--like", "ckpt", "--rules", "rules.py:ruels"), "has no 'ruels'; near: rules"),
         (("--like", "ckpt", "--policy", "none.toml"), "--policy none.toml: No such file or directory"),
+        (("--into", "models_of_test:broken"), "your code raised ValueError: no weights today"),
+        (("--into", "models_of_test:nothing"), "None: give a model or a tree of arrays"),
+        (("--like", "ckpt", "--rules", "broken.py:rules"), "your code raised NameError: name 'Renmae'"),
     ],
 )
 def test_plan_says_what_it_was_given_wrongly(

@@ -11,6 +11,8 @@ import importlib
 import importlib.util
 import sys
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -29,8 +31,12 @@ def destination(target: str) -> Any:
     if "" not in sys.path:
         sys.path.insert(0, "")
     try:
-        loaded = importlib.import_module(module)
-    except ModuleNotFoundError as error:
+        with _yours(f"--into {target}"):
+            loaded = importlib.import_module(module)
+    except Misuse as misuse:
+        error = misuse.__cause__
+        if not isinstance(error, ModuleNotFoundError):
+            raise
         beside = (
             ", from here"
             if error.name and module.startswith(error.name)
@@ -49,8 +55,18 @@ def _called(module: Any, name: str, where: str) -> Any:
             raise Misuse(f"{where}: {getattr(module, '__name__', module)!s} has no {part!r}{meant}")
         found = getattr(found, part)
     if isinstance(found, type) or (callable(found) and _is_function(found)):
-        return found()
+        with _yours(where):
+            return found()
     return found
+
+
+@contextmanager
+def _yours(where: str) -> Iterator[None]:
+    """What your code raises ends as any other command that cannot be carried out; ``--debug`` shows where."""
+    try:
+        yield
+    except Exception as error:
+        raise Misuse(f"{where}: your code raised {type(error).__name__}: {error}") from error
 
 
 def _is_function(found: Any) -> bool:
@@ -74,7 +90,8 @@ def rules(target: str | None) -> Any:
     if spec is None or spec.loader is None:
         raise Misuse(f"--rules {target}: {filename!r} is no Python file (.py)")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with _yours(f"--rules {target}"):
+        spec.loader.exec_module(module)
     return _called(module, name, f"--rules {target}")
 
 

@@ -46,7 +46,11 @@ def plan(
     if (into is None) == (like is None):
         raise Misuse("plan takes a model, --into MODULE:FACTORY, or a checkpoint of one, --like OTHER")
     dst = given.destination(into) if into is not None else specs_of(str(like))
-    made = treeload.plan(dst, path, rules=given.rules(rules), policy=given.policy(policy))
+    given_rules, given_policy = given.rules(rules), given.policy(policy)
+    try:
+        made = treeload.plan(dst, path, rules=given_rules, policy=given_policy)
+    except TypeError as error:  # what was given is no tree, or no rules
+        raise Misuse(str(error)) from error
     if html is not None:
         Path(html).write_text(made.to_html(), encoding="utf-8")
     if lock is not None:
