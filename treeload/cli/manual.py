@@ -37,7 +37,7 @@ def _page(name: str, command: Any) -> Iterator[str]:
     yield f"## treeload {name}\n"
     required = [f"{_flags(each)} {_metavar(each)}" for each in options if each.required]
     words = ["treeload", name, *map(_metavar, arguments), *required, "[OPTIONS]"]
-    yield f"```sh\n{' '.join(words)}\n```\n"
+    yield f"<!-- not run: how a command is written -->\n```sh\n{' '.join(words)}\n```\n"
     yield " ".join(command.help.split("\f")[0].split()) + "\n"
     for each in arguments:
         yield f"- `{_metavar(each)}`: {each.help}"
