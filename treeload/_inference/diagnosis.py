@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from treeload._inference.changes import Change
 from treeload._inference.layouts import File, read
-from treeload._inference.limits import sides
+from treeload._inference.limits import is_spread, sides
 from treeload._inference.pairing import pair
 from treeload._inference.parts import best, parts
 from treeload._inference.relayouts import Fit, shapes
@@ -46,13 +46,15 @@ def _differences(destination: Mapping[Keys, Spec], source: Mapping[Keys, Spec]) 
     agreeing = {name for name, spec in destination.items() if _fits(source.get(name), spec)}
     if not destination or not source or len(agreeing) == len(destination) == len(source):
         return []
+    found = list(_wrappers(destination, source))
+    if any(map(is_spread, (destination, source))):  # too many names that are not alike to tell of single ones
+        return found
     looked = sides(
         {name: spec for name, spec in destination.items() if name not in agreeing},
         {name: spec for name, spec in source.items() if name not in agreeing},
     )
-    found = list(_wrappers(destination, source))
-    if looked.templates is not None:  # else there are too many names that are not alike
-        found += _counts(*((templates(destination), templates(source)) if agreeing else looked.templates))
+    whole = None if agreeing else looked.templates  # which are dear where leaves are many
+    found += _counts(*(whole or (templates(destination), templates(source))))
     theirs, ours = looked.theirs, looked.ours
     pairing = pair(theirs, ours)
     file = File()

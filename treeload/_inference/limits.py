@@ -48,7 +48,7 @@ def sides(
     destination: Mapping[Keys, Spec], source: Mapping[Keys, Spec], *, digits: Digits = "index"
 ) -> Looked:
     """The modules of both sides, as far as they are looked at."""
-    if not any(map(_is_spread, (destination, source))):
+    if not any(map(is_spread, (destination, source))):
         whole = templates(destination, digits=digits), templates(source, digits=digits)
         return replace(_looked_at(*whole), templates=whole)
     heads = [set(chain.from_iterable(name[:-1] for name in side)) for side in (destination, source)]
@@ -63,7 +63,7 @@ def sides(
     return replace(looked, cut=(*_cut("leaves", (destination, source), some), *looked.cut))
 
 
-def _is_spread(side: Mapping[Keys, Spec]) -> bool:
+def is_spread(side: Mapping[Keys, Spec]) -> bool:
     """Whether there are too many names that differ in more than the digits at the end of their keys."""
     if len(side) <= LEAVES:
         return False
