@@ -444,7 +444,7 @@ Loud()
 def test_a_working_directory_that_is_gone_is_an_error_of_ours(tmp_path: Path) -> None:
     program = f"""
 import os
-import numpy as np, treeload
+import jax, numpy as np, treeload
 os.mkdir({str(tmp_path / "gone")!r})
 os.chdir({str(tmp_path / "gone")!r})
 os.rmdir({str(tmp_path / "gone")!r})

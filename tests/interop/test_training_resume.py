@@ -172,8 +172,13 @@ def never_stopped(kind: str) -> tuple[Any, dict[int, str]]:
     return state, losses
 
 
-@pytest.mark.parametrize("saver", SAVERS)
-@pytest.mark.parametrize("kind", TRAININGS)
+@pytest.mark.parametrize(
+    ("kind", "saver"),
+    [
+        pytest.param(kind, saver, marks=pytest.mark.slow if own is not (kind == "nnx") else ())
+        for kind in TRAININGS for saver in SAVERS for own in (saver == "treeload",)
+    ],  # each kind and each saver once; CI's full run does them all
+)  # fmt: skip
 def test_a_killed_training_goes_on_as_if_it_had_never_stopped(kind: str, saver: str, tmp_path: Path) -> None:
     directory = tmp_path / "run"
     root = str(Path(treeload.__file__).parent.parent)
