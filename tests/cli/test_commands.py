@@ -79,6 +79,7 @@ def here(tmp_path: Path) -> Path:
         '         Rename("net/{*rest}", "{*rest}")]\n'
         "def made():\n    return rules\n"
     )
+    (tmp_path / "models_of_te.py").write_text("import models\n")
     (tmp_path / "broken.py").write_text('rules = [Renmae("a", "b")]\n')
     return tmp_path
 
@@ -207,7 +208,8 @@ def test_what_is_wrong_with_a_policy_is_said_by_name(here: Path, run: Run, text:
     [
         ((), "plan takes a model, --into MODULE:FACTORY, or a checkpoint of one, --like OTHER"),
         (("--into", "models_of_test"), "--into takes MODULE:FACTORY"),
-        (("--into", "modles:make"), "there is no module 'modles', from here"),
+        (("--into", "modles:make"), "there is no module 'modles' here, nor among what is installed"),
+        (("--into", "models_of_te:make"), "there is no module 'models', which models_of_te imports"),
         (("--into", "models_of_test:mkae"), "models_of_test has no 'mkae'; near: make"),
         (("--like", "ckpt", "--rules", "ruels.py:rules"), "there is no file 'ruels.py'"),
         (("--like", "ckpt", "--rules", "rules.py:ruels"), "has no 'ruels'; near: rules"),

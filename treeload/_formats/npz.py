@@ -20,7 +20,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from treeload._errors import RuleError, SourceError
+from treeload._errors import SourceError
 from treeload._files.crc import Checksum, crc32
 from treeload._files.npy import MAGIC, MOST_HEADER, read_npy_header
 from treeload._files.open import File, brief, look_at, opened
@@ -32,7 +32,7 @@ from treeload._files.scattered import Scattered, read_scattered, row_major
 from treeload._files.unpack import start_of
 from treeload._files.zip import STORED, Head, Member, first_member, read_directory, read_heads
 from treeload._leaves.spec import Spec, is_numeric
-from treeload._naming.bounds import check_length, name_from_file
+from treeload._naming.bounds import check_separator, joined_name_from_file
 from treeload._naming.name import Keys, Name
 from treeload._sources.format import Format
 from treeload._sources.separated import refuse_overlaps
@@ -73,8 +73,7 @@ class NpzSource(Source):
     checks_digests = True
 
     def __init__(self, path: AnyPlace, *, separator: str | None = "/") -> None:
-        if separator == "":
-            raise RuleError("separator='' splits nothing: write None to leave names in one piece")
+        check_separator(separator)
         path = place_of(path)
         self.label = f"{str(path)!r} (npz)"
         self._checks = True
@@ -135,8 +134,7 @@ def _arrays(file: File, members: Mapping[str, Member]) -> list[Member]:
 def _name(file: File, member: Member, separator: str | None) -> Name:
     text = member.name.removesuffix(_ARRAY)
     try:
-        check_length(len(text))  # before it is cut into very many keys
-        return name_from_file([text] if separator is None else text.split(separator))
+        return joined_name_from_file(text, separator)
     except ValueError as error:
         raise SourceError(f"{file}: its member {brief(member.name)} has {error}") from error
 

@@ -52,3 +52,23 @@ def check_length(characters: int) -> None:
     """
     if characters > MOST_CHARACTERS:
         raise ValueError(f"a name of {characters:,} characters: at most {MOST_CHARACTERS:,} are read")
+
+
+def joined_name_from_file(joined: str, separator: str | None) -> Name:
+    """The name that a text of a file stands for, whose keys ``separator`` joins; of one key where it is None.
+
+    Raises:
+        ValueError: it is longer than any name may be.
+    """
+    check_length(len(joined))  # before it is cut into millions of keys
+    return name_from_file([joined] if separator is None else joined.split(separator))
+
+
+def check_separator(separator: str | None) -> None:
+    """Nothing, if names can be split there, or are to be left in one piece.
+
+    Raises:
+        RuleError: it is empty.
+    """
+    if separator == "":
+        raise RuleError("separator='' splits nothing: write None to leave names in one piece")

@@ -37,12 +37,9 @@ def destination(target: str) -> Any:
         error = misuse.__cause__
         if not isinstance(error, ModuleNotFoundError):
             raise
-        beside = (
-            ", from here"
-            if error.name and module.startswith(error.name)
-            else f", for it imports {error.name!r}"
-        )
-        raise Misuse(f"--into {target}: there is no module {error.name!r}{beside}") from error
+        asked = f"{module}.".startswith(f"{error.name}.")
+        why = " here, nor among what is installed" if asked else f", which {module} imports"
+        raise Misuse(f"--into {target}: there is no module {error.name!r}{why}") from error
     return _called(loaded, name, f"--into {target}")
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from treeload._errors import RuleError, SourceError
+from treeload._errors import SourceError
 from treeload._files.beginning import beginning_of
 from treeload._files.digests import check_whole
 from treeload._files.open import File, brief, check_unchanged, look_at, look_beside, opened, read_bytes
@@ -28,7 +28,7 @@ from treeload._files.regions import Box, placed, slices_of, whole_box
 from treeload._files.request import check_requests
 from treeload._formats.gguf.header import MAGIC, PLAIN, Header, Tensor, read_header
 from treeload._leaves.spec import Spec, elements, nbytes, print_spec
-from treeload._naming.bounds import check_length, name_from_file
+from treeload._naming.bounds import check_separator, joined_name_from_file
 from treeload._naming.name import Name, print_name
 from treeload._sources.format import Format
 from treeload._sources.source import Source, as_source_error
@@ -88,8 +88,7 @@ class GgufSource(Source):
     checks_digests = True
 
     def __init__(self, path: AnyPlace, *, separator: str | None = ".") -> None:
-        if separator == "":
-            raise RuleError("separator='' splits nothing: write None to leave names in one piece")
+        check_separator(separator)
         path = place_of(path)
         files = _files(look_at(path))
         several = f", {len(files)} files" if len(files) > 1 else ""
@@ -160,8 +159,7 @@ def _box(handle: Handle, place: _Quantised, box: Box) -> np.ndarray[Any, Any]:
 
 def _name(file: File, key: str, separator: str | None) -> Name:
     try:
-        check_length(len(key))  # before it is cut into millions of keys
-        return name_from_file((key,) if separator is None else key.split(separator))
+        return joined_name_from_file(key, separator)
     except ValueError as error:
         raise SourceError(f"{file}: the tensor {brief(key)} has {error}") from error
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from treeload._errors import RuleError, SourceError
+from treeload._errors import SourceError
 from treeload._files.at_once import at_once
 from treeload._files.beginning import beginning_of
 from treeload._files.crc import Checksum
@@ -41,7 +41,7 @@ from treeload._formats.pytorch.legacy import read_legacy
 from treeload._formats.pytorch.zipped import read_zipped
 from treeload._leaves.number import Number
 from treeload._leaves.spec import Spec, make_spec
-from treeload._naming.bounds import name_from_file
+from treeload._naming.bounds import check_separator, name_from_file
 from treeload._naming.name import Keys, Name
 from treeload._sources.format import Format
 from treeload._sources.separated import refuse_overlaps, split_name
@@ -168,8 +168,7 @@ class PyTorchSource(Source):
     checks_digests = True
 
     def __init__(self, path: AnyPlace, *, separator: str | None = ".") -> None:
-        if separator == "":
-            raise RuleError("separator='' splits nothing: write None to leave names in one piece")
+        check_separator(separator)
         path = place_of(path)
         index, files = _find(path)
         self.label = f"{str(path)!r} (PyTorch{f', {len(files)} shards' if index else ''})"

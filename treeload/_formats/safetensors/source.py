@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from treeload._errors import RuleError, SourceError
+from treeload._errors import SourceError
 from treeload._files.at_once import at_once
 from treeload._files.beginning import beginning_of
 from treeload._files.index import ShardIndex, first_shard, read_index
@@ -29,7 +29,7 @@ from treeload._files.read import Stored, read_stored
 from treeload._files.strict_json import parse_json
 from treeload._formats.safetensors.header import PROVENANCE, read_header
 from treeload._leaves.spec import Spec
-from treeload._naming.bounds import check_length, name_from_file
+from treeload._naming.bounds import check_separator, joined_name_from_file
 from treeload._naming.name import Name, print_name
 from treeload._sources.format import Format
 from treeload._sources.provenance import read_provenance
@@ -95,8 +95,7 @@ class SafetensorsSource(Source):
     checks_digests = True
 
     def __init__(self, path: AnyPlace, *, separator: str | None = ".") -> None:
-        if separator == "":
-            raise RuleError("separator='' splits nothing: write None to leave names in one piece")
+        check_separator(separator)
         path = place_of(path)
         index, files = _find(path)
         headers = dict(
@@ -145,8 +144,7 @@ class SafetensorsSource(Source):
 
 def _name(file: File, tensor: str, separator: str | None) -> Name:
     try:
-        check_length(len(tensor))  # before it is cut into millions of keys
-        return name_from_file(_split(tensor, separator))
+        return joined_name_from_file(tensor, separator)
     except ValueError as error:
         raise SourceError(f"{file}: the tensor {brief(tensor)} has {error}") from error
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import jax
 
-from treeload._errors import RuleError, SourceError
+from treeload._errors import SourceError
 from treeload._files.digests import damaged
 from treeload._files.open import File, brief, look_at, look_within, opened, read_bytes, some
 from treeload._files.place import Place, Remote, names_in
@@ -34,6 +34,7 @@ from treeload._formats.tensorflow.crc32c import masked_crc32c
 from treeload._formats.tensorflow.names import name_of
 from treeload._formats.tensorflow.table import MAGIC
 from treeload._leaves.spec import Spec
+from treeload._naming.bounds import check_separator
 from treeload._naming.name import Name, print_name
 from treeload._sources.format import Format
 from treeload._sources.source import Source
@@ -85,8 +86,7 @@ class TensorflowSource(Source):
     checks_itself = True
 
     def __init__(self, path: AnyPlace, *, separator: str | None = "/") -> None:
-        if separator == "":
-            raise RuleError("separator='' splits nothing: write None to leave names in one piece")
+        check_separator(separator)
         path = place_of(path)
         index, latest = _find(path)
         bundle = read_bundle(index)
