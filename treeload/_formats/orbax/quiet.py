@@ -6,6 +6,7 @@ Owns which of it is kept back, and for how long. All that others log, print or l
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +19,8 @@ def quiet() -> Iterator[None]:
 
     Each of Orbax's threads logs a failure with its traceback. What TensorStore had still to write is reported
     to the event loop that Orbax has closed by then, and each of these reports fails, unraised: some while the
-    body still runs, some a while later.
+    body still runs, some a while later. Where several writes failed, Orbax raises the failure of one of them;
+    asyncio logs the others, once somebody collects them.
     """
     logger = logging.getLogger("absl")
     before = logger.disabled
@@ -26,11 +28,33 @@ def quiet() -> Iterator[None]:
     hook = sys.unraisablehook
     if not isinstance(hook, _WithoutLateReports):
         sys.unraisablehook = _WithoutLateReports(hook)
+    of_futures = logging.getLogger("asyncio")
+    was_filtered = _is_news in of_futures.filters
+    of_futures.addFilter(_is_news)
     try:
         yield
         sys.unraisablehook = hook  # all was written: nothing is to come
+        if not was_filtered:
+            of_futures.removeFilter(_is_news)
     finally:
         logger.disabled = before
+
+
+_NOBODY_ASKED = re.compile(r"(Future|Task) exception was never retrieved")
+
+
+_FAILED = re.compile(r"[A-Z_]+: (Error \w+ing|Failed) ")
+"""How TensorStore begins what it says of a failed write: a status of Abseil's, and what it did."""
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether asyncio logs another thing than that nobody asked for one of TensorStore's failed writes."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not (
+        _NOBODY_ASKED.match(record.getMessage())
+        and isinstance(error, ValueError)
+        and _FAILED.match(str(error))
+    )
 
 
 class _WithoutLateReports:
