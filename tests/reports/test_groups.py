@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterator
 from itertools import product
 
 import pytest
@@ -173,3 +174,15 @@ def test_a_row_of_names_is_cut_and_counted() -> None:
     names = [(word, "w") for word in ("a", "b", "c", "d")]
     assert print_names(names, most=2) == "a/w, b/w, … (4 in all)"
     assert print_names(names[:1], most=2, facts=["shapes differ"]) == "a/w (shapes differ)"
+
+
+def test_where_names_are_hopelessly_different_those_that_come_late_are_looked_at_no_more() -> None:
+    seen: list[str] = []
+
+    def items() -> Iterator[tuple[tuple[str, ...], str]]:
+        for letters in product("abcdefgh", repeat=4):
+            seen.append("".join(letters))
+            yield (seen[-1],), ""
+
+    assert [found.title for found in group(items(), most=3)] == ["aaaa", "aaab", "aaac"]
+    assert len(seen) == 16  # of 4,096

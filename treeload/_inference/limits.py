@@ -18,7 +18,7 @@ from treeload._inference.templates import Digits, Leaves, Module, gather, templa
 from treeload._leaves.spec import Spec
 from treeload._naming.name import Keys
 
-LEAVES = 20_000  # more names than these, digits aside, must have a key in common with the other side
+LEAVES = 5_000  # more names than these, digits aside, must have a key in common with the other side
 _TEMPLATES = 1_000  # more than these are cut: no model has as many
 
 _DIGITS = re.compile("[0-9]+")

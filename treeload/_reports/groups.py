@@ -114,10 +114,14 @@ class Group:
         return "{" + ",".join((*shown[:3], "…", shown[-1])) + "}"
 
 
+_HOPELESS = 5  # times as many ways as are asked for: what comes then is hardly like the first
+
+
 def group(items: Iterable[tuple[tuple[str, ...], Hashable]], *, most: int | None = None) -> list[Group]:
     """The items, each a name and the facts it must share with its group, as groups in order of appearance.
 
-    With ``most`` only the first are grouped that differ in so many ways, and the others are in no group.
+    With ``most`` only the first are grouped that differ in so many ways, and the others are in no group; nor
+    are those that come after a great many ways more.
 
     Examples:
         >>> names = [(("layers", str(i), "kernel"), "float32[3]") for i in range(12)]
@@ -137,6 +141,8 @@ def group(items: Iterable[tuple[tuple[str, ...], Hashable]], *, most: int | None
             last, own = _cut(name[-1])
             template, numbers = (*template, last), (*numbers, *own)
         alike.setdefault((template, facts), []).append((number, numbers))
+        if most is not None and len(alike) > _HOPELESS * most:
+            break
     groups: list[Group] = []
     for (template, _), points in islice(alike.items(), most):
         groups += [Group(_filled(template, axes), found) for axes, found in _boxes(points)]

@@ -34,7 +34,7 @@ _PATTERNS = 4  # patterns in one piece of code, before they are taken together
 _WRITTEN = 500  # findings of one problem that are written, where most are noted only
 
 
-_TOLD_APART = 2_000  # groups of names of one kind: a report shows a page of them
+_TOLD_APART = 1_000  # groups of names of one kind: a report shows a page of them
 
 
 _LOOKED_AT = 30_000  # findings of one kind, in their order; the others are counted
