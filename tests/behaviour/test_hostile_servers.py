@@ -1,7 +1,7 @@
 """A server that does harm: only a ``SourceError``, soon, and in little memory.
 
-Each answers whatever it is asked with bytes of its own. What is slow in them is slow without end, and
-patience is short here: what is tested is that there is a bound, which is a minute or two outside of tests.
+Each answers whatever it is asked with bytes of its own. What is slow in them is slow without end. Patience is
+shorter here than outside of tests, but where it says that it is as it is.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
         http, "PATIENCE", http.Patience(connect=1, answer=0.3, slowest=4096, tries=3, pause=0.001)
     )
     monkeypatch.setenv("no_proxy", "*")
+
+
+PATIENCE = http.PATIENCE
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -172,6 +175,39 @@ def test_a_hostile_server_is_an_error_soon_and_takes_little_memory(name: str, wh
         tracemalloc.stop()
     assert str(error.value).isprintable() or "\n" in str(error.value)
     assert len(str(error.value)) < 2000
+
+
+def first_then(rest: Callable[[str], Iterable[bytes]]) -> Callable[[str], Iterable[bytes]]:
+    """A server that gives the first bytes of a file, and then does as ``rest``."""
+    first = (60_000).to_bytes(8, "little") + b"{" * 56
+    return lambda head: good(head, 1 << 20, first) if "bytes=0-63" in head else rest(head)
+
+
+SLOW: dict[str, Callable[[str], Iterable[bytes]]] = {
+    "says-nothing": HOSTILE["says-nothing"],
+    "a-head-that-drips": HOSTILE["a-head-that-drips"],
+    "a-body-that-drips": HOSTILE["a-body-that-drips"],
+    "hangs-up": HOSTILE["hangs-up"],
+    "wait-for-a-year": HOSTILE["wait-for-a-year"],
+    "says-nothing-more": first_then(lambda head: slowly(b"")),
+    "drips-then": first_then(lambda head: itertools.chain(good(head, 1 << 20)[:1], slowly(b"x" * 60_000))),
+}
+
+
+_QUICK = ("says-nothing", "a-body-that-drips", "says-nothing-more")
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in _QUICK else pytest.param(name, marks=pytest.mark.slow) for name in SLOW]
+)
+def test_a_slow_server_that_has_sent_little_is_given_up_in_five_seconds(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "PATIENCE", PATIENCE)
+    begun = time.monotonic()
+    with answering(SLOW[name]) as url, pytest.raises(SourceError, match=r"after \d tr"):
+        treeload.open(url)
+    assert time.monotonic() - begun < MOST_SECONDS
 
 
 @pytest.mark.parametrize(

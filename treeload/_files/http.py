@@ -42,6 +42,10 @@ class Patience:
         slowest: bytes a second; an answer that comes more slowly is given up.
         tries: how often what failed is tried; more often where much of it came.
         pause: seconds before the second try; twice as many before each further one, 10 at most.
+        stranger: seconds in all, tries and pauses included, that a server may lag behind ``slowest`` as long
+            as it has sent little.
+        prompt: seconds that a question may take of which these do not count.
+        proven: bytes after which a server is no stranger.
     """
 
     connect: float = 10.0
@@ -49,6 +53,9 @@ class Patience:
     slowest: int = 4096
     tries: int = 6
     pause: float = 0.5
+    stranger: float = 4.0
+    prompt: float = 0.5
+    proven: int = 64 << 10
 
 
 FAILURES = (OSError, http.client.HTTPException)
@@ -112,6 +119,40 @@ class Stop:
                 self._sockets.discard(sock)
 
 
+class Waiting:
+    """How long one question, asked again where it fails, is waited for.
+
+    Args:
+        seconds: in all; infinity for a server that is known to send what it is asked for.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._begun, self._seconds = time.monotonic(), seconds
+        self.taken = 0
+        """Bytes that came, of heads and bodies."""
+
+    @property
+    def lag(self) -> float:
+        """The seconds that it took longer than it may for so many bytes."""
+        return time.monotonic() - self._begun - self.taken / PATIENCE.slowest
+
+    @property
+    def left(self) -> float:
+        """The seconds that are left for all of the question."""
+        return self._seconds - self.lag
+
+    def at_most(self, seconds: float) -> float:
+        """So many seconds, or what is left.
+
+        Raises:
+            TimeoutError: nothing is left.
+        """
+        left = self.left
+        if left <= 0:
+            raise TimeoutError(f"it has sent hardly anything in {PATIENCE.stranger:g} seconds")
+        return min(seconds, left)
+
+
 class Answer:
     """A server's answer: its head, and a body that is still to come.
 
@@ -141,20 +182,21 @@ class Answer:
 
 
 @contextmanager
-def asked(url: str, headers: Mapping[str, str], stop: Stop) -> Iterator[Answer]:
+def asked(url: str, headers: Mapping[str, str], stop: Stop, waiting: Waiting) -> Iterator[Answer]:
     """The answer to a GET, after redirects; its body is read within, or given up.
 
     Args:
         url: http or https.
         headers: sent along; ``Authorization`` to the first server alone.
         stop: cuts the connection, from another thread.
+        waiting: how long.
 
     Raises:
         SourceError: a redirect that is not followed.
         OSError, http.client.HTTPException: what may succeed when it is tried again.
     """
     with ExitStack() as held:
-        connection, response, final = _follow(url, headers, stop, held)
+        connection, response, final = _follow(url, headers, stop, waiting, held)
         is_whole = False
         try:
             yield Answer(response, final)
@@ -169,7 +211,7 @@ def asked(url: str, headers: Mapping[str, str], stop: Stop) -> Iterator[Answer]:
 
 
 def _follow(
-    url: str, headers: Mapping[str, str], stop: Stop, held: ExitStack
+    url: str, headers: Mapping[str, str], stop: Stop, waiting: Waiting, held: ExitStack
 ) -> tuple[Connection, http.client.HTTPResponse, str]:
     """The answer after all redirects, who gave it, and the connection on which it comes."""
     first, was_public = urlsplit(url), False
@@ -177,7 +219,7 @@ def _follow(
         here = urlsplit(url)
         is_first = (here.scheme, here.netloc) == (first.scheme, first.netloc)
         sent = {name: value for name, value in headers.items() if is_first or name != "Authorization"}
-        connection, response, is_public = _send(here, sent, stop, held, refuse_private=was_public)
+        connection, response, is_public = _send(here, sent, stop, waiting, held, refuse_private=was_public)
         was_public = was_public or is_public
         if response.status not in _REDIRECTS:
             return connection, response, url
@@ -216,7 +258,13 @@ def shown(url: SplitResult) -> str:
 
 
 def _send(
-    url: SplitResult, headers: Mapping[str, str], stop: Stop, held: ExitStack, *, refuse_private: bool
+    url: SplitResult,
+    headers: Mapping[str, str],
+    stop: Stop,
+    waiting: Waiting,
+    held: ExitStack,
+    *,
+    refuse_private: bool,
 ) -> tuple[Connection, http.client.HTTPResponse, bool]:
     """A connection on which the request was sent, the head of the answer, and whether the host is public."""
     proxy = _proxy(url)
@@ -226,13 +274,14 @@ def _send(
         headers = {**headers, **_authorization("Proxy-Authorization", proxy)}
     while True:
         kept = _kept(_key(url))
-        connection = _connect(url, proxy) if kept is None else kept
+        connection = _connect(url, proxy, waiting) if kept is None else kept
         try:
             held.enter_context(stop.cuts(connection.sock))
             is_public = proxy is None and _is_public(connection)
             if refuse_private and proxy is None and not is_public:
                 raise SourceError(f"{shown(url)!r}, to which a public server leads, is at a private address")
-            connection.sock.settimeout(PATIENCE.answer)
+            connection.sock.settimeout(waiting.at_most(PATIENCE.answer))
+            connection.response_class = functools.partial(_Response, waiting)  # type: ignore[assignment]
             connection.request("GET", target, headers=dict(headers))
             return connection, connection.getresponse(), is_public
         except BaseException as error:
@@ -243,17 +292,17 @@ def _send(
                 raise
 
 
-def _connect(url: SplitResult, proxy: SplitResult | None) -> Connection:
+def _connect(url: SplitResult, proxy: SplitResult | None, waiting: Waiting) -> Connection:
     host, port = url.hostname or "", url.port
     to = (host, port) if proxy is None else (proxy.hostname or "", proxy.port)
+    timeout = waiting.at_most(PATIENCE.connect)
     connection: Connection
     if url.scheme == "https":
-        connection = http.client.HTTPSConnection(*to, timeout=PATIENCE.connect, context=_tls())
+        connection = http.client.HTTPSConnection(*to, timeout=timeout, context=_tls())
         if proxy is not None:
             connection.set_tunnel(host, port, _authorization("Proxy-Authorization", proxy))
     else:
-        connection = http.client.HTTPConnection(*to, timeout=PATIENCE.connect)
-    connection.response_class = _Response
+        connection = http.client.HTTPConnection(*to, timeout=timeout)
     connection.connect()
     return connection
 
@@ -344,9 +393,9 @@ def close_idle() -> None:
 class _Response(http.client.HTTPResponse):
     """An answer that is given up where it comes too slowly, or is longer than it may be."""
 
-    def __init__(self, sock: socket.socket, *args: Any, **how: Any) -> None:
+    def __init__(self, waiting: Waiting, sock: socket.socket, *args: Any, **how: Any) -> None:
         super().__init__(sock, *args, **how)
-        self._paced = _Paced(self.fp.detach(), sock)
+        self._paced = _Paced(self.fp.detach(), sock, waiting)
         self.fp = io.BufferedReader(self._paced)
 
     def allow(self, count: int) -> None:
@@ -356,9 +405,9 @@ class _Response(http.client.HTTPResponse):
 class _Paced(io.RawIOBase):
     """What comes through a socket, while it comes fast enough and is no more than may come."""
 
-    def __init__(self, raw: Any, sock: socket.socket) -> None:
+    def __init__(self, raw: Any, sock: socket.socket, waiting: Waiting) -> None:
         super().__init__()
-        self._raw, self._sock = raw, sock
+        self._raw, self._sock, self._waiting = raw, sock, waiting
         self._begun, self._taken = time.monotonic(), 0
         self.most = _MOST_HEAD
 
@@ -371,9 +420,10 @@ class _Paced(io.RawIOBase):
             raise TimeoutError("it sends too slowly")
         if self._taken >= self.most:
             raise http.client.HTTPException("it sends more than was asked for")
-        self._sock.settimeout(PATIENCE.answer)
+        self._sock.settimeout(self._waiting.at_most(PATIENCE.answer))
         count: int | None = self._raw.readinto(buffer)
         self._taken += count or 0
+        self._waiting.taken += count or 0
         return count
 
     def close(self) -> None:

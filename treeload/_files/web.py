@@ -9,6 +9,7 @@ HTTP ranges: RFC 9110, section 14.
 
 from __future__ import annotations
 
+import math
 import random
 import re
 import socket
@@ -22,7 +23,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from treeload._errors import SourceError
 from treeload._files import http
-from treeload._files.http import Answer, Stop, asked
+from treeload._files.http import Answer, Stop, Waiting, asked
 from treeload._files.place import Descriptor, Handle, Refused, Server, Status, changed
 from treeload._files.whole import Download
 from treeload._naming.printable import printable
@@ -92,6 +93,7 @@ class WebServer(Server):
         self._first: dict[str, bytes] = {}
         self._led: dict[str, str] = {}  # where a URL led to, so that it is not asked each time
         self._downloads: dict[str, Download] = {}
+        self._taken, self._lag = 0, 0.0  # bytes that it sent, and seconds that it was too slow
 
     def __getstate__(self) -> dict[str, Any]:
         keep = ("_root", "_query", "_headers", "_whole")
@@ -129,11 +131,11 @@ class WebServer(Server):
     def find(self, path: str) -> Status | None:
         if path not in self._known:
             stop = Stop()
-            self._known[path] = _patiently(lambda: self._look(path, stop), self.shown(path), stop)
+            self._known[path] = self._patiently(path, stop, lambda waiting: self._look(path, stop, waiting))
         return self._known[path]
 
-    def _look(self, path: str, stop: Stop) -> _Found | None:
-        with self._asked(path, f"bytes=0-{_FIRST - 1}", stop) as answer:
+    def _look(self, path: str, stop: Stop, waiting: Waiting) -> _Found | None:
+        with self._asked(path, f"bytes=0-{_FIRST - 1}", stop, waiting) as answer:
             if answer.status in _GONE:
                 return None
             if answer.status == 200:
@@ -183,16 +185,16 @@ class WebServer(Server):
         if path not in self._downloads:
             download, stop = Download(known.size, self.shown(path)), Stop()
 
-            def fetch() -> None:
+            def fetch(waiting: Waiting) -> None:
                 download.restart()
-                with self._asked(path, None, stop) as answer:
+                with self._asked(path, None, stop, waiting) as answer:
                     if answer.status != 200 or answer.length not in (None, known.size):
                         raise self._nonsense(path, answer)
                     self._must_be(path, known, Status(known.size, _identity(answer, known.size)))
                     answer.allow(known.size)
                     download.take(answer.read_into)
 
-            _patiently(fetch, self.shown(path), stop)
+            self._patiently(path, stop, fetch)
             self._downloads[path] = download
         return self._downloads[path].descriptor
 
@@ -209,9 +211,9 @@ class WebServer(Server):
         """Fills ``views`` from ``offset`` on, which is within the file, with one request if nothing fails."""
         left, done = list(views), [0]
 
-        def go_on() -> None:
+        def go_on(waiting: Waiting) -> None:
             start, end = offset + done[0], offset + sum(map(len, views))
-            with self._asked(path, f"bytes={start}-{end - 1}", stop) as answer:
+            with self._asked(path, f"bytes={start}-{end - 1}", stop, waiting) as answer:
                 if answer.status in _GONE:
                     raise changed(repr(self.shown(path)), known.size, 0)
                 if answer.status == 200:
@@ -225,7 +227,7 @@ class WebServer(Server):
             if left:
                 raise _Again("it sent less than was asked for")
 
-        _patiently(go_on, self.shown(path), stop, progress=lambda: done[0])
+        self._patiently(path, stop, go_on, progress=lambda: done[0])
 
     def _no_ranges_any_more(self, path: str, known: Status, answer: Answer) -> SourceError:
         now = Status(answer.length or 0, _identity(answer, answer.length or 0))
@@ -233,10 +235,47 @@ class WebServer(Server):
             return changed(repr(self.shown(path)), known.size, now.size)
         return SourceError(f"{self.shown(path)!r} gave parts of itself before, and by now gives none")
 
+    # --- again and again ---
+
+    def _patiently(
+        self,
+        path: str,
+        stop: Stop,
+        ask: Callable[[Waiting], _Result],
+        progress: Callable[[], int] = lambda: 0,
+    ) -> _Result:
+        """What ``ask`` gives, tried again where it failed for the time being.
+
+        Raises:
+            SourceError: it failed too often.
+        """
+        failures, patience = 0, http.PATIENCE
+        is_stranger = self._taken < patience.proven
+        waiting = Waiting(patience.stranger - self._lag if is_stranger else math.inf)
+        while True:
+            try:
+                result = ask(waiting)
+            except (_Again, *http.FAILURES) as error:
+                failures += 1
+                most = _tries(error, patience.tries) + progress() // _FOR_ONE_MORE_TRY
+                if stop.wait(0.0) or failures >= most or waiting.left <= 0:
+                    self._lag += max(waiting.lag, 0.0)
+                    raise _unreadable(self.shown(path), error, failures) from error
+                pause = min(patience.pause * 2 ** (failures - 1), 10.0) * random.uniform(0.5, 1.0)
+                asked_for = min(error.seconds, patience.answer) if isinstance(error, _Again) else 0.0
+                stop.wait(min(max(pause, asked_for), max(waiting.left, 0.0)))
+            except ValueError as error:  # a host or a header that cannot be written
+                shown = self.shown(path)
+                raise SourceError(f"{shown!r} cannot be asked for: {printable(str(error), 200)}") from error
+            else:
+                self._taken += waiting.taken
+                self._lag += max(waiting.lag - patience.prompt, 0.0)
+                return result
+
     # --- one question ---
 
     @contextmanager
-    def _asked(self, path: str, wanted: str | None, stop: Stop) -> Iterator[Answer]:
+    def _asked(self, path: str, wanted: str | None, stop: Stop, waiting: Waiting) -> Iterator[Answer]:
         headers = {**self._headers, "Accept-Encoding": "identity", "User-Agent": "treeload"}
         if wanted is not None:
             headers["Range"] = wanted
@@ -244,7 +283,7 @@ class WebServer(Server):
         led = self._led.get(path)
         if led is not None:
             headers.pop("Authorization", None)
-        with asked(led or url, headers, stop) as answer:
+        with asked(led or url, headers, stop, waiting) as answer:
             if led is not None and answer.status >= 300 and answer.status != 416:
                 self._led.pop(path, None)  # such addresses hold for some minutes only
                 raise _Again("where it led to holds no more")
@@ -338,29 +377,10 @@ class _WebHandle(Handle):
 # --- again and again ---------------------------------------------------------------------------------
 
 
-def _patiently(
-    ask: Callable[[], _Result], shown: str, stop: Stop, progress: Callable[[], int] = lambda: 0
-) -> _Result:
-    """What ``ask`` gives, tried again where it failed for the time being.
-
-    Raises:
-        SourceError: it failed too often.
-    """
-    failures, patience = 0, http.PATIENCE
-    while True:
-        try:
-            return ask()
-        except (_Again, *http.FAILURES) as error:
-            failures += 1
-            if stop.wait(0.0) or failures >= _tries(error, patience.tries) + progress() // _FOR_ONE_MORE_TRY:
-                reason = printable(" ".join(str(error).split()), 200) or type(error).__name__
-                tries = "1 try" if failures == 1 else f"{failures} tries"
-                raise SourceError(f"{shown!r} cannot be read: {reason}, after {tries}") from error
-            pause = min(patience.pause * 2 ** (failures - 1), 10.0) * random.uniform(0.5, 1.0)
-            asked_for = min(error.seconds, patience.answer) if isinstance(error, _Again) else 0.0
-            stop.wait(max(pause, asked_for))
-        except ValueError as error:  # a host or a header that cannot be written
-            raise SourceError(f"{shown!r} cannot be asked for: {printable(str(error), 200)}") from error
+def _unreadable(shown: str, error: Exception, failures: int) -> SourceError:
+    reason = printable(" ".join(str(error).split()), 200) or type(error).__name__
+    tries = "1 try" if failures == 1 else f"{failures} tries"
+    return SourceError(f"{shown!r} cannot be read: {reason}, after {tries}")
 
 
 def _tries(error: Exception, most: int) -> int:
