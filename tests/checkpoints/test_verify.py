@@ -50,7 +50,7 @@ def test_each_damaged_leaf_is_found_and_the_others_are_verified(saved: Path) -> 
     assert not found.ok and not found
     assert found.damaged == (("a",), ("b", "c"))
     assert sorted(map(str, found.checked)) == ["b/n", "none"]
-    assert "its bytes are not those that were saved" in found.reasons[found.damaged[0]]
+    assert "its bytes are not those of its digest" in found.reasons[found.damaged[0]]
     said = str(found)
     assert said.startswith("2 leaves verified, 2 damaged in ")
     assert "\n\ndamaged\n  a, b/c\n" in said and "'b/c' is damaged" in said

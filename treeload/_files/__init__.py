@@ -23,6 +23,7 @@ crc          the sums that zip archives hold
 zip          archives: their directory, and where members lie
 unpack       what is in a member of one
 npy          the header of an array as NumPy writes it
+frames       leaves that are packed one by one, as Orbax does by default
 scattered    leaves that are compressed, strided, or in another order of bytes
 digests      by which it is told that bytes are those that were written
 steps        what a step's name says

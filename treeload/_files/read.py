@@ -24,7 +24,6 @@ from itertools import groupby, pairwise
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
-import jax
 import numpy as np
 
 from treeload._errors import SourceError
@@ -39,8 +38,7 @@ from treeload._files.regions import (
     extents_of,
     first_element,
     is_contiguous,
-    is_spread,
-    placed,
+    placed_together,
     slices_of,
     whole_box,
 )
@@ -158,7 +156,7 @@ def _read_file(
 ) -> Iterator[tuple[Name, Any]]:
     file = next(iter(stored.values())).file
     # The threads are left before the descriptor is closed: none of them reads from one that is reused.
-    with opened(file) as handle, _reading_threads(handle) as threads:
+    with opened(file) as handle, reading_threads(handle) as threads:
 
         def start(names: Sequence[Name]) -> _Reading:
             leaves = [_prepare(name, stored[name], requests[name], digests.get(name)) for name in names]
@@ -186,7 +184,8 @@ def _read_file(
 
 
 @contextmanager
-def _reading_threads(handle: Handle) -> Iterator[ThreadPoolExecutor]:
+def reading_threads(handle: Handle) -> Iterator[ThreadPoolExecutor]:
+    """As many threads as a file is read by; they are let go, and have ended, once the body ends."""
     threads = ThreadPoolExecutor(handle.threads, thread_name_prefix="treeload-read")
     try:
         yield threads
@@ -380,23 +379,12 @@ def _sum(leaf: _Leaf, checksum: Checksum) -> int:
 
 def _place(leaves: Sequence[_Leaf]) -> deque[tuple[Name, Any]]:
     """The leaves as their requests want them: on the host, on one device, or spread over several."""
-    on_one_device = [
-        leaf for leaf in leaves if leaf.request.sharding is not None and not is_spread(leaf.request.sharding)
-    ]
-    ready: dict[Name, Any] = {}
-    if on_one_device:  # together, because device_put costs less for a list than for each alone
-        arrays = jax.device_put(
-            [_on_host(leaf.pieces[0], leaf.request.dtype) for leaf in on_one_device],
-            [leaf.request.sharding for leaf in on_one_device],
-        )
-        ready = dict(zip((leaf.name for leaf in on_one_device), arrays, strict=True))
-    for leaf in leaves:
-        if leaf.request.sharding is None:
-            ready[leaf.name] = _on_host(leaf.pieces[0], leaf.request.dtype)
-        elif leaf.name not in ready:
-            parts = [(piece.box, _on_host(piece, leaf.request.dtype)) for piece in leaf.pieces]
-            ready[leaf.name] = placed(leaf.request, cutting(leaf.request, parts))
-    return deque((leaf.name, ready[leaf.name]) for leaf in leaves)
+    values = placed_together([(leaf.request, _cutting(leaf)) for leaf in leaves])
+    return deque(zip((leaf.name for leaf in leaves), values, strict=True))
+
+
+def _cutting(leaf: _Leaf) -> Callable[[Box], np.ndarray[Any, Any]]:
+    return cutting(leaf.request, [(piece.box, _on_host(piece, leaf.request.dtype)) for piece in leaf.pieces])
 
 
 def _on_host(piece: _Piece, dtype: Any) -> np.ndarray[Any, Any]:

@@ -54,6 +54,27 @@ def placed(request: Spec, part: Callable[[Box], Any]) -> Any:
     )
 
 
+def placed_together(leaves: Sequence[tuple[Spec, Callable[[Box], Any]]]) -> list[Any]:
+    """Several leaves as ``placed`` has each: ``device_put`` costs less for a list than for each alone."""
+    found = [
+        None if request.sharding is not None and not is_spread(request.sharding) else placed(request, part)
+        for request, part in leaves
+    ]
+    single = [
+        at
+        for at, (request, _) in enumerate(leaves)
+        if request.sharding is not None and not is_spread(request.sharding)
+    ]
+    if single:
+        arrays = jax.device_put(
+            [leaves[at][1](whole_box(leaves[at][0].shape)) for at in single],
+            [leaves[at][0].sharding for at in single],
+        )
+        for at, array in zip(single, arrays, strict=True):
+            found[at] = array
+    return found
+
+
 def whole_box(shape: Sequence[int]) -> Box:
     return tuple((0, size) for size in shape)
 

@@ -17,6 +17,7 @@ import numpy as np
 from treeload._files.digests import Digest, checked_parts, covers
 from treeload._files.read import aligned, cutting
 from treeload._files.regions import Box, boxes_of, extents_of, placed, whole_box
+from treeload._formats.orbax.direct import Chunk
 from treeload._formats.orbax.record import Array, read_dtype
 from treeload._leaves.spec import Spec, print_spec
 from treeload._naming.name import Name
@@ -26,12 +27,21 @@ from treeload._naming.name import Name
 
 @dataclass(frozen=True)
 class Stored:
-    """One array on disk: its key, what lies there (``raw``), and the leaf that it stands for (``spec``)."""
+    """One array on disk.
 
-    key: str
+    Attributes:
+        key: what it is stored under; None for one without elements, which is not.
+        raw: what lies there.
+        spec: the leaf that it stands for.
+        impl: of the typed keys that it stands for.
+        chunk: how it lies there, where it can be read without TensorStore.
+    """
+
+    key: str | None
     raw: Spec
     spec: Spec
     impl: str | None
+    chunk: Chunk | None = None
 
     @property
     def array(self) -> Array:
@@ -39,7 +49,9 @@ class Stored:
         return Array(self.raw.dtype.name, tuple(self.raw.shape), self.impl)
 
     @classmethod
-    def of(cls, key: str, raw: Spec, impl: str | None, encoded: str | None) -> Stored:
+    def of(
+        cls, key: str, raw: Spec, impl: str | None, encoded: str | None, chunk: Chunk | None = None
+    ) -> Stored:
         if impl is not None:
             wrapped = jax.eval_shape(lambda data: jax.random.wrap_key_data(data, impl=impl), raw)
             return cls(key, raw, jax.ShapeDtypeStruct(wrapped.shape, wrapped.dtype), impl)
@@ -47,8 +59,8 @@ class Stored:
             dtype = read_dtype(encoded)
             if raw.dtype != np.uint8 or dtype.itemsize != 1:
                 raise ValueError(f"it is recorded as {encoded}, which {print_spec(raw)} cannot hold")
-            return cls(key, raw, jax.ShapeDtypeStruct(raw.shape, dtype), None)
-        return cls(key, raw, raw, None)
+            return cls(key, raw, jax.ShapeDtypeStruct(raw.shape, dtype), None, chunk)
+        return cls(key, raw, raw, None, chunk)
 
 
 def read_header(header: Any, zarr3: bool) -> tuple[Spec, bool]:

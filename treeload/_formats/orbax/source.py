@@ -1,9 +1,10 @@
 """Orbax checkpoints as a source.
 
-Owns the reading of arrays: their specs from the stored array headers, their values through TensorStore,
-which is what Orbax itself reads with. Orbax's own restore is passed by on purpose: it casts and
-reshapes silently, resolves the topology of the machine that saved, takes twice as long for many small
-leaves, and prints tracebacks from its threads. Which directory is meant is decided in ``layout``.
+Owns what a checkpoint's leaves are, by the stored array headers, and which way each is read: as it lies in
+the files, where the store's index was read and the array is one chunk (``direct``); else through TensorStore
+(``tensors``). Orbax's own restore is passed by on purpose: it casts and reshapes silently, resolves the
+topology of the machine that saved, takes ten times as long for many small leaves, and prints tracebacks from
+its threads. Which directory is meant is decided in ``layout``.
 
 Trees of early Orbax keep values in a msgpack file too (``early``), which are read as Flax's are.
 
@@ -15,10 +16,9 @@ together in an OCDBT key-value store.
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field
 from itertools import islice
 from types import MappingProxyType
 from typing import Any
@@ -26,27 +26,27 @@ from typing import Any
 import tensorstore as ts
 
 from treeload._errors import SourceError
+from treeload._files.frames import CAN_UNPACK, Frame, read_frames
 from treeload._files.msgpack_tree import read_packed
+from treeload._files.open import File, look_within
 from treeload._files.place import Remote
 from treeload._files.places import AnyPlace, place_of
-from treeload._files.regions import slices_of
+from treeload._files.read import Stored as Plain
+from treeload._files.read import read_stored
 from treeload._files.request import check_requests
 from treeload._files.strict_json import parse_json
 from treeload._formats.orbax import layout as _orbax_layout
-from treeload._formats.orbax.arrays import Piece, Reading, Stored, boxes_to_read, read_header
+from treeload._formats.orbax.arrays import Stored, read_header
+from treeload._formats.orbax.btree import Extent, Value, read_btree
 from treeload._formats.orbax.chunks import check_chunks
+from treeload._formats.orbax.direct import Chunk, only_chunk
 from treeload._formats.orbax.layout import recognises
 from treeload._formats.orbax.record import RECORD, Record, check_seal, misfit
+from treeload._formats.orbax.tensors import LEAVES_AT_ONCE, Tensors, prefix_of
 from treeload._leaves.spec import Spec, nbytes, print_spec
 from treeload._naming.name import Name, print_name
 from treeload._sources.format import Format
 from treeload._sources.source import Absent, Source, as_source_error, read_again
-
-_LEAVES_AT_ONCE = 512
-
-
-_BYTES_AT_ONCE = 256 << 20
-
 
 _BEST_COMPRESSION = 40_000  # what zstd makes of zeros; a header that claims more is lying
 
@@ -82,6 +82,7 @@ class OrbaxSource(Source):
         self.leaf_digests = MappingProxyType({**known, **tied})
         self._stored: dict[Name, Stored] | None = None
         self._files: _orbax_layout.Files | None = None
+        self._values: Mapping[bytes, Value] = {}
 
     def _read_metadata(self) -> None:
         with _orbax_layout.of_one_moment(self._path, _orbax_layout.identity(self._path), self.label):
@@ -165,31 +166,81 @@ class OrbaxSource(Source):
         packed = {name: spec for name, spec in requests.items() if name in self._tree.packed}
         with as_source_error(f"cannot read {self.label}"):
             yield from read_packed(self._tree.packed, packed, self.label, self.leaf_digests)
-        yield from self._read_stored({name: spec for name, spec in requests.items() if name not in packed})
-
-    def _read_stored(self, requests: Mapping[Name, Spec]) -> Iterator[tuple[Name, Any]]:
-        """The leaves that are arrays of their own, several on their way at a time."""
-        pending: deque[tuple[Reading, int]] = deque()
-        held = 0
-        todo = iter(requests.items())
-        context = ts.Context()  # one for all leaves: they share the open store, ten times faster than without
-        while batch := list(islice(todo, _LEAVES_AT_ONCE)):
-            opening = [(name, request, self._open(name, context)) for name, request in batch]
-            for name, request, opened in opening:
-                size = nbytes(request)
-                while pending and held + size > _BYTES_AT_ONCE:
-                    reading, freed = pending.popleft()
-                    yield reading.name, self._finish(reading)
-                    held -= freed
-                pending.append((self._start(name, request, opened), size))
-                held += size
-        while pending:
-            reading, _ = pending.popleft()
-            value = self._finish(reading)
-            if not pending:
+        stored = {name: spec for name, spec in requests.items() if name not in packed}
+        for left, leaf in enumerate(self._read_stored(stored), 1 - len(stored)):
+            if left == 0:
                 with self._of_one_moment():  # before the last leaf goes: whoever reads all sees it
                     pass
-            yield reading.name, value
+            yield leaf
+
+    def _read_stored(self, requests: Mapping[Name, Spec]) -> Iterator[tuple[Name, Any]]:
+        """The leaves that are arrays of their own, each by its way."""
+        ways, digests = self._ways(requests), self.leaf_digests
+
+        def of(way: Mapping[Name, Any]) -> dict[Name, Spec]:
+            return {name: requests[name] for name in way}
+
+        with self._noticing_changes():
+            yield from read_stored(ways.plain, of(ways.plain), self.label, digests)
+            yield from read_frames(ways.frames, of(ways.frames), self.label, digests)
+        yield from self._tensors.read(ways.others, of(ways.others), digests)
+
+    # --- which way ---
+
+    def _ways(self, requests: Mapping[Name, Spec]) -> _Ways:
+        """Which way each leaf is read."""
+        ways = _Ways()
+        stored = self._open_headers()
+        files: dict[str, File] = {}
+        for name in requests:
+            canonical = self._record.aliases.get(name, name)
+            if canonical in self._record.empty:
+                empty = self._record.empty[canonical]
+                ways.others[name] = Stored(None, empty.spec, empty.spec, empty.impl)
+                continue
+            leaf = stored[canonical]
+            value = self._value(leaf)
+            if leaf.chunk is None or value is None:
+                ways.others[name] = leaf
+            elif isinstance(value, bytes):
+                held = value[: len(value) - leaf.chunk.behind]
+                ways.frames[name] = Frame(leaf.spec, leaf.chunk.is_packed, held)
+            else:
+                file = files.get(value.path) or files.setdefault(value.path, self._file(value.path))
+                if value.offset + value.length > file.size:
+                    raise SourceError(f"{file} ends before {print_name(name)} does: it was cut short")
+                if leaf.chunk.is_packed:
+                    length = value.length - leaf.chunk.behind
+                    ways.frames[name] = Frame(leaf.spec, True, None, file, value.offset, length)
+                else:
+                    ways.plain[name] = Plain(file, value.offset, leaf.spec)
+        return ways
+
+    def _value(self, leaf: Stored) -> Value | None:
+        """What the index has for the one chunk of an array; None where that cannot be all of its bytes."""
+        if leaf.chunk is None or leaf.impl is not None or (leaf.chunk.is_packed and not CAN_UNPACK):
+            return None
+        value = self._values.get(f"{prefix_of(leaf.key or '')}{leaf.chunk.key}".encode())
+        size = value.length if isinstance(value, Extent) else len(value or b"")
+        size -= leaf.chunk.behind
+        fits = size > 0 if leaf.chunk.is_packed else size == nbytes(leaf.raw)
+        return value if fits else None
+
+    def _file(self, path: str) -> File:
+        """A file of the store, if it is the one that was there when the index was read."""
+        tree = self._layout.tree
+        assert self._files is not None  # by now
+        file = look_within(self._layout.root, tree / path)
+        if file.identity != self._files.identities.get(str(tree / path)):
+            raise _orbax_layout.changed(self.label)
+        return file
+
+    @property
+    def _tensors(self) -> Tensors:
+        return Tensors(
+            self.label, str(self._layout.tree), self._kvstore, self._tree.zarr3, self._tree.stores_fill,
+            self._as_source_error,
+        )  # fmt: skip
 
     # --- headers ---
 
@@ -201,31 +252,52 @@ class OrbaxSource(Source):
         return self._stored
 
     def _read_headers(self, bytes_there: int) -> dict[Name, Stored]:
-        header = "zarr.json" if self._tree.zarr3 else ".zarray"
         impls = _orbax_layout.read_key_impls(self._layout)
-        store = ts.KvStore.open(self._kvstore("")).result()
+        parsed: dict[bytes, tuple[Spec, Chunk | None]] = {}  # most of them are alike
         stored: dict[Name, Stored] = {}
-        todo = iter(self._tree.leaves)
-        while batch := list(islice(todo, _LEAVES_AT_ONCE)):
-            futures = [store.read(_prefix(leaf.stored) + header) for leaf in batch]
-            for leaf, future in zip(batch, futures, strict=True):
-                with as_source_error(f"{self.label}: cannot read the header of {print_name(leaf.name)!r}"):
-                    raw = self._checked_header(leaf.name, future.result(), bytes_there)
-                    encoded = self._record.encoded.get(print_name(leaf.name))
-                    stored[leaf.name] = Stored.of(leaf.stored, raw, impls.get(leaf.stored), encoded)
+        for leaf, text in self._header_texts():
+            name = leaf.name
+            with as_source_error(f"{self.label}: cannot read the header of {print_name(name)!r}"):
+                if text is None:
+                    raise SourceError(
+                        f"{self.label}: {print_name(name)!r} is listed in its metadata, but "
+                        f"{str(self._layout.tree)!r} stores no array for it"
+                    )
+                known = parsed.get(text)
+                if known is None:
+                    known = parsed[text] = self._checked_header(name, text, bytes_there)
+                encoded = self._record.encoded.get(print_name(name)) if self._record.encoded else None
+                stored[name] = Stored.of(leaf.stored, known[0], impls.get(leaf.stored), encoded, known[1])
         wrong = misfit(self._record, {name: leaf.array for name, leaf in stored.items()})
         if wrong is not None:
             raise SourceError(f"{self.label} is damaged: its record {wrong}")
         return stored
 
-    def _checked_header(self, name: Name, found: Any, bytes_there: int) -> Spec:
-        """What an array's header says that there is, if all files together can hold it."""
-        if found.state != "value":
-            raise SourceError(
-                f"{self.label}: {print_name(name)!r} is listed in its metadata, but "
-                f"{str(self._layout.tree)!r} stores no array for it"
-            )
-        header = parse_json(found.value.decode())
+    def _header_texts(self) -> Iterator[tuple[_orbax_layout.StoredLeaf, bytes | None]]:
+        """Every leaf with the text of its array's header; None where there is none."""
+        header = "zarr.json" if self._tree.zarr3 else ".zarray"
+        tree = self._layout.tree
+        if not isinstance(tree, Remote) and self._is_together():
+            with as_source_error(f"{self.label} is damaged: {str(tree)!r} cannot be read"):
+                self._values = read_btree(tree)
+        store: Any = None
+        todo = iter(self._tree.leaves)
+        while batch := list(islice(todo, LEAVES_AT_ONCE)):
+            keys = [f"{prefix_of(leaf.stored)}{header}" for leaf in batch]
+            held = [self._values.get(key.encode()) for key in keys] if self._values else []
+            if held and not any(isinstance(value, Extent) for value in held):
+                yield from zip(batch, held, strict=True)
+                continue
+            store = store or ts.KvStore.open(self._kvstore("")).result()
+            futures = [store.read(key) for key in keys]
+            for leaf, future in zip(batch, futures, strict=True):
+                with as_source_error(f"{self.label}: cannot read the header of {print_name(leaf.name)!r}"):
+                    found = future.result()
+                yield leaf, found.value if found.state == "value" else None
+
+    def _checked_header(self, name: Name, text: bytes, bytes_there: int) -> tuple[Spec, Chunk | None]:
+        """What a header says that there is, if all files together can hold it; and how it lies there."""
+        header = parse_json(text.decode())
         spec, compressed = read_header(header, self._tree.zarr3)
         spec_bytes = math.prod(spec.shape) * spec.dtype.itemsize
         limit = bytes_there * (_BEST_COMPRESSION if compressed else 1)
@@ -235,11 +307,15 @@ class OrbaxSource(Source):
                 f"files together hold {bytes_there}"
             )
         check_chunks(header, self._tree.zarr3, bytes_there if self._tree.stores_fill else None)
-        return spec
+        return spec, only_chunk(header, spec, self._tree.zarr3) if self._values else None
+
+    def _is_together(self) -> bool:
+        """Whether all arrays lie in one store of OCDBT; else each in a directory of its own."""
+        return (self._layout.tree / "manifest.ocdbt").exists()
 
     def _kvstore(self, key: str) -> dict[str, Any]:
-        tree, base = self._layout.tree, self._base()
-        if (tree / "manifest.ocdbt").exists():
+        base = self._base()
+        if self._is_together():
             return {"driver": "ocdbt", "base": base, "path": key}
         return {**base, "path": base["path"] + key}
 
@@ -253,70 +329,32 @@ class OrbaxSource(Source):
             )
         return base or {"driver": "file", "path": f"{tree}/"}
 
-    # --- values ---
-
-    def _open(self, name: Name, context: Any) -> Any:
-        """A future of the TensorStore of one leaf; None for what is not on disk."""
-        canonical = self._record.aliases.get(name, name)
-        if canonical in self._record.empty:
-            return None
-        assert self._stored is not None
-        with self._as_source_error(name):
-            spec = {
-                "driver": "zarr3" if self._tree.zarr3 else "zarr",
-                "kvstore": self._kvstore(_prefix(self._stored[canonical].key)),
-                "recheck_cached_data": False,
-                "recheck_cached_metadata": False,
-                # Else TensorStore reads what is lost as zeros.
-                "fill_missing_data_reads": not self._tree.stores_fill,
-            }
-            return ts.open(spec, open=True, read=True, context=context)
-
-    def _start(self, name: Name, request: Spec, opened: Any) -> Reading:
-        canonical = self._record.aliases.get(name, name)
-        if opened is None:
-            empty = self._record.empty[canonical]
-            return Reading(name, request, Stored("", empty.spec, empty.spec, empty.impl), (), None)
-        assert self._stored is not None
-        stored, known = self._stored[canonical], self.leaf_digests.get(name)
-        with self._as_source_error(name):
-            array = opened.result()
-            if array.shape != stored.raw.shape or array.dtype.numpy_dtype != stored.raw.dtype:
-                raise SourceError(
-                    f"{self.label}: {print_name(name)!r} changed while it was open: it was "
-                    f"{print_spec(stored.raw)} and is {array.dtype.name}{list(array.shape)}"
-                )
-            pieces = []
-            for box in boxes_to_read(request, stored, known):
-                part = array[slices_of(box)]
-                piece = Piece.of(box, stored.raw.dtype)
-                if piece.buffer.ndim:  # a part keeps its place in the whole; the buffer begins at 0
-                    part = part[ts.d[:].translate_to[(0,) * piece.buffer.ndim]]
-                pieces.append(replace(piece, done=ts.array(piece.buffer).write(part)))
-        return Reading(name, request, stored, tuple(pieces), known)
-
-    def _finish(self, reading: Reading) -> Any:
-        with self._as_source_error(reading.name):
-            for piece in reading.pieces:
-                if piece.done is not None:
-                    piece.done.result()
-            if not reading.is_intact:
-                raise SourceError(
-                    f"{self.label}: {print_name(reading.name)!r} is damaged: its bytes are not those "
-                    f"that were saved (in {str(self._layout.tree)!r})"
-                )
-            return reading.place()
-
     @contextmanager
     def _as_source_error(self, name: Name) -> Iterator[None]:
         where = f"from {str(self._layout.tree)!r}"
+        with (
+            self._noticing_changes(),
+            as_source_error(f"{self.label}: cannot read {print_name(name)!r} {where}"),
+        ):
+            yield
+
+    @contextmanager
+    def _noticing_changes(self) -> Iterator[None]:
         try:
-            with as_source_error(f"{self.label}: cannot read {print_name(name)!r} {where}"):
-                yield
+            yield
         except SourceError as error:  # nothing is damaged where another checkpoint has taken its place
             if _orbax_layout.identity(self._layout.root) != self._identity:
                 raise _orbax_layout.changed(self.label) from error
             raise
+
+
+@dataclass
+class _Ways:
+    """The leaves that are read as they lie in files, those that are unpacked, and the others."""
+
+    plain: dict[Name, Plain] = field(default_factory=dict)
+    frames: dict[Name, Frame] = field(default_factory=dict)
+    others: dict[Name, Stored] = field(default_factory=dict)
 
 
 def _label(path: AnyPlace, layout: _orbax_layout.Layout) -> str:
@@ -326,11 +364,6 @@ def _label(path: AnyPlace, layout: _orbax_layout.Layout) -> str:
     if layout.item is not None:
         facts.append(f"item {layout.item!r}")
     return f"{str(path)!r} ({', '.join(facts)})"
-
-
-def _prefix(key: str) -> str:
-    """Where in the store an array lies. A tree that is one leaf, or whose key is empty, has no prefix."""
-    return f"{key}/" if key else ""
 
 
 FORMAT = Format(
