@@ -14,7 +14,7 @@ import pytest
 
 import treeload
 from treeload import From, Name, SourceError
-from treeload._formats.tensorflow.crc32c import crc32c
+from treeload._files.crc32c import crc32c
 from treeload._formats.tensorflow.source import TensorflowSource
 from treeload.testing import SourceConformance
 

@@ -20,6 +20,7 @@ msgpack      arrays in msgpack, as Flax and early Orbax write them: the values
 msgpack_tree     their names, and how they are read
 regions      which part belongs on which device, and how it comes there
 crc          the sums that zip archives hold
+crc32c       the sums that TensorFlow and zarr hold
 zip          archives: their directory, and where members lie
 unpack       what is in a member of one
 npy          the header of an array as NumPy writes it

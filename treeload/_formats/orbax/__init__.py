@@ -13,5 +13,6 @@ storable     what a checkpoint can hold, and all that it cannot
 overwritten  what a save may replace
 meeting      what fails in one of several processes fails in all
 quiet        what a failed save need not print
+leaves       all leaves of a save at once, as Orbax's handler of them
 write        a checkpoint, complete or not there at all
 """

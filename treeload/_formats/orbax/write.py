@@ -27,6 +27,7 @@ from treeload._files.interrupts import held_back
 from treeload._files.replace import NAME_LENGTH, PATTERN_SIGNS, workspace
 from treeload._files.sync import make_directories
 from treeload._formats.orbax.layout import TREE_FILE, locate, read_json
+from treeload._formats.orbax.leaves import all_at_once, takes
 from treeload._formats.orbax.meeting import together, told_by_first
 from treeload._formats.orbax.overwritten import check_target
 from treeload._formats.orbax.quiet import quiet
@@ -44,6 +45,10 @@ from treeload._naming.name import Name, print_name
 from treeload._sources.provenance import Provenance
 from treeload._sources.source import Absent, as_source_error
 from treeload._sources.stamp import Stamp
+
+_ITEM = "state"
+"""What Orbax calls the tree of a checkpoint that holds one."""
+
 
 _PLACEHOLDER = "treeload: no arrays"
 """The one slot, None, of a tree without arrays: Orbax refuses a tree without slots."""
@@ -270,8 +275,19 @@ def _write_orbax(new: Path, tree: Any, custom: dict[str, Any], compression: bool
 
     context = ocp.Context()
     context.array.saving.use_compression = compression
+    if not compression and takes(_slots(tree)):
+        context = all_at_once(context, _ITEM)
     with context, _plainly_named(new) as plain:
         ocp.save(plain, tree, custom_metadata=custom)
+
+
+def _slots(tree: Any) -> Iterator[Any]:
+    """What stands in the slots of a nested dict."""
+    if isinstance(tree, dict):
+        for below in tree.values():
+            yield from _slots(below)
+    else:
+        yield tree
 
 
 @contextmanager

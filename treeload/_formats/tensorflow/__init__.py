@@ -5,5 +5,4 @@ names   what a tensor's key is called here
 bundle  what the index says of each tensor, checked against the data files
 table   the index as a sorted table of keys and values
 wire    the fields of a protobuf message
-crc32c  the checksum of blocks and of tensors
 """

@@ -21,6 +21,7 @@ from typing import Any
 import jax
 
 from treeload._errors import SourceError
+from treeload._files.crc32c import masked_crc32c
 from treeload._files.digests import damaged
 from treeload._files.open import File, brief, look_at, look_within, opened, read_bytes, some
 from treeload._files.place import Place, Remote, names_in
@@ -30,7 +31,6 @@ from treeload._files.regions import placed, slices_of
 from treeload._files.request import check_requests
 from treeload._files.steps import step_of
 from treeload._formats.tensorflow.bundle import INDEX, read_bundle
-from treeload._formats.tensorflow.crc32c import masked_crc32c
 from treeload._formats.tensorflow.names import name_of
 from treeload._formats.tensorflow.table import MAGIC
 from treeload._leaves.spec import Spec

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from treeload._formats.tensorflow.crc32c import masked_crc32c
+from treeload._files.crc32c import masked_crc32c
 from treeload._formats.tensorflow.wire import varint
 
 FOOTER = 48

@@ -1,4 +1,4 @@
-"""CRC-32C, as TensorFlow writes it beside each block and each tensor, by NumPy alone at some GB/s.
+"""CRC-32C, as TensorFlow writes it beside each tensor and zarr behind each shard, by NumPy at some GB/s.
 
 A CRC is the remainder of a polynomial: the message's bits are its coefficients, and a message may be
 exchanged for any other of the same remainder. In two ways a message is made shorter so. A long one by XOR
