@@ -28,7 +28,7 @@ from flax import nnx, serialization
 
 import treeload
 from treeload import Policy, Rename, Stack
-from treeload._files import interrupts
+from treeload._files import frames, interrupts
 from treeload._formats.orbax.arrays import Reading
 from treeload._loading import deliver, gather, overflow
 from treeload._plans import check
@@ -155,7 +155,8 @@ class Tripwire:
 READS = [
     (os, "preadv"),
     (Reading, "place"),
-    (gather, "_read"),
+    (gather, "read_all"),
+    (frames._Unpacker, "array"),
     (MemorySource, "take"),
 ]
 CHECKS = [(check.ZeroCheck, "failure"), (check.EqualCheck, "failure"), (overflow.Overflows, "found")]

@@ -38,6 +38,7 @@ from treeload._files.regions import (
     extents_of,
     first_element,
     is_contiguous,
+    is_spread,
     placed_together,
     slices_of,
     whole_box,
@@ -212,10 +213,12 @@ def _prepare(name: Name, stored: Stored, request: Spec, known: Digest | None = N
     """The leaf with buffers for the parts of it that the request's sharding has on this host."""
     shape, itemsize = request.shape, request.dtype.itemsize
     checksum = stored.checksum if known is None else None
-    boxes = (whole_box(shape),) if checksum else covers(boxes_of(request), shape, known)
-    if not all(is_contiguous(box, shape) for box in boxes):
-        rows = (min(box[0][0] for box in boxes), max(box[0][1] for box in boxes))
-        boxes = ((rows, *whole_box(shape[1:])),)
+    boxes: Sequence[Box] = (whole_box(shape),)
+    if is_spread(request.sharding) and not checksum:
+        boxes = covers(boxes_of(request), shape, known)
+        if not all(is_contiguous(box, shape) for box in boxes):
+            rows = (min(box[0][0] for box in boxes), max(box[0][1] for box in boxes))
+            boxes = ((rows, *whole_box(shape[1:])),)
     try:
         pieces = tuple(
             _Piece(
@@ -384,6 +387,9 @@ def _place(leaves: Sequence[_Leaf]) -> deque[tuple[Name, Any]]:
 
 
 def _cutting(leaf: _Leaf) -> Callable[[Box], np.ndarray[Any, Any]]:
+    if not is_spread(leaf.request.sharding):
+        array = _on_host(leaf.pieces[0], leaf.request.dtype)
+        return lambda box: array
     return cutting(leaf.request, [(piece.box, _on_host(piece, leaf.request.dtype)) for piece in leaf.pieces])
 
 

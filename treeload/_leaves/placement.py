@@ -22,7 +22,7 @@ import numpy as np
 from jax.sharding import AbstractMesh, NamedSharding
 
 from treeload._errors import TreeloadError
-from treeload._leaves.spec import is_abstract, is_key
+from treeload._leaves.spec import Spec, is_abstract, is_key, make_spec
 
 
 def sharding_of(like: Any) -> jax.sharding.Sharding | None:
@@ -32,6 +32,15 @@ def sharding_of(like: Any) -> jax.sharding.Sharding | None:
         TreeloadError: it is over a mesh without devices, and no such mesh is set now.
     """
     return _on_devices(asked_sharding(like))
+
+
+def as_request(like: Any) -> Spec:
+    """What a source is asked for, for a destination's leaf that takes one as it is.
+
+    Raises:
+        TreeloadError: as ``sharding_of``.
+    """
+    return make_spec(tuple(like.shape), like.dtype, sharding_of(like) if on_device(like) else None)
 
 
 def asked_sharding(like: Any) -> jax.sharding.Sharding | None:

@@ -130,9 +130,9 @@ def without_sharding(spec: Any) -> Spec:
 
 
 @lru_cache(maxsize=4096)
-def make_spec(shape: tuple[int, ...], dtype: Any) -> Spec:
+def make_spec(shape: tuple[int, ...], dtype: Any, sharding: Any = None) -> Spec:
     """A spec; one object for all equal leaves, since making one costs more than what is done with it."""
-    return jax.ShapeDtypeStruct(shape, dtype)
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
 
 
 def elements(spec: Any) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from treeload._findings.finding import Finding
 from treeload._leaves.placement import (
+    as_request,
     cast,
     is_weak,
     on_device,
@@ -24,7 +25,7 @@ from treeload._leaves.placement import (
     with_weak_type,
 )
 from treeload._leaves.spec import without_sharding
-from treeload._loading.gather import Job, gather, not_as_said
+from treeload._loading.gather import Job, Plain, gather, not_as_said
 from treeload._loading.overflow import Overflows
 from treeload._naming.name import Name, print_name
 from treeload._ops.expression import Derived, Expression, Leaf, evaluate
@@ -43,30 +44,64 @@ def load_leaves(
     """
     overflows = Overflows(decisions, tree)
     placer = _Placer(tree, values, overflows)
-    memory = next((source for source in decisions.sources[:1] if source.in_memory), None)
-    if memory is not None:
-        _load_from_memory(memory, decisions, tree, placer, advance)
-    jobs: list[Job] = []
-    slots: list[int] = []
+    expressions = {
+        index: row.value
+        for index, row in enumerate(decisions.rows)
+        if isinstance(row, Entry) and row.value is not None
+    }
+    if decisions.sources and decisions.sources[0].in_memory:
+        _load_from_memory(decisions.sources[0], decisions, tree, placer, advance)
+        plain = Plain()
+    else:
+        plain = _as_they_are(expressions, decisions, tree, placer)
+    _load_all(expressions, plain, decisions, tree, placer, advance)
+    with as_source_error("the last leaves could not be placed"):
+        placer.flush()
+    return overflows.findings
+
+
+def _as_they_are(
+    expressions: dict[int, Expression], decisions: Decisions, tree: Tree, placer: _Placer
+) -> Plain:
+    """The leaves that slots want as a source has them under their names: each goes there as it comes.
+
+    One that something else is made of too becomes an expression, so that it is read once.
+    """
+    needed = {leaf.name for value in expressions.values() for leaf in value.leaves() if leaf.index == 0}
+    slots: dict[Name, int] = {}
+    for index, row in enumerate(decisions.lines):
+        if row is SAME_NAME:
+            name = Name(tree.names[index])
+            if name in needed:
+                expressions[index] = Leaf(0, name, without_sharding(tree.values[index]))
+            else:
+                slots[name] = index
+
+    def deliver(name: Name, array: Any) -> None:
+        try:
+            placer.put(slots[name], array, own=True)
+        except Exception:  # raised again at once: a context entered for each leaf would cost more
+            with as_source_error(f"{print_name(name)!r} could not be made"):
+                raise
+
+    return Plain({name: as_request(tree.values[index]) for name, index in slots.items()}, deliver)
+
+
+def _load_all(
+    expressions: Mapping[int, Expression], plain: Plain, decisions: Decisions, tree: Tree, placer: _Placer,
+    advance: Callable[[Any], None],
+) -> None:  # fmt: skip
+    """Reads what every slot needs, and makes its value of it."""
     shardings: dict[Leaf, jax.sharding.Sharding] = {}
-    for index, row in enumerate(decisions.rows):
-        like = tree.values[index]
-        if row is SAME_NAME and memory is None:
-            value: Expression = Leaf(0, Name(tree.names[index]), without_sharding(like))
-            placed = True
-        elif isinstance(row, Entry) and row.value is not None:
-            value = row.value
-            placed = isinstance(value, Leaf) and not row.cast
-        else:
-            continue
-        jobs.append(Job(tuple(value.leaves())))
-        slots.append(index)
-        if placed and on_device(like):
-            sharding = sharding_of(like)
-            if sharding is not None:
-                shardings[value] = sharding  # type: ignore[index]  # only a Leaf is read into its place
+    for index, value in expressions.items():
+        row = decisions.rows[index]
+        sharding = as_request(tree.values[index]).sharding if on_device(tree.values[index]) else None
+        if isinstance(value, Leaf) and sharding is not None and not (isinstance(row, Entry) and row.cast):
+            shardings[value] = sharding
+    jobs = [Job(tuple(value.leaves())) for value in expressions.values()]
+    slots = list(expressions)
     uses = Counter(leaf for job in jobs for leaf in job.leaves)
-    for number, arrays in gather(decisions.sources, jobs, shardings, advance):
+    for number, arrays in gather(decisions.sources, jobs, shardings, advance, plain):
         index = slots[number]
         row = decisions.rows[index]
         with as_source_error(f"{print_name(tree.names[index])!r} could not be made"):
@@ -78,9 +113,6 @@ def load_leaves(
                 if uses[leaf] > 1 and not (isinstance(row, Entry) and row.action == Action.TIE):
                     placer.set_apart(index)
         arrays.clear()
-    with as_source_error("the last leaves could not be placed"):
-        placer.flush()
-    return overflows.findings
 
 
 def _load_from_memory(

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from treeload._errors import SourceError
-from treeload._leaves.spec import Spec, print_spec
+from treeload._leaves.spec import Spec, make_spec, print_spec, without_sharding
 from treeload._naming.name import Name, print_name
 from treeload._ops.expression import Leaf
 from treeload._sources.source import Source, as_source_error
@@ -34,20 +34,42 @@ class Job:
         self.lacking = set(self.leaves)
 
 
+@dataclass(frozen=True)
+class Plain:
+    """Leaves of the first source that are needed alone, by one place each: they are no jobs.
+
+    Attributes:
+        requests: them, as ``Source.read`` has them.
+        deliver: takes each as it comes.
+    """
+
+    requests: Mapping[Name, Spec] = field(default_factory=dict)
+    deliver: Callable[[Name, Any], None] = lambda name, array: None
+
+
 def gather(
     sources: Sequence[Source],
     jobs: Sequence[Job],
     shardings: Mapping[Leaf, jax.sharding.Sharding] = MappingProxyType({}),
     read: Callable[[Any], None] = lambda leaf: None,
+    plain: Plain = Plain(),  # it never changes
 ) -> Iterator[tuple[int, dict[Leaf, Any]]]:
-    """Each job's number and arrays, as soon as its last leaf is read; an array goes with its last job."""
+    """Each job's number and arrays, as soon as its last leaf is read; an array goes with its last job.
+
+    A source is asked once, for all that is needed of it.
+    """
     desk = _Desk(jobs)
     for index, source in enumerate(sources):
         wanted = {leaf.name: leaf for leaf in desk.waiting if leaf.index == index}
-        for name, array in _read(source, wanted, shardings) if wanted else ():
-            leaf = wanted[name]
-            read(leaf.spec)
-            yield from desk.take(leaf, array)
+        alone = {} if index else plain.requests
+        requests = {**alone, **_requests(wanted, shardings)}
+        for name, array in read_all(source, requests) if requests else ():
+            leaf = wanted.get(name)
+            read(array if leaf is None else leaf.spec)
+            if leaf is None:
+                plain.deliver(name, array)
+            else:
+                yield from desk.take(leaf, array)
 
 
 class _Desk:
@@ -85,26 +107,32 @@ def whole(source: Source, requests: Mapping[Name, Spec]) -> Iterator[tuple[Name,
     Raises:
         SourceError: as a source's ``read``; or it gave something else.
     """
-    return _read(source, {name: Leaf(0, name, spec) for name, spec in requests.items()}, {})
+    return read_all(source, {name: without_sharding(spec) for name, spec in requests.items()})
 
 
-def _read(
-    source: Source, wanted: dict[Name, Leaf], shardings: Mapping[Leaf, jax.sharding.Sharding]
-) -> Iterator[tuple[Name, Any]]:
-    """Every leaf asked for, checked to be what the plan was told it is."""
-    requests = {
-        name: jax.ShapeDtypeStruct(leaf.spec.shape, leaf.spec.dtype, sharding=shardings.get(leaf))
+def _requests(
+    wanted: Mapping[Name, Leaf], shardings: Mapping[Leaf, jax.sharding.Sharding]
+) -> dict[Name, Spec]:
+    return {
+        name: make_spec(tuple(leaf.spec.shape), leaf.spec.dtype, shardings.get(leaf) if shardings else None)
         for name, leaf in wanted.items()
     }
-    outstanding = set(wanted)
+
+
+def read_all(source: Source, requests: Mapping[Name, Spec]) -> Iterator[tuple[Name, Any]]:
+    """Every leaf asked for, each once, checked to be of the shape and dtype that was asked for.
+
+    Raises:
+        SourceError: as a source's ``read``; or it gave something else.
+    """
+    outstanding = dict(requests)
     with as_source_error(f"{source.label} could not be read"):
         for name, array in source.read(requests):
-            if name not in outstanding:
+            spec = outstanding.pop(name, None)
+            if spec is None:
                 raise SourceError(
                     f"{source.label} gave {print_name(name)!r}, which was not asked for (any more)"
                 )
-            outstanding.discard(name)
-            spec = wanted[name].spec
             if array.shape != spec.shape or array.dtype != spec.dtype:
                 raise not_as_said(source, name, spec, array)
             if isinstance(array, np.ndarray) and not source.gives_away:

@@ -26,6 +26,7 @@ from treeload._loading.progress import Bar
 from treeload._naming.name import print_name
 from treeload._plans.decisions import Decisions
 from treeload._plans.entry import SAME_NAME, Action, Entry
+from treeload._trees.collector import no_collections
 from treeload._trees.rebuild import assign, rebuild
 from treeload._trees.tree import PyTree, Tree
 from treeload._trees.walk import walk
@@ -121,7 +122,7 @@ def _values(
             values[index] = zeros(likes[index])
         elif index in made:
             values[index] = made[index]
-    with Bar(decisions, progress) as bar:
+    with Bar(decisions, progress) as bar, no_collections():
         found = load_leaves(decisions, wanted or tree, values, bar.advance)
     if wanted is not None:  # what is kept goes there too
         for index, (like, own) in enumerate(zip(likes, tree.values, strict=True)):

@@ -81,6 +81,7 @@ class OrbaxSource(Source):
         tied = {alias: known[name] for alias, name in self._record.aliases.items() if name in known}
         self.leaf_digests = MappingProxyType({**known, **tied})
         self._stored: dict[Name, Stored] | None = None
+        self._specs: Mapping[Name, Spec] | None = None
         self._files: _orbax_layout.Files | None = None
         self._values: Mapping[bytes, Value] = {}
 
@@ -118,6 +119,11 @@ class OrbaxSource(Source):
         return now if now.leaf_digests or not self.leaf_digests else now.with_digests(self.leaf_digests)
 
     def specs(self) -> Mapping[Name, Spec]:
+        if self._specs is None:
+            self._specs = MappingProxyType(self._read_specs())
+        return self._specs
+
+    def _read_specs(self) -> dict[Name, Spec]:
         stored = self._open_headers()
         specs = {name: leaf.spec for name, leaf in stored.items()}
         specs |= {name: leaf.spec for name, leaf in self._tree.packed.items()}
