@@ -503,3 +503,11 @@ def test_a_hundred_thousand_leaves_print_in_three_seconds() -> None:
     start = time.process_time()
     str(plan)
     assert time.process_time() - start < 3
+
+
+def test_of_a_sharding_that_does_not_fit_it_is_said_why() -> None:
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:4]), ("a",))
+    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(None, "a"))
+    dst = {"w": jax.ShapeDtypeStruct((8, 6), np.float32, sharding=sharding)}
+    text = " ".join(str(treeload.plan(dst, {"w": np.ones((8, 6), np.float32)})).split())
+    assert "splits axis 1 into 4, which does not divide 6" in text

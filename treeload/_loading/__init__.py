@@ -4,6 +4,7 @@ load       the order that makes it all or nothing
 checks     of values
 shardings  where the caller wants the result
 gather     source leaves read
+canvas     several joined, each written into its place
 deliver    into their places
 overflow   casts that a value does not survive
 progress   a bar

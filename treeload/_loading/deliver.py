@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
-from functools import cached_property
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, partial
 from typing import Any
 
 import jax
@@ -24,11 +24,12 @@ from treeload._leaves.placement import (
     to_host,
     with_weak_type,
 )
-from treeload._leaves.spec import without_sharding
+from treeload._leaves.spec import make_spec, without_sharding
+from treeload._loading.canvas import Canvas, regions_of
 from treeload._loading.gather import Job, Plain, gather, not_as_said
 from treeload._loading.overflow import Overflows
 from treeload._naming.name import Name, print_name
-from treeload._ops.expression import Derived, Expression, Leaf, evaluate
+from treeload._ops.expression import Expression, Leaf, evaluate
 from treeload._plans.decisions import Decisions
 from treeload._plans.entry import SAME_NAME, Action, Entry
 from treeload._sources.source import Source, as_source_error
@@ -93,26 +94,36 @@ def _load_all(
 ) -> None:  # fmt: skip
     """Reads what every slot needs, and makes its value of it."""
     shardings: dict[Leaf, jax.sharding.Sharding] = {}
+    jobs: list[Job] = []
+    makers: list[tuple[int, Callable[[dict[Leaf, Any]], None]]] = []
     for index, value in expressions.items():
-        row = decisions.rows[index]
-        sharding = as_request(tree.values[index]).sharding if on_device(tree.values[index]) else None
-        if isinstance(value, Leaf) and sharding is not None and not (isinstance(row, Entry) and row.cast):
+        row, like = decisions.rows[index], tree.values[index]
+        sharding = as_request(like).sharding if on_device(like) else None
+        casts = isinstance(row, Entry) and bool(row.cast)
+        if isinstance(value, Leaf) and sharding is not None and not casts:
             shardings[value] = sharding
-    jobs = [Job(tuple(value.leaves())) for value in expressions.values()]
-    slots = list(expressions)
-    uses = Counter(leaf for job in jobs for leaf in job.leaves)
+        regions = regions_of(value) if _come_from_files(value, decisions.sources) else None
+        if regions is not None:
+            canvas = Canvas(
+                regions, make_spec(value.spec.shape, value.spec.dtype, None if casts else sharding)
+            )
+            for number, part in enumerate(value.inputs):  # type: ignore[union-attr]  # it is joined
+                jobs.append(Job(tuple(part.leaves())))
+                makers.append((index, partial(placer.paint, index, canvas, number, part)))
+            continue
+        jobs.append(Job(tuple(value.leaves())))
+        makers.append((index, partial(placer.make, index, value)))
+    placer.uses = Counter(leaf for job in jobs for leaf in job.leaves)
     for number, arrays in gather(decisions.sources, jobs, shardings, advance, plain):
-        index = slots[number]
-        row = decisions.rows[index]
+        index, make = makers[number]
         with as_source_error(f"{print_name(tree.names[index])!r} could not be made"):
-            if isinstance(row, Entry) and row.value is not None and not isinstance(row.value, Leaf):
-                placer.make(index, row.value, arrays)
-            else:
-                ((leaf, array),) = arrays.items()
-                placer.put(index, array, own=uses[leaf] == 1)
-                if uses[leaf] > 1 and not (isinstance(row, Entry) and row.action == Action.TIE):
-                    placer.set_apart(index)
+            make(arrays)
         arrays.clear()
+
+
+def _come_from_files(value: Expression, sources: Sequence[Source]) -> bool:
+    """Whether all its leaves are read, and not those of trees in memory, which lie somewhere already."""
+    return not any(sources[leaf.index].in_memory for leaf in value.leaves())
 
 
 def _load_from_memory(
@@ -151,20 +162,34 @@ class _Placer:
         self.moved: dict[int, int] = {}  # id of an array that its source keeps alive → the slot it went to
         self.batch: list[tuple[int, np.ndarray[Any, Any]]] = []
         self.size = 0
+        self.uses: Mapping[Leaf, int] = {}  # how many need each source leaf
 
     @cached_property
     def weak(self) -> set[int]:
         """The slots whose leaves are of a weak type: rare, so looked for once, where any is batched."""
         return {index for index, like in enumerate(self.likes) if is_weak(like)}
 
-    def make(self, index: int, value: Derived, arrays: dict[Leaf, Any]) -> None:
+    def make(self, index: int, value: Expression, arrays: dict[Leaf, Any]) -> None:
         """Makes what an expression gives the value of a slot; what the slot holds may fill it up."""
+        if isinstance(value, Leaf):
+            self.put(index, arrays[value], own=self.uses[value] == 1)
+            row = self.overflows.rows[index]
+            if self.uses[value] > 1 and not (isinstance(row, Entry) and row.action == Action.TIE):
+                self.set_apart(index)
+            return
         held = self.values[index] if value.op.onto_destination else None
         if held is not None:
             (part,) = value.inputs
             if part.spec.dtype != held.dtype and self.overflows.found(index, evaluate(part, arrays)):
                 return
         self.put(index, evaluate(value, arrays, destination=held), own=False)
+
+    def paint(
+        self, index: int, canvas: Canvas, number: int, part: Expression, arrays: dict[Leaf, Any]
+    ) -> None:
+        """Writes a part of a joined leaf into its place; makes it the value of a slot once it is whole."""
+        if canvas.write(number, evaluate(part, arrays)):
+            self.put(index, canvas.result(), own=True)
 
     def put(self, index: int, array: Any, *, own: bool, stays_alive: bool = False) -> None:
         """Makes ``array`` the value of a slot.

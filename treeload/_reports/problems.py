@@ -273,7 +273,7 @@ def _said(kind: Kind, findings: Sequence[Finding]) -> str:
     """The words of the message that the name, the specs and the kind do not say already."""
     first = findings[0]
     manner = KINDS[kind]
-    if manner.told_by_sides:
+    if manner.told_by_sides and _side(first.expected) != _side(first.found):
         return ""
     if (
         manner.counterpart is not None
