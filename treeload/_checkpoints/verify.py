@@ -115,6 +115,11 @@ def _verify(source: Source) -> Verification:
             checked.append(name)
         else:
             unverified.append(name)
+    # They are read as they lie in files, and said in the source's order.
+    place = {name: at for at, name in enumerate(source.specs())}.__getitem__
+    reasons = {name: reasons[name] for name in sorted(reasons, key=place)}
+    checked.sort(key=place)
+    unverified.sort(key=place)
     return Verification(source.label, tuple(checked), tuple(reasons), tuple(unverified), reasons)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import tensorstore as ts
 
 from treeload._errors import SourceError
-from treeload._files.digests import Digest
+from treeload._files.digests import Digest, damaged
 from treeload._files.regions import slices_of
 from treeload._formats.orbax.arrays import Piece, Reading, Stored, boxes_to_read
 from treeload._leaves.spec import Spec, nbytes, print_spec
@@ -122,10 +122,7 @@ class Tensors:
                 if piece.done is not None:
                     piece.done.result()
             if not reading.is_intact:
-                raise SourceError(
-                    f"{self.label}: {print_name(reading.name)!r} is damaged: its bytes are not those "
-                    f"that were saved (in {self.where!r})"
-                )
+                raise damaged(f"{self.label}: {print_name(reading.name)!r} (in {self.where!r})")
             return reading.place()
 
 
