@@ -372,7 +372,7 @@ def test_a_flipped_bit_is_found_whatever_part_of_a_leaf_each_device_gets(
         if place in each.read_bytes():
             each.write_bytes(content)
     with pytest.raises(
-        SourceError, match="'encoder/kernel' is damaged: its bytes are not those that were saved"
+        SourceError, match="'encoder/kernel' is damaged: its bytes are not those of its digest"
     ):
         list(OrbaxSource(tmp_path / "x").read({LEAF: spec}))
 

@@ -244,7 +244,7 @@ class OrbaxSource(Source):
     @property
     def _tensors(self) -> Tensors:
         return Tensors(
-            self.label, str(self._layout.tree), self._kvstore, self._tree.zarr3, self._tree.stores_fill,
+            self.label, self._kvstore, self._tree.zarr3, self._tree.stores_fill,
             self._as_source_error,
         )  # fmt: skip
 

@@ -34,7 +34,6 @@ class Tensors:
 
     Attributes:
         label: what holds the leaves, for messages.
-        where: the directory of the tree.
         kvstore: TensorStore's way to what lies under a key.
         zarr3: the arrays' version.
         stores_fill: every chunk was written, so one that lacks is damage.
@@ -42,7 +41,6 @@ class Tensors:
     """
 
     label: str
-    where: str
     kvstore: Callable[[str], dict[str, Any]]
     zarr3: bool
     stores_fill: bool
@@ -122,7 +120,7 @@ class Tensors:
                 if piece.done is not None:
                     piece.done.result()
             if not reading.is_intact:
-                raise damaged(f"{self.label}: {print_name(reading.name)!r} (in {self.where!r})")
+                raise damaged(f"{self.label}: {print_name(reading.name)!r}")
             return reading.place()
 
 
