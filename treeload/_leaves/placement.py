@@ -124,6 +124,16 @@ def stays(array: jax.Array, like: Any) -> bool:
     return not array.committed if wanted is None else array.committed and array.sharding == wanted
 
 
+def is_in_place(array: jax.Array, like: jax.Array) -> bool:
+    """Whether an array is, in all but its values, what a destination's leaf is: asked of very many."""
+    return (
+        array.aval is like.aval  # JAX makes one for all arrays alike: of a shape, a dtype and a weak type
+        and array.committed is like.committed
+        and (array.sharding is like.sharding or bool(array.sharding == like.sharding))
+        and not array.is_deleted()
+    )
+
+
 def is_weak(like: Any) -> bool:
     """Whether the dtype of what is computed with a leaf is the other operand's."""
     return bool(getattr(like, "weak_type", False))
