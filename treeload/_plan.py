@@ -11,19 +11,22 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+import jax
 from rich.text import Text
 
 from treeload._errors import SourceError, TreeloadError
+from treeload._files.meeting import together
 from treeload._findings.finding import Finding
 from treeload._findings.portable import portable
 from treeload._inference.suggestions import Suggestions
 from treeload._leaves.selection import Patterns, Within, compile_patterns
 from treeload._loading import checks, load
-from treeload._loading.shardings import Shardings, asking
+from treeload._loading.shardings import Shardings, asking, span_processes
 from treeload._plans import lock
 from treeload._plans.decisions import Decisions, percent
 from treeload._plans.entry import Action
@@ -310,16 +313,17 @@ class Plan(Decisions):
             TreeloadError: a leaf cannot be placed as ``sharding`` says, or that has what is for no leaf.
             TypeError: what ``sharding`` has for a leaf is no sharding.
         """
-        now = load.destination_now(self)  # first: a plan that is out of date has nothing else to say
-        wanted = None if sharding is None else asking(now, sharding)
+        with self._by_all_processes("load it", sharding):
+            now = load.destination_now(self)  # first: a plan that is out of date has nothing else to say
+            wanted = None if sharding is None else asking(now, sharding)
 
-        def from_sources(plan: Plan) -> PyTree:
-            made = plan.checked(init)
-            return load.load(
-                plan, now, plan._refuse, init=made, donate=donate, progress=progress, wanted=wanted
-            )
+            def from_sources(plan: Plan) -> PyTree:
+                made = plan.checked(init)
+                return load.load(
+                    plan, now, plan._refuse, init=made, donate=donate, progress=progress, wanted=wanted
+                )
 
-        return self._of_one_moment(from_sources, check_digests)
+            return self._of_one_moment(from_sources, check_digests)
 
     def update(
         self,
@@ -335,10 +339,19 @@ class Plan(Decisions):
             LoadError, SourceError: as ``load``; the destination is as before.
         """
 
-        def from_sources(plan: Plan) -> None:
-            load.update(plan, plan._refuse, init=plan.checked(init), donate=donate, progress=progress)
+        def from_sources(plan: Plan) -> Callable[[], None]:
+            made = plan.checked(init)
+            return load.prepared(plan, plan._refuse, init=made, donate=donate, progress=progress)
 
-        self._of_one_moment(from_sources, check_digests)
+        with self._by_all_processes("update it"):
+            put_in = self._of_one_moment(from_sources, check_digests)
+        put_in()
+
+    def _by_all_processes(self, what: str, sharding: Shardings | None = None) -> AbstractContextManager[None]:
+        """Where what is loaded is spread over processes: all of them do it, or none; else no more than it."""
+        if jax.process_count() == 1 or not span_processes(self.tree.values, sharding):
+            return nullcontext()
+        return together(what, TreeloadError, sign=lock.sign_of(self))
 
     def _of_one_moment(self, carry_out: Callable[[Plan], _Result], check_digests: bool) -> _Result:
         """What carrying out the plan gives, values checked and read while no source was replaced.

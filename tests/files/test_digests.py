@@ -15,6 +15,7 @@ from treeload._files import digests
 from treeload._files.digests import (
     Digest,
     block_of,
+    block_within,
     blocks_from_json,
     blocks_to_json,
     check_whole,
@@ -22,6 +23,10 @@ from treeload._files.digests import (
     covers,
     digest,
     digests_of,
+    digests_within,
+    is_intact,
+    of_blocks,
+    ranges,
 )
 from treeload._files.regions import Box, extents_of, slices_of, whole_box
 
@@ -134,3 +139,43 @@ def test_a_whole_leaf_is_checked_where_its_digest_is_known() -> None:
     check_whole(array, Digest(digest(array)), "'w'")
     with pytest.raises(SourceError, match="^'w' is damaged: its bytes are not those of its digest$"):
         check_whole(array, Digest(digest(array[:3])), "'w'")
+
+
+# --- of which each process has a part -----------------------------------------------------------------
+
+
+@given(st.data(), shapes)
+def test_the_digests_of_parts_are_those_of_a_leaf(data: Any, part: tuple[int, ...]) -> None:
+    """Of a grid of parts each gives the digests of its own blocks; together they tell of any damage."""
+    grid = [data.draw(st.integers(1, 3)) for _ in part]
+    shape = tuple(size * count for size, count in zip(part, grid, strict=True))
+    array, block = _array(shape), block_within(part, 4)
+    assert all(size % extent == 0 for size, extent in zip(part, block, strict=True))
+    assert math.prod(block) * 4 <= 32 or math.prod(block) == 1
+    found: dict[int, str] = {}
+    for at in np.ndindex(*grid):
+        box = tuple((index * size, (index + 1) * size) for index, size in zip(at, part, strict=True))
+        here = digests_within(array[slices_of(box)], box, shape, block)
+        assert not here.keys() & found.keys()
+        found |= here
+    known = of_blocks(block, found, shape)
+    assert known is not None and known.is_of_blocks
+    check_whole(array, known, "it")
+    assert known == blocks_from_json(known.whole, blocks_to_json(known), shape)
+    box = data.draw(_boxes(shape))
+    flat = array.reshape(-1)
+    flat[data.draw(st.integers(0, flat.size - 1))] += 1
+    assert not is_intact(array, whole_box(shape), shape, known)
+    assert all(
+        is_intact(_array(shape)[slices_of(each)], each, shape, known) for each in covers([box], shape, known)
+    )
+    assert ranges(whole_box(shape), shape, known) is None or len(
+        ranges(whole_box(shape), shape, known) or ()
+    ) == len(found)
+
+
+def test_of_parts_that_lack_there_is_no_digest() -> None:
+    assert of_blocks((2,), {0: "a"}, (4,)) is None
+    assert of_blocks((2,), {0: "a", 1: "b"}, (4,)) is not None
+    with pytest.raises(ValueError, match="digest of blocks, and no blocks"):
+        blocks_from_json("blocks:abc", None, (4,))

@@ -11,14 +11,12 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import pytest
 
 import treeload
 from treeload._errors import SaveError
 from treeload._files import exchange, replace, sync
-from treeload._formats.orbax import meeting
 from treeload._formats.orbax import write as module
 from treeload._formats.orbax.source import OrbaxSource
 from treeload._formats.orbax.write import write
@@ -370,46 +368,6 @@ def test_of_two_threads_on_one_path_one_wins_whole_and_the_other_gets_an_error(
     assert len(refused) == 1 and "another process or thread is saving there" in refused[0]
     assert is_whole(tmp_path / "x", NEW)
     assert os.listdir(tmp_path) == ["x"]
-
-
-@pytest.fixture
-def third_of_four(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """As if this were a job of four processes; the list says which of them fail at the next meeting."""
-    from jax.experimental import multihost_utils
-
-    others = [False, False, False, False]
-
-    def gather(failed: Any) -> Any:
-        others[2] = bool(failed)
-        return np.asarray(others)
-
-    monkeypatch.setattr(jax, "process_count", lambda: 4)
-    monkeypatch.setattr(multihost_utils, "process_allgather", gather)
-    monkeypatch.setattr(multihost_utils, "broadcast_one_to_all", lambda words: words)
-    return others
-
-
-def test_a_failure_is_told_to_the_others_and_is_ones_own_error(third_of_four: list[bool]) -> None:
-    def body() -> None:
-        with meeting.together("write it"):
-            raise OSError("full")
-
-    with pytest.raises(OSError, match="full"):
-        body()
-    assert third_of_four == [False, False, True, False]
-
-
-def test_a_failure_of_others_is_an_error_here(third_of_four: list[bool]) -> None:
-    third_of_four[0] = third_of_four[3] = True
-    with pytest.raises(SaveError, match="process 0, 3 of 4 could not write it"), meeting.together("write it"):
-        pass
-
-
-def test_where_all_went_well_all_go_on(third_of_four: list[bool]) -> None:
-    with meeting.together("write it"):
-        pass
-    assert third_of_four == [False] * 4
-    assert meeting.told_by_first(b"abc") == b"abc"
 
 
 # What is raised is ours, and nothing is printed.

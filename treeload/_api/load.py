@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import jax
+
 from treeload._checkpoints.history import History
-from treeload._errors import RuleError
+from treeload._errors import RuleError, TreeloadError
+from treeload._files.meeting import together
 from treeload._findings.policy import Policy, Verdicts
 from treeload._leaves.selection import Scope
+from treeload._loading.shardings import span_processes
 from treeload._matching.match import match
 from treeload._matching.parts import opened_parts
 from treeload._plan import Plan
@@ -86,9 +91,9 @@ def load(
         LoadError: anything is wrong, all of it said at once; nothing was changed.
         SourceError, RuleError, NameCollision, TypeError: as ``plan``.
     """
-    return plan_under(
-        checked_policy(policy), dst, src, "load", rules=rules, scope=scope, history=history
-    ).load(**how)
+    with planned_by_all(dst, "plan it"):
+        made = plan_under(checked_policy(policy), dst, src, "load", rules=rules, scope=scope, history=history)
+    return made.load(**how)
 
 
 def update(
@@ -115,9 +120,18 @@ def update(
             f"update() writes into NNX Modules, Optimizers, Variables and jax.Refs; a {type(obj).__name__} "
             "cannot be updated in place: use tree = treeload.load(tree, ...)"
         )
-    plan_under(checked_policy(policy), obj, src, "update", rules=rules, scope=scope, history=history).update(
-        **how
-    )
+    with planned_by_all(obj, "plan it"):
+        made = plan_under(
+            checked_policy(policy), obj, src, "update", rules=rules, scope=scope, history=history
+        )
+    made.update(**how)
+
+
+def planned_by_all(dst: PyTree, what: str) -> AbstractContextManager[None]:
+    """Where ``dst`` is spread over processes: a plan that fails in one of them fails in all."""
+    if jax.process_count() == 1 or not span_processes(jax.tree.leaves(dst)):
+        return nullcontext()
+    return together(what, TreeloadError)
 
 
 def plan_under(

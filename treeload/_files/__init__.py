@@ -28,6 +28,7 @@ frames       leaves that are packed one by one, as Orbax does by default
 scattered    leaves that are compressed, strided, or in another order of bytes
 digests      by which it is told that bytes are those that were written
 steps        what a step's name says
+meeting      several processes do one thing, or none does
 interrupts   Ctrl-C waits until a thing is whole
 sync         on the disk, whatever happens to the power
 put          what was written here, to an object store

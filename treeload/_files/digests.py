@@ -11,7 +11,7 @@ order. It finds damage, not malice: whoever can write a checkpoint can write its
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -33,6 +33,9 @@ BLOCK_BYTES = 4 << 20
 """What a block holds at most, unless one element is larger; a leaf of no more has no blocks."""
 
 
+_OF_BLOCKS = "blocks:"
+
+
 _LEAST_PART = 256 << 10  # smaller parts would have more digests than they are worth
 
 
@@ -41,7 +44,8 @@ class Digest:
     """What the bytes of one leaf must give.
 
     Attributes:
-        whole: the digest of all of it.
+        whole: the digest of all of it; of a leaf that no process had whole when it was saved, ``blocks:`` and
+            the digest of its blocks' digests.
         block: the extents of a block, the last ones of an axis being shorter; None where there are none.
         blocks: the digests of the blocks, in C order of where they lie.
     """
@@ -49,6 +53,11 @@ class Digest:
     whole: str
     block: tuple[int, ...] | None = None
     blocks: tuple[str, ...] = ()
+
+    @property
+    def is_of_blocks(self) -> bool:
+        """Whether only its blocks tell whether the leaf is intact."""
+        return self.whole.startswith(_OF_BLOCKS)
 
 
 def digest(array: np.ndarray[Any, Any]) -> str:
@@ -63,7 +72,7 @@ def check_whole(array: np.ndarray[Any, Any], known: Digest | None, what: str) ->
     Raises:
         SourceError: it is not; ``what`` says where it lies.
     """
-    if known is not None and digest(array) != known.whole:
+    if known is not None and not is_intact(array, whole_box(array.shape), array.shape, known):
         raise damaged(what)
 
 
@@ -111,6 +120,46 @@ def block_of(
     return (*[1] * axis, min(rows, extents[axis]), *extents[axis + 1 :])
 
 
+# --- A leaf of which each process has a part ---------------------------------------------------------
+
+
+def block_within(part: Sequence[int], itemsize: int) -> tuple[int, ...]:
+    """The extents of the blocks of a leaf that lies in parts of these: none is in two parts.
+
+    Examples:
+        >>> block_within((512, 4096), 4)
+        (256, 4096)
+        >>> block_within((3, 500, 4096), 4)
+        (1, 250, 4096)
+    """
+    extents = block_of(part, itemsize) or tuple(part)
+    return tuple(
+        next(rows for rows in range(extent, 0, -1) if size % rows == 0)
+        for size, extent in zip(part, extents, strict=True)
+    )
+
+
+def digests_within(
+    array: np.ndarray[Any, Any], box: Box, shape: Sequence[int], block: Sequence[int]
+) -> dict[int, str]:
+    """The number and the digest of each block of a part; ``box`` is where it lies in the leaf."""
+    return {
+        number: digest(
+            array[tuple(slice(a - at, b - at) for (a, b), (at, _) in zip(inner, box, strict=True))]
+        )
+        for number, inner in _blocks(box, shape, block)
+    }
+
+
+def of_blocks(block: Sequence[int], found: Mapping[int, str], shape: Sequence[int]) -> Digest | None:
+    """The digests of a leaf whose blocks have these; None where one lacks."""
+    count = math.prod(-(-size // step) for size, step in zip(shape, block, strict=True))
+    if sorted(found) != list(range(count)):
+        return None
+    blocks = tuple(found[number] for number in range(count))
+    return Digest(_OF_BLOCKS + xxhash.xxh3_128_hexdigest("".join(blocks).encode()), tuple(block), blocks)
+
+
 # --- Which blocks a part is in -----------------------------------------------------------------------
 
 
@@ -137,7 +186,7 @@ def covers(boxes: Iterable[Box], shape: Sequence[int], known: Digest | None) -> 
 
 def is_intact(array: np.ndarray[Any, Any], box: Box, shape: Sequence[int], known: Digest) -> bool:
     """Whether what was read of one of ``covers`` is what was written."""
-    if box == whole_box(shape):
+    if box == whole_box(shape) and not known.is_of_blocks:
         return digest(array) == known.whole
     assert known.block is not None  # else the whole is its only cover
     for number, inner in _blocks(box, shape, known.block):
@@ -213,6 +262,8 @@ def blocks_from_json(whole: str, said: Any, shape: Sequence[int]) -> Digest:
         ValueError: they are not of such a leaf.
     """
     if said is None:
+        if whole.startswith(_OF_BLOCKS):
+            raise ValueError("it has the digest of blocks, and no blocks")
         return Digest(whole)
     block, blocks = tuple(said["extents"]), tuple(said["digests"])
     if len(block) != len(shape) or not all(type(step) is int and step > 0 for step in block):

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from treeload._errors import SourceError
-from treeload._files.digests import Digest, damaged, digest
+from treeload._files.digests import Digest, check_whole
 from treeload._files.open import File, check_unchanged, opened, read_bytes
 from treeload._files.place import Handle
 from treeload._files.read import Bytes, aligned, reading_threads
@@ -190,12 +190,10 @@ class _Unpacker:
             raise self._wrong(name, f"it has {len(raw):,} bytes, not {len(buffer):,}")
         else:
             buffer[...] = np.frombuffer(raw, np.uint8)
-        known = self._digests.get(name)
-        if known is not None and digest(buffer) != known.whole:
-            raise damaged(f"{self._label}: {print_name(name)!r}")
         if frame.spec.dtype == np.bool_ and buffer.size and buffer.max() > 1:
             raise self._wrong(name, "it holds a boolean that is neither 0 nor 1")
         found: np.ndarray[Any, Any] = buffer.view(frame.spec.dtype).reshape(frame.spec.shape)
+        check_whole(found, self._digests.get(name), f"{self._label}: {print_name(name)!r}")
         return found
 
     def _unpack(self, name: Name, raw: bytes | memoryview, buffer: Bytes) -> None:

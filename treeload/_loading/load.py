@@ -57,26 +57,30 @@ def load(
     return result
 
 
-def update(
+def prepared(
     decisions: Decisions, refuse: Refuse, *,
     init: Init = None, donate: bool = False, progress: bool | None = None,
-) -> None:  # fmt: skip
-    """Puts the values into the destination itself, after every read; every check has passed.
+) -> Callable[[], None]:  # fmt: skip
+    """What puts the values into the destination itself, once all is read and checked; nothing is changed yet.
 
     The decisions were made just now: the destination is what it was walked as. A signal that comes while the
     values are put in, Ctrl-C say, is handled when all of them are.
 
     Raises:
-        SourceError: as ``load``; the destination is as before.
-        TreeloadError: the destination refused a value; it is as before.
+        SourceError: as ``load``. What is returned raises TreeloadError where the destination refuses a value;
+            it is as before then.
     """
     values, found = _values(decisions, decisions.tree, init, progress, fresh=False)
     refuse(found)
     _nothing_abstract(decisions, decisions.tree, values)
     replaced = _replaced(decisions, decisions.tree, values) if donate else []
-    with held_back():  # an interrupt finds it all old or all new, not on its way back
-        assign(decisions.tree, values)
-        _free(replaced)
+
+    def put_in() -> None:
+        with held_back():  # an interrupt finds it all old or all new, not on its way back
+            assign(decisions.tree, values)
+            _free(replaced)
+
+    return put_in
 
 
 def destination_now(decisions: Decisions) -> Tree:

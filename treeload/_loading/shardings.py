@@ -7,13 +7,13 @@ is wrong with what was given is said at once, before anything is read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, TypeAlias, TypeGuard
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec, Sharding
 
 from treeload._errors import TreeloadError
 from treeload._leaves.placement import is_weak, unplaceable
@@ -27,6 +27,25 @@ Shardings: TypeAlias = "Sharding | PartitionSpec | Callable[[Name, Spec], Any] |
 """One sharding for all; a function that gives each leaf's; a tree of them, or a prefix of one."""
 
 _SAID = 5  # leaves that an error names
+
+
+def span_processes(values: Iterable[Any], shardings: Shardings | None = None) -> bool:
+    """Whether a leaf is, or is asked to be, on devices of several processes: then all of them load it."""
+    if _is_function(shardings):
+        return True  # of which leaves cannot be told before it is called; whoever has many processes says so
+    asked = [] if shardings is None else jax.tree.leaves(shardings, is_leaf=_is_one)
+    if any(isinstance(each, PartitionSpec) for each in asked):
+        return True  # over the mesh that is set
+    of_leaves = (getattr(value, "sharding", None) for value in values)
+    return any(
+        isinstance(each, Sharding) and not isinstance(getattr(each, "mesh", None), AbstractMesh)
+        and not each.is_fully_addressable
+        for each in (*asked, *of_leaves)
+    )  # fmt: skip
+
+
+def _is_one(node: Any) -> bool:
+    return isinstance(node, Sharding | PartitionSpec)
 
 
 def asking(tree: Tree, shardings: Shardings) -> Tree:

@@ -21,6 +21,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
+import xxhash
+
 from treeload._errors import RuleError, SaveError, SourceError
 from treeload._files.open import brief, look_at, opened, read_bytes
 from treeload._files.strict_json import parse_json
@@ -108,6 +110,12 @@ def facts_of(decisions: Decisions) -> Facts:
         for several in said.values():
             several.sort(key=_in_order)
     return facts
+
+
+def sign_of(decisions: Decisions) -> str:
+    """What two plans have in common that do the same: a digest of all that a lock holds of them."""
+    text = json.dumps(facts_of(decisions), sort_keys=True)
+    return xxhash.xxh3_128_hexdigest(text.encode("utf-8", "surrogatepass"))
 
 
 def _in_order(values: Values) -> list[tuple[bool, str | int]]:

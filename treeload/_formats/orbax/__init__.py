@@ -11,7 +11,7 @@ tensors      arrays through TensorStore
 record       what treeload keeps beside the arrays
 storable     what a checkpoint can hold, and all that it cannot
 overwritten  what a save may replace
-meeting      what fails in one of several processes fails in all
+apart        the digests of leaves of which each process has a part
 quiet        what a failed save need not print
 leaves       all leaves of a save at once, as Orbax's handler of them
 write        a checkpoint, complete or not there at all

@@ -24,11 +24,12 @@ from treeload._files import replace
 from treeload._files.digests import Digest, blocks_to_json, digests_of
 from treeload._files.exchange import put_in_place
 from treeload._files.interrupts import held_back
+from treeload._files.meeting import together, told_by_first
 from treeload._files.replace import NAME_LENGTH, PATTERN_SIGNS, workspace
 from treeload._files.sync import make_directories
+from treeload._formats.orbax.apart import digests_of_parts
 from treeload._formats.orbax.layout import TREE_FILE, locate, read_json
 from treeload._formats.orbax.leaves import all_at_once, takes
-from treeload._formats.orbax.meeting import together, told_by_first
 from treeload._formats.orbax.overwritten import check_target
 from treeload._formats.orbax.quiet import quiet
 from treeload._formats.orbax.record import FORMAT, RECORD, Array, mark_of, seal_of
@@ -115,15 +116,18 @@ def write(
             _refuse_all_at_once(
                 target, leaves, beside, metadata, overwrite=overwrite, check_finite=how.check_finite
             )
-            tree, record = _encode(leaves, beside.aliases, beside.absent)
+            tree, record, spread = _encode(leaves, beside.aliases, beside.absent)
             if beside.left_out:
                 record["left_out"] = {print_name(name): what for name, what in beside.left_out.items()}
             if beside.version:
                 record["version"] = dict(beside.version)
             if beside.provenance:
                 record["provenance"] = dict(beside.provenance)
-            custom = {**(metadata or {}), RECORD: record}
-            record["seal"] = seal_of(custom)
+        for name, known in digests_of_parts(spread).items():
+            record["digests"][name] = known.whole
+            record.setdefault("blocks", {})[name] = blocks_to_json(known)
+        custom = {**(metadata or {}), RECORD: record}
+        record["seal"] = seal_of(custom)
         with _workspace(target) as new:
             with together("write it"), _ORBAX, quiet():
                 _write_orbax(new, tree, custom, how.compression)
@@ -198,9 +202,10 @@ def _lists(value: Any) -> Any:
 
 def _encode(
     leaves: Mapping[Name, Any], aliases: Mapping[Name, Name], absent: Mapping[Name, Absent]
-) -> tuple[Any, dict[str, Any]]:
-    """The nested dict for Orbax, and the record of what it does not say."""
+) -> tuple[Any, dict[str, Any], dict[str, jax.Array]]:
+    """The nested dict for Orbax, the record of what it does not say, and what no process has whole."""
     digests: dict[str, Digest] = {}
+    spread: dict[str, jax.Array] = {}
     arrays: dict[str, Any] = {}
     encoded: dict[str, str] = {}
     scalars: dict[str, str] = {}
@@ -215,7 +220,9 @@ def _encode(
             empty[printed] = {"shape": list(array.shape), "dtype": str(array.dtype), "impl": _impl(array)}
             continue
         host = on_host(array)
-        if host is not None:
+        if host is None:
+            spread[printed] = array
+        else:
             digests[printed] = digests_of(host, _part(array))
         if not is_key(array.dtype) and array.dtype.name not in STORED:
             if host is None or array.dtype.itemsize != 1:
@@ -243,7 +250,7 @@ def _encode(
         "blocks": {name: said for name, known in digests.items() if (said := blocks_to_json(known))},
     }
     record.update({key: value for key, value in optional.items() if value})
-    return _nest(slots), record
+    return _nest(slots), record, spread
 
 
 def _impl(array: Any) -> str | None:
