@@ -149,17 +149,22 @@ def inner(height: int, **below: str) -> dict[str, Any]:
 def dumped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     def dump(root: Any, **nodes: Any) -> dict[bytes, Any]:
         monkeypatch.setattr(_btree.ts.ocdbt, "dump", Dumps(root, nodes))
-        return read_btree(tmp_path)
+        return read_btree(tmp_path, 100)
 
     return dump
 
 
 def test_keys_below_inner_nodes_begin_with_what_these_share(dumped: Any) -> None:
-    root = {"root": {"location": "r"}, "root_height": 2}
+    root = {"root": {"location": "r", "statistics": {"num_keys": 3}}, "root_height": 2}
     found = dumped(
         root, r=inner(2, a="m", b="n"), m=inner(1, x="p"), n=inner(1, y="q"), p=leaf(b"1"), q=leaf(b"", b"2")
     )
     assert found == {b"ax1": b"v1", b"by": b"v", b"by2": b"v2"}
+
+
+def test_an_index_of_very_many_keys_is_not_read(dumped: Any) -> None:
+    root = {"root": {"location": "r", "statistics": {"num_keys": 101}}, "root_height": 0}
+    assert dumped(root, r=leaf(b"a")) == {}
 
 
 def test_a_store_without_keys(dumped: Any) -> None:
@@ -169,11 +174,11 @@ def test_a_store_without_keys(dumped: Any) -> None:
 @pytest.mark.parametrize("height", [-1, 17, 10**9])
 def test_an_index_of_an_absurd_height_is_refused(dumped: Any, height: int) -> None:
     with pytest.raises(ValueError, match="circles"):
-        dumped({"root": {"location": "r"}, "root_height": height}, r=leaf())
+        dumped({"root": {"location": "r", "statistics": {"num_keys": 3}}, "root_height": height}, r=leaf())
 
 
 def test_an_index_that_goes_round_in_circles_is_refused(dumped: Any) -> None:
-    root = {"root": {"location": "r"}, "root_height": 2}
+    root = {"root": {"location": "r", "statistics": {"num_keys": 3}}, "root_height": 2}
     with pytest.raises(ValueError, match="circles"):
         dumped(root, r=inner(2, a="m", b="m"), m=inner(1, a="p"), p=leaf(b"x"))
     with pytest.raises(ValueError, match="no tree"):
@@ -228,9 +233,9 @@ def test_what_cannot_be_all_of_an_array_is_left_to_tensorstore(
 
 
 def test_headers_that_do_not_lie_in_the_index_are_read(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    values = read_btree(saved / "state")
+    values = read_btree(saved / "state", 100)
     elsewhere = {
         key: Extent("gone", 0, 9) if key.endswith(b"zarr.json") else value for key, value in values.items()
     }
-    monkeypatch.setattr(_source, "read_btree", lambda tree: elsewhere)
+    monkeypatch.setattr(_source, "read_btree", lambda tree, most: elsewhere)
     assert dict(OrbaxSource(saved).specs())[Name(("w",))].shape == (1000,)

@@ -78,7 +78,7 @@ def values(path: Path) -> dict[bytes, bytes]:
             return value
         return (tree / value.path).read_bytes()[value.offset : value.offset + value.length]
 
-    return {key: read(value) for key, value in read_btree(tree).items()}
+    return {key: read(value) for key, value in read_btree(tree, 1_000).items()}
 
 
 def said(path: Path, file: str) -> Any:

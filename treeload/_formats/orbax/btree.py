@@ -33,8 +33,10 @@ class Extent:
 Value: TypeAlias = "bytes | Extent"
 
 
-def read_btree(tree: Path) -> dict[bytes, Value]:
-    """Every key of the store at ``tree``, and its value.
+def read_btree(tree: Path, most: int) -> dict[bytes, Value]:
+    """Every key of the store at ``tree``, and its value; none where there are more than ``most``.
+
+    Then most arrays are in many chunks, and few of the keys would be of use.
 
     Raises:
         ValueError, KeyError, TypeError: it is no such store, or a damaged one.
@@ -43,7 +45,9 @@ def read_btree(tree: Path) -> dict[bytes, Value]:
     versions = ts.ocdbt.dump(base).result()["versions"]
     newest = versions[-1]
     root = newest["root"]
-    if "location" not in root:  # a store without keys
+    if (
+        "location" not in root or int(root["statistics"]["num_keys"]) > most
+    ):  # the former: a store without any
         return {}
     return dict(_entries(base, root["location"], b"", int(newest["root_height"]), set()))
 

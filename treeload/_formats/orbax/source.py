@@ -48,6 +48,9 @@ from treeload._naming.name import Name, print_name
 from treeload._sources.format import Format
 from treeload._sources.source import Absent, Source, as_source_error, read_again
 
+_KEYS = 4  # of the store's index for each leaf: an array that is one chunk has two
+
+
 _BEST_COMPRESSION = 40_000  # what zstd makes of zeros; a header that claims more is lying
 
 
@@ -285,7 +288,7 @@ class OrbaxSource(Source):
         tree = self._layout.tree
         if not isinstance(tree, Remote) and self._is_together():
             with as_source_error(f"{self.label} is damaged: {str(tree)!r} cannot be read"):
-                self._values = read_btree(tree)
+                self._values = read_btree(tree, _KEYS * len(self._tree.leaves) + 1_000)
         store: Any = None
         todo = iter(self._tree.leaves)
         while batch := list(islice(todo, LEAVES_AT_ONCE)):
