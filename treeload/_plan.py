@@ -20,6 +20,7 @@ import jax
 from rich.text import Text
 
 from treeload._errors import SourceError, TreeloadError
+from treeload._files.budget import at_most
 from treeload._files.meeting import together
 from treeload._findings.finding import Finding
 from treeload._findings.portable import portable
@@ -282,6 +283,7 @@ class Plan(Decisions):
         progress: bool | None = None,
         check_digests: bool = True,
         sharding: Shardings | None = None,
+        budget: int | None = None,
     ) -> PyTree:
         """A new tree of the destination's structure with the source's values; or nothing is changed.
 
@@ -298,6 +300,8 @@ class Plan(Decisions):
                 a prefix of one, None standing for the destination's own; or a function of ``(name, spec)``
                 that gives each leaf's. ``PartitionSpec``s are over the mesh of ``jax.set_mesh``. NumPy arrays
                 become jax arrays, numbers stay numbers; what is kept is moved too.
+            budget: bytes that may be read and not yet in their places at a time, beside the result; one leaf
+                may be more. None: 64 MiB, 256 MiB through TensorStore.
 
         Examples:
             >>> import jax, numpy as np, treeload
@@ -311,9 +315,10 @@ class Plan(Decisions):
             LoadError: the plan has errors, a value check fails, or a value overflows its cast.
             SourceError: a source could not be read, or is damaged.
             TreeloadError: a leaf cannot be placed as ``sharding`` says, or that has what is for no leaf.
-            TypeError: what ``sharding`` has for a leaf is no sharding.
+            TypeError: what ``sharding`` has for a leaf is no sharding, or ``budget`` is no integer.
+            ValueError: ``budget`` is not above zero.
         """
-        with self._by_all_processes("load it", sharding):
+        with at_most(budget), self._by_all_processes("load it", sharding):
             now = load.destination_now(self)  # first: a plan that is out of date has nothing else to say
             wanted = None if sharding is None else asking(now, sharding)
 
@@ -332,18 +337,19 @@ class Plan(Decisions):
         donate: bool = False,
         progress: bool | None = None,
         check_digests: bool = True,
+        budget: int | None = None,
     ) -> None:
         """Puts the values into the destination itself: ``treeload.update``, by a plan made just now.
 
         Raises:
-            LoadError, SourceError: as ``load``; the destination is as before.
+            LoadError, SourceError, TypeError, ValueError: as ``load``; the destination is as before.
         """
 
         def from_sources(plan: Plan) -> Callable[[], None]:
             made = plan.checked(init)
             return load.prepared(plan, plan._refuse, init=made, donate=donate, progress=progress)
 
-        with self._by_all_processes("update it"):
+        with at_most(budget), self._by_all_processes("update it"):
             put_in = self._of_one_moment(from_sources, check_digests)
         put_in()
 

@@ -14,6 +14,7 @@ stream       what is open, as other libraries read
 strict_json  JSON as a trust boundary
 index        which shard holds what
 request      what may be asked of a source
+budget       how many bytes may be on their way at a time
 gaps         what lies near to each other, far away
 read         bytes into aligned buffers, ahead of who asks
 msgpack      arrays in msgpack, as Flax and early Orbax write them: the values

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from treeload._errors import SourceError
+from treeload._files.budget import in_flight
 from treeload._files.digests import Digest, check_whole
 from treeload._files.open import File, check_unchanged, opened, read_bytes
 from treeload._files.place import Handle
@@ -44,7 +45,7 @@ _RUN = 4 << 20  # bytes of frames that are read together
 _FRAMES = 256  # frames of one run
 
 
-_AHEAD = 4  # runs on their way, beside the one whose leaves are being taken
+_AHEAD = 16 << 20  # bytes of runs on their way, beside the one whose leaves are being taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +86,11 @@ def read_frames(
     Raises:
         SourceError: what is read is damaged, or there is not enough memory.
     """
-    held = [name for name in requests if frames[name].held is not None]
-    names = iter(held)
-    while some := list(islice(names, _FRAMES)):
-        unpacker = _Unpacker(label, digests)
+    held = {name: frames[name] for name in requests if frames[name].held is not None}
+    unpacker = _Unpacker(label, digests)
+    for run in _runs(held):
         yield from _placed(
-            [(name, unpacker.array(name, frames[name], frames[name].held or b"")) for name in some], requests
+            [(name, unpacker.array(name, frame, frame.held or b"")) for name, frame in run], requests
         )
     in_files = sorted(
         (name for name in requests if frames[name].held is None),
@@ -114,7 +114,9 @@ def _read_file(
     file = _file(next(iter(frames.values())))
     with opened(file) as handle, reading_threads(handle) as threads:
         coming = (threads.submit(_unpack, handle, file, run, label, digests) for run in _runs(frames))
-        ahead: deque[Future[list[tuple[Name, Any]]]] = deque(islice(coming, _AHEAD))
+        ahead: deque[Future[list[tuple[Name, Any]]]] = deque(
+            islice(coming, max(1, in_flight(_AHEAD) // _RUN))
+        )
         while ahead:
             arrays = ahead.popleft().result()
             ahead.extend(islice(coming, 1))
@@ -124,12 +126,13 @@ def _read_file(
 
 
 def _runs(frames: Mapping[Name, Frame]) -> Iterator[list[tuple[Name, Frame]]]:
-    """The frames in their order, as many together as are read at once: one after the other in the file."""
+    """The frames in their order, as many together as are unpacked at once: in a file, one after the other."""
     run: list[tuple[Name, Frame]] = []
     size, end = 0, 0
     for name, frame in frames.items():
         most = max(frame.length, nbytes(frame.spec))
-        if run and (frame.offset != end or size + most > _RUN or len(run) == _FRAMES):
+        follows = frame.held is not None or frame.offset == end
+        if run and (not follows or size + most > min(_RUN, in_flight(_RUN)) or len(run) == _FRAMES):
             yield run
             run, size = [], 0
         run.append((name, frame))

@@ -27,6 +27,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from treeload._errors import SourceError
+from treeload._files.budget import in_flight
 from treeload._files.crc import Checksum, combined, crc32, damaged_member
 from treeload._files.digests import Digest, covers, damaged, digest, is_intact, ranges
 from treeload._files.gaps import Gaps, with_gaps
@@ -131,9 +132,9 @@ def read_stored(
 ) -> Iterator[tuple[Name, Any]]:
     """The leaves asked for, file by file and in the order in which they lie there, as ``Source.read`` says.
 
-    Held at any time: what is being yielded (a leaf, or small ones of 16 MiB together), and 64 MiB or one
-    leaf ahead of it. Of a leaf that is spread over several hosts, its part of it is read, and what lies in
-    the same blocks, so that all of it can be verified.
+    Held at any time: what is being yielded (a leaf, or small ones of 16 MiB together), and ahead 64 MiB,
+    or what the load's budget says, or one leaf. Of a leaf that is spread over several hosts, its part of it
+    is read, and what lies in the same blocks, so that all of it can be verified.
 
     Args:
         stored: where the leaves lie.
@@ -169,7 +170,7 @@ def _read_file(
         bytes_ahead = 0
         current = next(coming, None)
         while current is not None:
-            while bytes_ahead < _AHEAD and (reading := next(coming, None)) is not None:
+            while bytes_ahead < in_flight(_AHEAD) and (reading := next(coming, None)) is not None:
                 ahead.append(reading)
                 bytes_ahead += reading.size
             for future in current.futures:
@@ -202,7 +203,7 @@ def _groups(stored: Mapping[Name, Stored]) -> Iterator[list[Name]]:
     for name, leaf in stored.items():
         group.append(name)
         size += nbytes(leaf.spec)
-        if size >= _CHUNK or len(group) == _SEGMENTS:
+        if size >= min(_CHUNK, in_flight(_CHUNK)) or len(group) == _SEGMENTS:
             yield group
             group, size = [], 0
     if group:

@@ -16,6 +16,7 @@ from typing import Any
 import tensorstore as ts
 
 from treeload._errors import SourceError
+from treeload._files.budget import in_flight
 from treeload._files.digests import Digest, damaged
 from treeload._files.regions import slices_of
 from treeload._formats.orbax.arrays import Piece, Reading, Stored, boxes_to_read
@@ -70,7 +71,7 @@ class Tensors:
             opening = [(name, request, self._open(name, stored[name], context)) for name, request in batch]
             for name, request, opened in opening:
                 size = nbytes(request)
-                while pending and held + size > _BYTES_AT_ONCE:
+                while pending and held + size > in_flight(_BYTES_AT_ONCE):
                     reading, freed = pending.popleft()
                     yield reading.name, self._finish(reading)
                     held -= freed
