@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -18,7 +19,7 @@ from treeload._files.digests import Digest, checked_parts, covers
 from treeload._files.read import aligned, cutting
 from treeload._files.regions import Box, boxes_of, extents_of, placed, whole_box
 from treeload._formats.orbax.direct import Chunk
-from treeload._formats.orbax.record import Array, read_dtype
+from treeload._formats.orbax.record import Array, array_of, read_dtype
 from treeload._leaves.spec import Spec, print_spec
 from treeload._naming.name import Name
 
@@ -46,7 +47,7 @@ class Stored:
     @property
     def array(self) -> Array:
         """As the record of ``treeload.save`` has it."""
-        return Array(self.raw.dtype.name, tuple(self.raw.shape), self.impl)
+        return array_of(_name_of(self.raw.dtype), tuple(self.raw.shape), self.impl)
 
     @classmethod
     def of(
@@ -61,6 +62,11 @@ class Stored:
                 raise ValueError(f"it is recorded as {encoded}, which {print_spec(raw)} cannot hold")
             return cls(key, raw, jax.ShapeDtypeStruct(raw.shape, dtype), None, chunk)
         return cls(key, raw, raw, None, chunk)
+
+
+@lru_cache(256)
+def _name_of(dtype: Any) -> str:
+    return str(dtype.name)
 
 
 def read_header(header: Any, zarr3: bool) -> tuple[Spec, bool]:

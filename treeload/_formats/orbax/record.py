@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -59,6 +60,12 @@ class Array:
         return said if self.impl is None else {**said, "impl": self.impl}
 
 
+@lru_cache(1 << 16)
+def array_of(dtype: str, shape: tuple[int, ...], impl: str | None) -> Array:
+    """One object for all that are alike: there are few, where leaves are many."""
+    return Array(dtype, shape, impl)
+
+
 @dataclass(frozen=True)
 class Record:
     """What a tree of Orbax cannot say: ties, absences, empty arrays, digests. Made by ``write``.
@@ -94,7 +101,8 @@ class Record:
                 f"{label} was saved by a newer treeload (format {version}, this one reads {FORMAT})"
             )
         with as_source_error(f"{label}: its record of treeload is malformed"):
-            arrays = None if record.get("arrays") is None else _read_arrays(record["arrays"])
+            parse = lru_cache(None)(Name.parse)  # most names are there twice
+            arrays = None if record.get("arrays") is None else _read_arrays(record["arrays"], parse)
             return cls(
                 is_present=True,
                 aliases={
@@ -111,23 +119,25 @@ class Record:
                 },
                 provenance=read_provenance(record.get("provenance", {})),
                 arrays=arrays,
-                leaf_digests=_read_digests(record, arrays),
+                leaf_digests=_read_digests(record, arrays, parse),
             )
 
 
-def _read_arrays(said: Mapping[str, Any]) -> dict[Name, Array]:
+def _read_arrays(said: Mapping[str, Any], parse: Callable[[str], Name]) -> dict[Name, Array]:
     arrays: dict[Name, Array] = {}
     for name, array in said.items():
         dtype, shape, impl = array["dtype"], tuple(map(int, array["shape"])), array.get("impl")
-        arrays[Name.parse(name)] = Array(str(dtype), shape, None if impl is None else str(impl))
+        arrays[parse(name)] = array_of(str(dtype), shape, None if impl is None else str(impl))
     return arrays
 
 
-def _read_digests(record: Mapping[str, Any], arrays: Mapping[Name, Array] | None) -> dict[Name, Digest]:
+def _read_digests(
+    record: Mapping[str, Any], arrays: Mapping[Name, Array] | None, parse: Callable[[str], Name]
+) -> dict[Name, Digest]:
     blocks = record.get("blocks", {})
     found: dict[Name, Digest] = {}
     for printed, whole in _strings(record["digests"]).items():
-        name = Name.parse(printed)
+        name = parse(printed)
         if arrays is not None and name not in arrays:
             raise ValueError(f"it has a digest of {printed!r}, which was not stored")
         shape = () if arrays is None else arrays[name].shape
@@ -205,13 +215,16 @@ def check_seal(custom: Mapping[str, Any], mark: Any, label: str) -> None:
         )
 
 
-def misfit(record: Record, found: Mapping[Name, Array]) -> str | None:
-    """How the arrays that are there differ from those recorded, in words; None where they do not."""
+def misfit(record: Record, found: Collection[Name], array: Callable[[Name], Array]) -> str | None:
+    """How the arrays that are there differ from those recorded, in words; None where they do not.
+
+    ``array`` says of one that is there what it is.
+    """
     if record.arrays is None:
         strange = [name for name in record.leaf_digests if name not in found]
         return f"has a digest of {print_name(strange[0])!r}, which is not there" if strange else None
     for name in (*record.arrays, *found):
-        recorded, there = record.arrays.get(name), found.get(name)
+        recorded, there = record.arrays.get(name), array(name) if name in found else None
         if recorded != there:
             was = "not stored" if recorded is None else f"stored as {_print(recorded)}"
             now = "is not there" if there is None else f"is {_print(there)}"

@@ -277,7 +277,7 @@ class OrbaxSource(Source):
                     known = parsed[text] = self._checked_header(name, text, bytes_there)
                 encoded = self._record.encoded.get(print_name(name)) if self._record.encoded else None
                 stored[name] = Stored.of(leaf.stored, known[0], impls.get(leaf.stored), encoded, known[1])
-        wrong = misfit(self._record, {name: leaf.array for name, leaf in stored.items()})
+        wrong = misfit(self._record, stored.keys(), lambda name: stored[name].array)
         if wrong is not None:
             raise SourceError(f"{self.label} is damaged: its record {wrong}")
         return stored
