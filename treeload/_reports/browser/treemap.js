@@ -1,0 +1,130 @@
+// The map of bytes: a rectangle for each part, as large as its share, coloured by what becomes of it.
+
+const TILES = 500; // rectangles in all
+const GAP = 2;
+const HEAD = 18; // pixels for the name of a part above its own parts
+
+const tiles = document.getElementById("tiles");
+const crumbs = document.getElementById("crumbs");
+let place = root; // what the map shows
+
+// Rectangles for sizes, largest first, as near to squares as it goes (squarified treemaps, Bruls et al., 2000).
+const squarify = (sizes, x, y, width, height) => {
+  const found = [];
+  const scale = (width * height) / sizes.reduce((sum, each) => sum + each, 0);
+  let at = 0;
+  while (at < sizes.length) {
+    const side = Math.min(width, height);
+    let sum = 0, worst = Infinity, end = at;
+    while (end < sizes.length) {
+      const area = (sum + sizes[end]) * scale;
+      const long = Math.max((side * side * sizes[at] * scale) / area ** 2, area ** 2 / (side * side * sizes[end] * scale));
+      if (long > worst) break;
+      worst = long;
+      sum += sizes[end];
+      end += 1;
+    }
+    const thick = (sum * scale) / side;
+    let along = 0;
+    for (; at < end; at += 1) {
+      const length = (sizes[at] * scale) / thick;
+      found.push(width >= height ? [x, y + along, thick, length] : [x + along, y, length, thick]);
+      along += length;
+    }
+    if (width >= height) [x, width] = [x + thick, width - thick];
+    else [y, height] = [y + thick, height - thick];
+  }
+  return found;
+};
+
+const sized = (node) => node.below.filter((each) => each.size > 0).sort((a, b) => b.size - a.size);
+
+const drawMap = () => {
+  if (!root.size) {
+    document.getElementById("map").hidden = true;
+    return;
+  }
+  const width = tiles.clientWidth, height = tiles.clientHeight;
+  if (!width) return;
+  let room = TILES;
+  const drawn = document.createDocumentFragment();
+  const lay = (node, x, y, w, h, depth) => {
+    const parts = sized(node).slice(0, 120);
+    const rest = sized(node).slice(120).reduce((sum, each) => sum + each.size, 0);
+    const sizes = parts.map((each) => each.size);
+    if (rest) sizes.push(Math.min(rest, sizes[sizes.length - 1]));
+    squarify(sizes, x, y, w, h).forEach(([left, top, wide, high], at) => {
+      const part = parts[at];
+      if (room <= 0 || wide < 3 || high < 3) return;
+      room -= 1;
+      const inner = part && part.leaf === null && wide > 46 && high > 40 && depth < 4 && room > part.below.length;
+      drawn.append(tileOf(part, [left, top, wide - GAP, high - GAP], depth, inner, bytes(rest)));
+      if (inner) lay(part, left + GAP, top + HEAD, wide - 3 * GAP, high - HEAD - 2 * GAP, depth + 1);
+    });
+  };
+  lay(place, 0, 0, width, height, 0);
+  tiles.replaceChildren(drawn);
+  drawCrumbs();
+};
+
+const tileOf = (part, [left, top, wide, high], depth, inner, rest) => {
+  const said = part ? describe(part) : `others: ${rest}`;
+  const tile = make(depth || !part ? "div" : "button", {
+    class: `tile ${inner ? "inner" : part && part.leaf !== null ? words[part.leaf.word].tone : "mixed"}`,
+    title: said, "aria-label": depth || !part ? null : said, "aria-hidden": depth ? "true" : null,
+  });
+  Object.assign(tile.style, { left: `${left}px`, top: `${top}px`, width: `${wide}px`, height: `${high}px` });
+  if (part && !inner && part.leaf === null) tile.style.background = striped(part);
+  if (wide > 34 && high > 14) {
+    tile.append(make("span", null, part ? part.key : "others"));
+    if (wide > 60 && high > 34 && part && !inner) tile.append(make("small", null, bytes(part.size)));
+    else if (inner && wide > 130) tile.firstChild.append(make("small", null, ` ${bytes(part.size)}`));
+  }
+  if (part && !depth) {
+    tile.type = "button";
+    tile.addEventListener("click", () => (part.leaf === null ? goInto(part) : showLeaf(part)));
+  }
+  return tile;
+};
+
+const describe = (part) => {
+  const said = words.map((each, at) => (part.counts[at] ? `${number(part.counts[at])} ${each.word}` : "")).filter(Boolean);
+  const what = part.leaf === null ? said.join(", ") : `${part.leaf.spec}, ${words[part.leaf.word].word}`;
+  return `${pathOf(part)}: ${bytes(part.size)}, ${what}`;
+};
+
+const striped = (node) => {
+  let start = 0;
+  const stops = node.sizes.flatMap((size, at) => {
+    if (!size) return [];
+    const from = start;
+    start += (100 * size) / node.size;
+    return [`var(--${words[at].tone}-fill) ${from}% ${start}%`];
+  });
+  return `linear-gradient(90deg, ${stops.join(", ")})`;
+};
+
+const goInto = (node) => {
+  place = node;
+  drawMap();
+  const first = crumbs.querySelector("[aria-current]");
+  if (first) first.focus();
+};
+
+const showLeaf = (node) => {
+  clearAsked();
+  reveal(node);
+};
+
+const drawCrumbs = () => {
+  const way = [];
+  for (let each = place; each; each = each.above) way.unshift(each);
+  crumbs.replaceChildren(...way.flatMap((each, at) => {
+    const button = make("button", { type: "button", class: "plain", "aria-current": each === place ? "true" : null },
+      each === root ? `all ${bytes(root.size)}` : each.key);
+    button.addEventListener("click", () => goInto(each));
+    return at ? [make("span", { class: "quiet" }, "/"), button] : [button];
+  }));
+};
+
+new ResizeObserver(() => drawMap()).observe(tiles);
