@@ -30,6 +30,8 @@ from treeload._trees.collector import no_collections
 
 _MOST = 200  # problems of one list
 
+_AT_FIRST = 8  # of them that are not folded
+
 _WORDS = (
     Word("load", "good", "takes the value of a source leaf, after its ops and cast"),
     Word("tie", "tie", "takes what another leaf of the destination is fed with"),
@@ -103,11 +105,11 @@ def _tags(plan: Decisions) -> list[Word]:
 
 @dataclass(frozen=True, slots=True)
 class _Card:
-    """A problem on the page; a text is empty where there is nothing to say."""
+    """A problem on the page: of one side, or with both; a text is empty where there is nothing to say."""
 
-    kind: str
     tone: str
     title: str
+    spec: str
     destination: str
     source: str
     said: tuple[str, ...]
@@ -118,7 +120,8 @@ class _Cards:
     """The problems of one kind, the ways to go on from them, and how many findings are in no card."""
 
     kind: str
-    cards: tuple[_Card, ...]
+    first: tuple[_Card, ...]
+    others: tuple[_Card, ...]
     ways: tuple[Way, ...]
     rest: int
 
@@ -129,24 +132,24 @@ def _problems(
     found = []
     for kind, same in problems(plan, findings).items() if findings else ():
         shown = same.listed[:_MOST]
+        cards = tuple(map(_card, shown))
+        at_first = _AT_FIRST if len(cards) > _AT_FIRST + 1 else len(cards)
         open_ways = ways(same, forgiving=forgiving) if advice and shown[0].verdict == "error" else []
         found.append(
-            _Cards(str(kind), tuple(map(_card, shown)), tuple(open_ways), same.count - sum(p.count for p in shown))
+            _Cards(
+                str(kind), cards[:at_first], cards[at_first:], tuple(open_ways),
+                same.count - sum(problem.count for problem in shown),
+            )  # fmt: skip
         )
     return found
 
 
 def _card(problem: Problem) -> _Card:
-    manner = KINDS[problem.kind]
-    destination, source = problem.expected, problem.found
-    if problem.spec:
-        other = "nothing" if manner.counterpart is not None else ""
-        destination, source = (problem.spec, other) if manner.inline == "expected" else (other, problem.spec)
     told = [f"{label}: {text}" for label, text in problem.facts if label not in ("destination", "source")]
     said = (problem.said, *told, f"near: {problem.near}" if problem.near else "")
     return _Card(
-        str(problem.kind), "bad" if problem.verdict == "error" else "keep", problem.group.title or "the root",
-        destination, source, tuple(filter(None, said)),
+        "bad" if problem.verdict == "error" else "keep", problem.group.title or "the root", problem.spec,
+        problem.expected, problem.found, tuple(filter(None, said)),
     )  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 // The map of bytes: a rectangle for each part, as large as its share, coloured by what becomes of it.
 
-const TILES = 500; // rectangles in all
+const TILES = 600; // rectangles within others, in all
+const PARTS = 120; // rectangles within one; the others are one more
 const GAP = 2;
 const HEAD = 18; // pixels for the name of a part above its own parts
 
@@ -48,21 +49,24 @@ const drawMap = () => {
   if (!width) return;
   let room = TILES;
   const drawn = document.createDocumentFragment();
+  const within = []; // parts to be looked into, while there is room: the outer ones first
   const lay = (node, x, y, w, h, depth) => {
-    const parts = sized(node).slice(0, 120);
-    const rest = sized(node).slice(120).reduce((sum, each) => sum + each.size, 0);
+    const all = sized(node);
+    const parts = all.slice(0, PARTS);
+    const rest = all.slice(PARTS).reduce((sum, each) => sum + each.size, 0);
     const sizes = parts.map((each) => each.size);
     if (rest) sizes.push(Math.min(rest, sizes[sizes.length - 1]));
     squarify(sizes, x, y, w, h).forEach(([left, top, wide, high], at) => {
       const part = parts[at];
-      if (room <= 0 || wide < 3 || high < 3) return;
-      room -= 1;
-      const inner = part && part.leaf === null && wide > 46 && high > 40 && depth < 4 && room > part.below.length;
+      if (wide < 3 || high < 3) return;
+      const inner = part && part.leaf === null && wide > 52 && high > 44 && depth < 4 && room > part.below.length;
+      if (inner) room -= Math.min(part.below.length, PARTS);
       drawn.append(tileOf(part, [left, top, wide - GAP, high - GAP], depth, inner, bytes(rest)));
-      if (inner) lay(part, left + GAP, top + HEAD, wide - 3 * GAP, high - HEAD - 2 * GAP, depth + 1);
+      if (inner) within.push([part, left + GAP, top + HEAD, wide - 3 * GAP, high - HEAD - 2 * GAP, depth + 1]);
     });
   };
   lay(place, 0, 0, width, height, 0);
+  while (within.length) lay(...within.shift());
   tiles.replaceChildren(drawn);
   drawCrumbs();
 };
