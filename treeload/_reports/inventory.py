@@ -156,9 +156,8 @@ class Inventory:
 
     def to_html(self) -> str:
         """What the source holds as a page: one HTML file that fetches nothing, every leaf in a tree."""
-        notes = [each.plain for each in self._notes()]
-        sections = [(title, "\n".join(each.plain for each in body)) for title, body in self._sections()]
-        return inventory_page(self, self._summary(), notes, sections)
+        sections = [(title, [each.plain for each in body]) for title, body in self._sections()]
+        return inventory_page(self, self._summary(), self._notes(), sections)
 
     def _repr_html_(self) -> str:
         """The leaves as a table, for notebooks."""
@@ -177,12 +176,11 @@ class Inventory:
         lines = [line((whole, HEAD))]
         if len(whole) > WIDTH:
             lines = [line((f"{self._summary()} in", HEAD)), line(MARGIN, self.label)]
-        return [*lines, *self._notes()]
+        return [*lines, *(row for note in self._notes() for row in sentence(note, "", hanging=MARGIN))]
 
-    def _notes(self) -> list[Text]:
-        notes = [f"version {print_stamp(self.version)}"] if self.version else []
-        notes += [self._verifiable()] if self.unverifiable else []
-        return [each for note in notes for each in sentence(printable(note), "", hanging=MARGIN)]
+    def _notes(self) -> list[str]:
+        version = [printable(f"version {print_stamp(self.version)}")] if self.version else []
+        return [*version, *([self._verifiable()] if self.unverifiable else [])]
 
     def _verifiable(self) -> str:
         if len(self.unverifiable) == len(self.leaves):

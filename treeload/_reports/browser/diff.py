@@ -34,8 +34,8 @@ class Compared:
         a, b: what was compared.
         summary: in one line, what differs.
         leaves: every leaf, its word being the kind of its difference.
-        sections: titles, and below each rows of texts: names, specs, how far apart; and how many leaves are in
-            no row.
+        sections: titles, and below each rows of texts: names, specs, how far apart; and how many leaves are
+            in no row.
         text: the report as text.
     """
 

@@ -38,7 +38,6 @@ def filled(name: str, said: Mapping[str, Any], leaves: Mapping[str, Any]) -> str
     files = _files()
     style = _text(files, "page.css")
     script = "\n".join(("(() => {", '"use strict";', *(_text(files, each) for each in _SCRIPTS), "})();"))
-    # What stands between the tags is what the browser takes the digest of: to the last line break.
     return files.get_template(name).render(
         {
             **said,
@@ -61,8 +60,8 @@ def _files() -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     return Environment(
-        loader=PackageLoader(__package__, "."), autoescape=True, finalize=_finalize, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=False,
+        loader=PackageLoader(__package__, "."), autoescape=True, finalize=_finalize,
+        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
 
 

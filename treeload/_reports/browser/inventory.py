@@ -52,7 +52,7 @@ class Held(Protocol):
 
 
 def inventory_page(
-    found: Held, title: str, notes: Sequence[str], sections: Sequence[tuple[str, str]]
+    found: Held, title: str, notes: Sequence[str], sections: Sequence[tuple[str, Sequence[str]]]
 ) -> str:
     """The page, as the text of one HTML file.
 

@@ -65,14 +65,15 @@ def leaf_data(
         sides: the labels of two facts that are shown side by side, with what they differ in.
     """
     texts = _Texts()
-    there = {leaf.word for leaf in leaves}
+    there = {leaf.word for leaf in leaves} | {whole}
     said = {tag for leaf in leaves for tag in leaf.tags}
     words = [word for word in words if word.word in there]
     tags = [tag for tag in tags if tag.word in said]
     at_word = {word.word: at for at, word in enumerate(words)}
     at_tag = {tag.word: at for at, tag in enumerate(tags)}
     rows = [
-        [print_name(leaf.name), at_word[leaf.word], leaf.size, texts[leaf.spec], [at_tag[t] for t in leaf.tags],
+        [print_name(leaf.name), at_word[leaf.word], leaf.size, texts[leaf.spec],
+         [at_tag[tag] for tag in leaf.tags],
          [texts[text] for fact in leaf.facts if fact[1] for text in fact]]
         for leaf in leaves
     ]  # fmt: skip

@@ -42,6 +42,24 @@ const leaves = data.leaves.map(([name, word, size, spec, tagged, facts]) => {
   return leaf;
 });
 
+// Siblings that are alike but for a number come in its order, in the places that they have among the others.
+const inOrder = (node) => {
+  const alike = new Map();
+  node.below.forEach((each, at) => {
+    const cut = /^(.*?)(\d{1,15})$/s.exec(each.key);
+    if (!cut) return;
+    const kind = `${each.leaf === null} ${cut[1]}`;
+    if (!alike.has(kind)) alike.set(kind, []);
+    alike.get(kind).push({ each, at, number: Number(cut[2]) });
+  });
+  for (const several of alike.values()) {
+    const places = several.map((one) => one.at);
+    several.sort((a, b) => a.number - b.number).forEach((one, at) => (node.below[places[at]] = one.each));
+  }
+  node.below.forEach(inOrder);
+};
+inOrder(root);
+
 const pathOf = (node) => {
   const keys = [];
   for (let each = node; each.above; each = each.above) keys.unshift(each.key);

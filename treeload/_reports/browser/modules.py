@@ -18,7 +18,7 @@ _MOST = 40  # modules that are listed
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """A piece of a bar: whose it is, where it begins and how long it is, both in percent, and how that is said."""
+    """A piece of a bar: whose it is, where it begins and its length in percent, and how that is said."""
 
     word: Word
     start: float

@@ -38,7 +38,7 @@ const ask = () => {
   foundText.textContent = isAsked() ? `${number(found)} of ${counted(leaves.length, "leaf", "leaves")}` : counted(leaves.length, "leaf", "leaves");
   foldAll();
   root.open = true;
-  unfoldTo(isAsked() ? WHEN_ASKED : AT_FIRST);
+  isAsked() ? unfoldTo(WHEN_ASKED) : unfoldTo(AT_FIRST, 3);
   draw();
 };
 
@@ -51,7 +51,8 @@ const chipsOf = (id, label, all, of, count) => {
   chips.setAttribute("aria-label", `Only leaves of this ${label}`);
   chips.append(make("span", { class: "quiet" }, label));
   all.forEach((each, at) => {
-    const chip = make("button", { type: "button", class: `chip ${each.tone}`, "aria-pressed": "false", title: each.meaning },
+    if (!count(at)) return;
+    const chip = make("button", { type: "button", class: `chip ${each.tone}`, "aria-pressed": "false", "data-at": at, title: each.meaning },
       each.word, make("b", null, number(count(at))));
     chip.addEventListener("click", () => {
       of.has(at) ? of.delete(at) : of.add(at);
@@ -80,7 +81,7 @@ for (const button of document.querySelectorAll("button.show")) {
   if (at < 0) button.remove();
   else button.addEventListener("click", () => {
     clearAsked();
-    document.querySelectorAll("#tags .chip")[at].click();
+    document.querySelector(`#tags [data-at="${at}"]`).click();
     document.getElementById("leaves").scrollIntoView();
     goTo(rows[0]);
   });
@@ -122,14 +123,22 @@ document.getElementById("fold").addEventListener("click", () => {
   draw();
 });
 
+// Both sides of a problem, with what they differ in.
+
+for (const both of document.querySelectorAll(".problem .both")) {
+  const sides = [...both.querySelectorAll("dd")];
+  if (sides.length < 2) continue;
+  differing(...sides.map((side) => side.textContent)).forEach((made, at) => sides[at].replaceChildren(made));
+}
+
 // Colours.
 
 const theme = document.getElementById("theme");
 const THEMES = { Auto: "as the system has them", Light: "light", Dark: "dark" };
 theme.addEventListener("click", () => {
   const names = Object.keys(THEMES);
-  const next = names[(names.indexOf(theme.textContent) + 1) % names.length];
-  theme.textContent = next;
+  const next = names[(names.indexOf(theme.textContent.slice(2)) + 1) % names.length];
+  theme.textContent = `◐ ${next}`;
   theme.setAttribute("aria-label", `Colours: ${THEMES[next]}`);
   document.documentElement.dataset.theme = next.toLowerCase();
 });

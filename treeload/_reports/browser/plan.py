@@ -80,14 +80,19 @@ def _verdict(plan: Decisions) -> str:
     if errors:
         return f"Does not load: {counted(errors, 'problem', 'problems')}"
     pending = len(plan.pending)
-    return f"Loads, if {counted(pending, 'value is', 'values are')} as it must be" if pending else "Loads"
+    if pending:
+        return f"Loads, once {counted(pending, 'leaf is', 'leaves are')} checked by value"
+    return "Loads"
 
 
 def _bar(plan: Decisions) -> Any:
     by_word = {word.word: word for word in _WORDS}
     found = shares(plan)
     return stretches(
-        [(by_word[_OF_SHARE[one.word]], one.size, said) for one, said in zip(found, legend_of(found), strict=True)]
+        [
+            (by_word[_OF_SHARE[one.word]], one.size, said)
+            for one, said in zip(found, legend_of(found), strict=True)
+        ]
     )
 
 
@@ -137,9 +142,12 @@ def _problems(
         open_ways = ways(same, forgiving=forgiving) if advice and shown[0].verdict == "error" else []
         found.append(
             _Cards(
-                str(kind), cards[:at_first], cards[at_first:], tuple(open_ways),
+                str(kind),
+                cards[:at_first],
+                cards[at_first:],
+                tuple(open_ways),
                 same.count - sum(problem.count for problem in shown),
-            )  # fmt: skip
+            )
         )
     return found
 
@@ -193,7 +201,7 @@ class _Leaves:
         word = Action.LOAD if line is SAME_NAME else Action.KEEP
         if isinstance(line, Entry):
             word = line.action
-            told += self._of_entry(line)
+            told += self._of_entry(line, "" if noted else line.reason)
             if line.needs_values or name in self._pending:
                 tags.append("to be checked")
         elif line is SAME_NAME:
@@ -211,7 +219,7 @@ class _Leaves:
         above = [self._at[node] for depth in range(1, len(name)) if (node := name[:depth]) in self._nodes]
         return [one for several in (*own, *above) for one in several]
 
-    def _of_entry(self, entry: Entry) -> Iterator[tuple[str, str]]:
+    def _of_entry(self, entry: Entry, why: str) -> Iterator[tuple[str, str]]:
         renamed = len(entry.sources) != 1 or entry.sources[0].name != entry.name
         for leaf in entry.sources:
             called = f"{leaf.name} {print_spec(leaf.spec)}" if renamed or entry.ops or entry.cast else ""
@@ -222,7 +230,7 @@ class _Leaves:
         cast = entry.cast and entry.value is not None
         yield "cast", f"from {entry.value.spec.dtype}" if cast and entry.value is not None else ""
         yield "tied with", ", ".join(map(str, entry.aliases))
-        yield "why", entry.reason
+        yield "why", why
         yield "matched", "by position" if entry.by_position else ""
         yield "values", "to be checked before anything is changed" if entry.needs_values else ""
 
@@ -233,8 +241,9 @@ class _Leaves:
             ("source leaf", str(leaf.name) if leaf.name != leaf.at else ""),
             ("from", leaf.source),
         ]  # fmt: skip
-        tags = tuple(dict.fromkeys(str(one.kind) for one in noted))
-        return Leaf(leaf.at, "not used", print_spec(leaf.spec), nbytes(leaf.spec), tags, tuple(told))
+        tags = [str(one.kind) for one in noted] + ["to be checked"] * (leaf.at in self._pending)
+        spec, size = print_spec(leaf.spec), nbytes(leaf.spec)
+        return Leaf(leaf.at, "not used", spec, size, tuple(dict.fromkeys(tags)), tuple(told))
 
 
 def _of_findings(noted: Sequence[Noted]) -> Iterator[tuple[str, str]]:

@@ -1,6 +1,6 @@
 // The tree on the page: rows of what is unfolded, made anew when that changes; details of a leaf; keys.
 
-const BRANCH = 100; // rows of one node before the others have to be asked for
+const BRANCH = 60; // rows of one node before the others have to be asked for
 const AT_FIRST = 40; // rows that are unfolded at first
 const WHEN_ASKED = 200; // rows that are unfolded of what is searched for
 const AT_MOST = 1500; // rows of "Unfold all"
@@ -11,14 +11,20 @@ let current = null; // what has the focus
 
 const shownBelow = (node) => node.below.filter((each) => each.found > 0);
 
-// Unfolds from the top, what has problems first, until there are so many rows.
-const unfoldTo = (most) => {
+// Unfolds from the top until there are so many rows. Where a level has too many, those of its nodes that have
+// problems; then all that there is room for, or just a few where it is not asked for.
+const unfoldTo = (most, few = Infinity) => {
   const isBad = (node) => node.counts.some((count, at) => count && words[at].tone === "bad");
   let count = shownBelow(root).length;
   let level = shownBelow(root);
   while (level.length && count < most) {
     const next = [];
-    level = level.filter((each) => each.leaf === null).sort((a, b) => isBad(b) - isBad(a));
+    level = level.filter((each) => each.leaf === null);
+    const all = level.reduce((sum, each) => sum + Math.min(shownBelow(each).length, BRANCH), 0);
+    if (count + all > most) {
+      level.sort((a, b) => isBad(b) - isBad(a));
+      if (few < Infinity) level = level.filter(isBad).slice(0, few);
+    }
     for (const node of level) {
       const below = shownBelow(node);
       const adds = Math.min(below.length, BRANCH);
@@ -41,11 +47,12 @@ const listRows = () => {
   rows = [];
   const list = (node) => {
     const below = shownBelow(node);
-    for (const each of below.slice(0, node.limit)) {
+    const shown = below.length > node.limit + 1 ? node.limit : below.length; // one row more is no longer
+    for (const each of below.slice(0, shown)) {
       rows.push(each);
       if (each.open && each.leaf === null) list(each);
     }
-    if (below.length > node.limit) rows.push({ more: node, left: below.length - node.limit, depth: node.depth + 1 });
+    if (below.length > shown) rows.push({ more: node, left: below.length - shown, depth: node.depth + 1 });
   };
   list(root);
 };

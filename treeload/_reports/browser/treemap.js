@@ -49,7 +49,7 @@ const drawMap = () => {
   if (!width) return;
   let room = TILES;
   const drawn = document.createDocumentFragment();
-  const within = []; // parts to be looked into, while there is room: the outer ones first
+  let within = []; // parts that may be looked into: all of one depth, or none
   const lay = (node, x, y, w, h, depth) => {
     const all = sized(node);
     const parts = all.slice(0, PARTS);
@@ -59,14 +59,21 @@ const drawMap = () => {
     squarify(sizes, x, y, w, h).forEach(([left, top, wide, high], at) => {
       const part = parts[at];
       if (wide < 3 || high < 3) return;
-      const inner = part && part.leaf === null && wide > 52 && high > 44 && depth < 4 && room > part.below.length;
-      if (inner) room -= Math.min(part.below.length, PARTS);
-      drawn.append(tileOf(part, [left, top, wide - GAP, high - GAP], depth, inner, bytes(rest)));
-      if (inner) within.push([part, left + GAP, top + HEAD, wide - 3 * GAP, high - HEAD - 2 * GAP, depth + 1]);
+      const inner = part && part.leaf === null && wide > 52 && high > 44 && depth < 4;
+      if (inner) within.push({ part, tile: [left, top, wide, high], depth });
+      else drawn.append(tileOf(part, [left, top, wide - GAP, high - GAP], depth, false, bytes(rest)));
     });
   };
   lay(place, 0, 0, width, height, 0);
-  while (within.length) lay(...within.shift());
+  while (within.length) {
+    const outer = within;
+    within = [];
+    room -= outer.reduce((sum, { part }) => sum + Math.min(part.below.length, PARTS), 0);
+    for (const { part, tile: [left, top, wide, high], depth } of outer) {
+      drawn.append(tileOf(part, [left, top, wide - GAP, high - GAP], depth, room >= 0, ""));
+      if (room >= 0) lay(part, left + GAP, top + HEAD, wide - 3 * GAP, high - HEAD - 2 * GAP, depth + 1);
+    }
+  }
   tiles.replaceChildren(drawn);
   drawCrumbs();
 };
@@ -80,7 +87,7 @@ const tileOf = (part, [left, top, wide, high], depth, inner, rest) => {
   Object.assign(tile.style, { left: `${left}px`, top: `${top}px`, width: `${wide}px`, height: `${high}px` });
   if (part && !inner && part.leaf === null) tile.style.background = striped(part);
   if (wide > 34 && high > 14) {
-    tile.append(make("span", null, part ? part.key : "others"));
+    tile.append(make("span", null, part ? shortened(part.key, inner ? wide - 60 : wide) : "others"));
     if (wide > 60 && high > 34 && part && !inner) tile.append(make("small", null, bytes(part.size)));
     else if (inner && wide > 130) tile.firstChild.append(make("small", null, ` ${bytes(part.size)}`));
   }
@@ -89,6 +96,12 @@ const tileOf = (part, [left, top, wide, high], depth, inner, rest) => {
     tile.addEventListener("click", () => (part.leaf === null ? goInto(part) : showLeaf(part)));
   }
   return tile;
+};
+
+// What a key ends with tells it from its siblings, where there is no room for the whole.
+const shortened = (key, wide) => {
+  const room = Math.floor((wide - 10) / 8);
+  return key.length > room && /\d$/.test(key) ? `…${key.slice(1 - Math.max(room, 4))}` : key;
 };
 
 const describe = (part) => {
