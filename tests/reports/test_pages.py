@@ -132,7 +132,7 @@ def inventory(label: str = "'ckpt'", key: str = "w") -> Inventory:
     spec = jax.ShapeDtypeStruct((2, 3), np.float32)
     names = [Name((key, "a")), Name((key, "b")), Name((f"{key}2", "a"))]
     leaves = tuple(SourceLeaf(label, name, spec) for name in names)
-    known: Any = {"source": label, "name": key, "ops": [], "rule": None}
+    known: Any = {"source": label, "name": print_name((key,)), "ops": [], "rule": None}
     return Inventory(
         label, leaves, {names[1]: names[0]}, {Name((key, "none")): None}, {"said": label},
         left_out={Name((key, "f")): key}, provenance={str(names[0]): known}, unverifiable=(names[0],),
@@ -192,6 +192,12 @@ def test_what_names_hold_is_text_and_no_markup() -> None:
         assert page.tags.count("script") == 2 and "<script>alert" not in html and "<img" not in html
         assert "\x1b" not in html and "\u202e" not in html
         assert printed in page.text and any(name.startswith(printed) for name, *_ in page.data["leaves"])
+
+
+def test_what_is_no_character_at_all_can_be_written_too() -> None:
+    """Names of files that are no UTF-8 come as lone surrogates."""
+    html = inventory("a\udc80", "b\udc81").to_html()
+    assert "a\\udc80" in html and html.encode("utf-8")
 
 
 @given(st.text(), st.text())

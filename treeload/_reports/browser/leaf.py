@@ -78,8 +78,8 @@ def leaf_data(
         for leaf in leaves
     ]  # fmt: skip
     return {
-        "words": [[word.word, word.tone, word.meaning] for word in words],
-        "tags": [[tag.word, tag.tone, tag.meaning] for tag in tags],
+        "words": [[printable(word.word), word.tone, printable(word.meaning)] for word in words],
+        "tags": [[printable(tag.word), tag.tone, printable(tag.meaning)] for tag in tags],
         "asked": list(asked),
         "whole": whole,
         "sides": list(sides),
