@@ -11,7 +11,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from html.parser import HTMLParser
 from importlib.resources import files
 from typing import Any
@@ -194,6 +194,24 @@ def test_what_names_hold_is_text_and_no_markup() -> None:
         assert printed in page.text and any(name.startswith(printed) for name, *_ in page.data["leaves"])
 
 
+class Evil(treeload.Source):
+    """A source whose label is hostile."""
+
+    label = EVIL
+
+    def specs(self) -> Mapping[Name, Any]:
+        return {Name(("w",)): jax.ShapeDtypeStruct((2,), np.float32)}
+
+    def read(self, requests: Mapping[Name, Any]) -> Iterator[tuple[Name, Any]]:
+        return iter(())
+
+
+def test_texts_of_the_data_are_printable() -> None:
+    page = Page(treeload.plan({"w": f32(2)}, Evil()).to_html())
+    assert any("alert" in text for text in page.data["texts"])
+    assert all(text.isprintable() for text in page.data["texts"])
+
+
 def test_what_is_no_character_at_all_can_be_written_too() -> None:
     """Names of files that are no UTF-8 come as lone surrogates."""
     html = inventory("a\udc80", "b\udc81").to_html()
@@ -303,6 +321,9 @@ def test_modules_are_said_those_first_that_do_not_load_throughout() -> None:
     listed = text[text.index("Coverage by top-level module") :]
     assert "layers 0 of 24 leaves load 432 B" in listed and "norm 1 of 1 leaf load 12 B" in listed
     assert listed.index("layers") < listed.index("norm 1")
+    two = treeload.plan({"a": {"v": f32(1), "w": f32(1)}, "b": f32(2)}, {"a": {"v": f32(1), "w": f32(1)}})
+    text = Page(two.to_html()).text
+    assert text.index("b 0 of 1 leaf load") < text.index("a 2 of 2 leaves load")
     keys = [a + b for a in "abcdefg" for b in "hijklmn"]
     many = {key: {"w": f32(at + 1), "b": f32(1)} for at, key in enumerate(keys)}
     assert "… and 9 modules more" in Page(treeload.plan(many, many).to_html()).text
