@@ -248,7 +248,7 @@ _FAILING = dict(failing_plans.plans())
 
 @pytest.mark.parametrize("name", [*PAGES, *sorted(_FAILING)[::4]])
 def test_a_page_holds_the_report_as_text(name: str) -> None:
-    found = PAGES.get(name, _FAILING.get(name))
+    found: Any = PAGES.get(name, _FAILING.get(name))
     assert Page(found.to_html()).pre == str(found)  # the last that is shown as it stands
 
 

@@ -82,15 +82,18 @@ def show(chromium: Any, tmp_path: Path, complaints: list[str]) -> Iterator[Show]
         page.on("console", lambda message: complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("dialog", lambda dialog: complaints.append(dialog.message))
-        page.on("request", lambda request: request.url == path.as_uri() or complaints.append(request.url))
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
         page.goto(path.as_uri())
         page.wait_for_selector("html[data-ready]", timeout=20_000)
+        requests.append((path.as_uri(), asked))
         return page
 
+    requests: list[tuple[str, list[str]]] = []
     yield show
     for context in contexts:
         context.close()
-    assert complaints == []
+    assert complaints == [] and all(asked == [own] for own, asked in requests)
 
 
 def names(page: Any) -> list[str]:

@@ -9,10 +9,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from treeload._leaves.spec import in_bytes, nbytes, print_spec
+from treeload._leaves.spec import in_bytes, nbytes
 from treeload._naming.name import Name
 from treeload._reports.browser.fill import filled
-from treeload._reports.browser.leaf import Leaf, Word, leaf_data
+from treeload._reports.browser.leaf import Leaf, Word, leaf_data, spec_text
 from treeload._reports.browser.modules import modules, stretches
 from treeload._reports.origins import came_from
 from treeload._reports.page import counted
@@ -99,4 +99,4 @@ def _leaf(found: Held, leaf: SourceLeaf) -> Leaf:
         ("came from", "" if known is None else came_from(known)),
     )
     size = 0 if tied is not None else nbytes(leaf.spec)
-    return Leaf(leaf.name, str(leaf.spec.dtype), print_spec(leaf.spec), size, tags, facts)
+    return Leaf(leaf.name, str(leaf.spec.dtype), spec_text(leaf.spec), size, tags, facts)

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
-from treeload._leaves.spec import print_spec
+from treeload._leaves.spec import make_spec, print_spec
 from treeload._naming.name import Keys, print_name
 from treeload._reports.page import printable
 
@@ -99,11 +100,18 @@ class _Texts(dict[str, int]):
         return map(printable, super().__iter__())
 
 
+def spec_text(spec: Any) -> str:
+    """A spec, printed; each once, since of many leaves few are of a shape of their own."""
+    return _printed(tuple(spec.shape), spec.dtype)
+
+
 def side_text(side: Any) -> str:
     """One side of a finding: words, or a shape and a dtype (``finding.side``); nothing for none."""
     if side is None or isinstance(side, str):
         return side or ""
-    if isinstance(side, tuple):
-        shape, dtype = side
-        return f"{dtype}[{','.join(map(str, shape))}]"
-    return print_spec(side)
+    return _printed(*side)
+
+
+@lru_cache(maxsize=4096)
+def _printed(shape: tuple[int, ...], dtype: Any) -> str:
+    return print_spec(make_spec(shape, dtype))

@@ -12,12 +12,12 @@ from typing import Any
 
 from treeload._findings.finding import Noted, facts
 from treeload._findings.kinds import KINDS
-from treeload._leaves.spec import nbytes, print_spec, spec_of
+from treeload._leaves.spec import nbytes, spec_of
 from treeload._naming.name import Keys
 from treeload._plans.decisions import Decisions
 from treeload._plans.entry import LEFT_AS_MISSING, SAME_NAME, Action, Entry, Line, Unused
 from treeload._reports.browser.fill import filled
-from treeload._reports.browser.leaf import Leaf, Word, leaf_data, side_text
+from treeload._reports.browser.leaf import Leaf, Word, leaf_data, side_text, spec_text
 from treeload._reports.browser.modules import modules, stretches
 from treeload._reports.going_on import GoingOn
 from treeload._reports.leaves import is_wrong, pending_rows
@@ -209,7 +209,7 @@ class _Leaves:
         elif not noted:
             told.append(("why", LEFT_AS_MISSING))
         said = "wrong" if is_wrong(name, line, self._wrong) else str(word)
-        return Leaf(name, said, print_spec(spec), nbytes(spec), tuple(dict.fromkeys(tags)), tuple(told))
+        return Leaf(name, said, spec_text(spec), nbytes(spec), tuple(dict.fromkeys(tags)), tuple(told))
 
     def _noted(self, name: Keys, aliases: Sequence[Keys]) -> list[Noted]:
         """What is wrong with a leaf, under any of its names, or with a node above it."""
@@ -222,7 +222,7 @@ class _Leaves:
     def _of_entry(self, entry: Entry, why: str) -> Iterator[tuple[str, str]]:
         renamed = len(entry.sources) != 1 or entry.sources[0].name != entry.name
         for leaf in entry.sources:
-            called = f"{leaf.name} {print_spec(leaf.spec)}" if renamed or entry.ops or entry.cast else ""
+            called = f"{leaf.name} {spec_text(leaf.spec)}" if renamed or entry.ops or entry.cast else ""
             yield "source leaf", called
         yield "from", " and ".join(dict.fromkeys(leaf.source for leaf in entry.sources))
         yield "by rule", "" if entry.rule is None else repr(entry.rule)
@@ -242,7 +242,7 @@ class _Leaves:
             ("from", leaf.source),
         ]  # fmt: skip
         tags = [str(one.kind) for one in noted] + ["to be checked"] * (leaf.at in self._pending)
-        spec, size = print_spec(leaf.spec), nbytes(leaf.spec)
+        spec, size = spec_text(leaf.spec), nbytes(leaf.spec)
         return Leaf(leaf.at, "not used", spec, size, tuple(dict.fromkeys(tags)), tuple(told))
 
 
