@@ -32,6 +32,7 @@ from treeload._plans import lock
 from treeload._plans.decisions import Decisions, percent
 from treeload._plans.entry import Action
 from treeload._plans.lock import Difference
+from treeload._reports.browser.plan import plan_page
 from treeload._reports.html import error_html, plan_html, text_html
 from treeload._reports.locked import lock_text
 from treeload._reports.text import Report, error_rich, error_text, plan_rich
@@ -131,11 +132,12 @@ class Plan(Decisions):
         return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False)
 
     def to_html(self) -> str:
-        """The report as a piece of HTML, without scripts or links to anything."""
-        return plan_html(self)
+        """The report as a page: one HTML file that fetches nothing, every leaf in a tree that folds."""
+        return plan_page(self)
 
     def _repr_html_(self) -> str:
-        return self.to_html()
+        """What is wrong, and what loads folded away: a small piece of HTML without scripts, for notebooks."""
+        return plan_html(self)
 
     def __str__(self) -> str:
         return plan_rich(self).plain

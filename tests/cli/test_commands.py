@@ -216,6 +216,7 @@ def test_what_is_wrong_with_a_policy_is_said_by_name(here: Path, run: Run, text:
         (("--like", "ckpt", "--policy", "none.toml"), "--policy none.toml: No such file or directory"),
         (("--into", "models_of_test:broken"), "your code raised ValueError: no weights today"),
         (("--into", "models_of_test:nothing"), "None: give a model or a tree of arrays"),
+        (("--like", "ckpt", "--html", "no/such/page.html"), "--html no/such/page.html: No such file"),
         (("--like", "ckpt", "--rules", "broken.py:rules"), "your code raised NameError: name 'Renmae'"),
     ],
 )
@@ -229,7 +230,8 @@ def test_plan_says_what_it_was_given_wrongly(
 def test_plan_writes_a_page_and_a_lock_and_holds_to_it(here: Path, run: Run) -> None:
     asked = ("--into", "models_of_test:make", "--rules", "rules.py:rules")
     assert run("plan", "ckpt", *asked, "--html", "plan.html", "--lock", "plan.lock").status == 0
-    assert "7 of 7 leaves load" in (here / "plan.html").read_text()
+    page = (here / "plan.html").read_text("utf-8")
+    assert page.startswith("<!doctype html>") and "7 of 7 leaves load" in page
     assert run("plan", "ckpt", *asked, "--check-lock", "plan.lock").status == 0
     treeload.save(
         here / "other", treeload.load(treeload.state(_abstract("ckpt")), "ckpt") | {"extra": np.ones(2)}

@@ -1,4 +1,4 @@
-"""A plan and an inventory in a notebook: the same groups and words, and nothing that a page would obey."""
+"""What a notebook shows, a small piece of HTML: the same words, and nothing that a page would obey."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ PLANS = [
 
 @pytest.mark.parametrize("plan", PLANS, ids=range(len(PLANS)))
 def test_a_plan_is_one_well_formed_piece_that_runs_and_fetches_nothing(plan: Plan) -> None:
-    page = Page(plan.to_html())
+    page = Page(plan._repr_html_())
     assert page.open == [] and page.tags[0] == "div"
     assert set(page.tags) <= set(
         "div p b br table thead tbody tr th td details summary code span ul li pre".split()
@@ -87,7 +87,7 @@ def test_a_plan_is_one_well_formed_piece_that_runs_and_fetches_nothing(plan: Pla
 
 def test_the_summary_the_problems_and_the_remedies_are_shown() -> None:
     plan = broken()
-    page = Page(plan.to_html())
+    page = Page(plan._repr_html_())
     assert page.text.startswith(plan.summary())
     for said in (
         "layers/{0..11}/kernel ×12", "head/{bias,kernel}", "float32[2,3]", "float32[2,4]",
@@ -99,19 +99,29 @@ def test_the_summary_the_problems_and_the_remedies_are_shown() -> None:
 
 
 def test_names_and_labels_of_a_checkpoint_are_text_and_no_markup() -> None:
-    page = Page(evil().to_html())
+    page = Page(evil()._repr_html_())
     assert "script" not in page.tags
     assert "<script>alert('\"&amp;')<\\/script>\\x1b[31m/bias" in page.text
 
 
-def test_a_notebook_shows_the_same() -> None:
-    assert broken()._repr_html_() == broken().to_html()
+def test_what_a_notebook_shows_is_no_page_but_a_piece_of_one() -> None:
+    small, page = broken()._repr_html_(), broken().to_html()
+    assert "<script" not in small and "<html" not in small and "<script" in page and "<html" in page
+    assert len(small) < len(page) / 4
 
 
 def test_many_leaves_are_a_table_of_bounded_length() -> None:
     tree = {f"{a}{b}{c}": f32(1) for a in "abcdefghij" for b in "abcdefghij" for c in "abcdefghij"}
-    html = treeload.plan(tree, dict(tree)).to_html()
+    html = treeload.plan(tree, dict(tree))._repr_html_()
     assert html.count("<tr>") < 220 and "800 more" in html
+
+
+def test_a_difference_is_tables_with_nothing_that_a_page_would_obey() -> None:
+    page = Page(treeload.diff({EVIL: f32(2), "same": f32(1)}, {EVIL: f32(3), "same": f32(1)})._repr_html_())
+    assert page.open == [] and "script" not in page.tags and "\x1b" not in page.text
+    assert (
+        page.text.startswith("1 of 2 leaves differ: 1 in shape") and "float32[2] -> float32[3]" in page.text
+    )
 
 
 def test_an_inventory_is_a_table_with_nothing_that_a_page_would_obey() -> None:

@@ -90,7 +90,14 @@ def plans() -> Iterator[tuple[str, treeload.Plan]]:
 
 def said(plan: treeload.Plan) -> list[str]:
     """Everything that a plan says."""
-    return [str(plan), str(plan.suggest()), *plan.diagnosis, plan.to_json(), plan.to_html()]
+    return [
+        str(plan),
+        str(plan.suggest()),
+        *plan.diagnosis,
+        plan.to_json(),
+        plan._repr_html_(),
+        plan.to_html(),
+    ]
 
 
 if __name__ == "__main__":

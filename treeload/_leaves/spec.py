@@ -163,6 +163,12 @@ def print_spec(spec: Any) -> str:
     return f"{spec.dtype}[{','.join(map(str, spec.shape))}]"
 
 
+def in_bytes(number: int) -> str:
+    """A number of bytes as reports print it: ``"86.6 MB"``."""
+    text = quantity(number)
+    return f"{text}B" if text[-1].isalpha() else f"{text} B"
+
+
 def quantity(number: int) -> str:
     for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
         if number >= size * 10 or (number >= size and unit != "k"):

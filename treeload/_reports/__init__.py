@@ -9,6 +9,7 @@ verdict    how much loads, at a glance
 going_on   what repairs it, said before anything is forgiven
 text       a plan, and an error, for a terminal
 html       a plan for a notebook
+browser    pages: a plan, an inventory and a diff in one file each
 inventory  what a source holds
 outline    the same as a tree, with sums
 origins    where its leaves came from

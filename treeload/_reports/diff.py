@@ -13,8 +13,10 @@ from typing import Any, Literal, TypeAlias
 
 from rich.text import Text
 
-from treeload._leaves.spec import Spec, elements, print_spec
+from treeload._leaves.spec import Spec, elements, nbytes, print_spec
 from treeload._naming.name import Name, NameLike, as_name
+from treeload._reports.browser.diff import Compared, diff_page
+from treeload._reports.browser.leaf import Leaf
 from treeload._reports.groups import Group, group
 from treeload._reports.html import html_code, html_text, table
 from treeload._reports.page import HEAD, MARGIN, WIDTH, counted, line, sentence
@@ -179,24 +181,24 @@ class Diff:
         return f"<Diff: {self.summary()}>"
 
     def to_html(self) -> str:
-        """The report as a piece of HTML, without scripts or links to anything."""
+        """The report as a page: one HTML file that fetches nothing, every leaf in a tree."""
+        sections = []
+        for title, leaves in self._by_kind():
+            rows, rest = _rows(leaves)
+            sections.append((title, rows, rest))
+        return diff_page(Compared(self.a, self.b, self.summary(), _page(self), sections, str(self)))
+
+    def _repr_html_(self) -> str:
+        """The differences as tables, for notebooks."""
         head = (
             f"<p><b>{html_text(self.summary())}</b><br>a: {html_text(self.a)}<br>b: {html_text(self.b)}</p>"
         )
         parts = [f"<div class='treeload'>{head}"]
         for title, leaves in self._by_kind():
-            groups = _grouped(leaves)
-            rows = []
-            for found in groups[:_ROWS]:
-                members = [leaves[member] for member in found.members]
-                facts = (html_code(found.title), html_code(_facts(members[0])), html_text(_values(members)))
-                rows.append(facts)
-            rest = sum(len(found.members) for found in groups[_ROWS:])
-            parts += [f"<p>{title}</p>", table(("name", "spec", "how far apart"), rows, rest, ".leaves")]
+            rows, rest = _rows(leaves)
+            cells = [(html_code(name), html_code(facts), html_text(values)) for name, facts, values in rows]
+            parts += [f"<p>{title}</p>", table(("name", "spec", "how far apart"), cells, rest, ".leaves")]
         return "".join((*parts, "</div>"))
-
-    def _repr_html_(self) -> str:
-        return self.to_html()
 
 
 _MOST = 24  # lines of one kind
@@ -223,6 +225,35 @@ def _listed(leaves: Sequence[LeafDiff]) -> Iterator[str]:
     if len(groups) > _MOST:
         left = sum(len(found.members) for found in groups[_MOST:])
         yield f"  … and {left:,} more; .leaves and to_dict() have them all"
+
+
+def _rows(leaves: Sequence[LeafDiff]) -> tuple[list[tuple[str, str, str]], int]:
+    """Names, specs and how far apart, in groups; and how many leaves are in no row."""
+    groups = _grouped(leaves)
+    rows = []
+    for found in groups[:_ROWS]:
+        members = [leaves[member] for member in found.members]
+        rows.append((found.title or "the root", _facts(members[0]), _values(members)))
+    return rows, sum(len(found.members) for found in groups[_ROWS:])
+
+
+def _page(found: Diff) -> list[Leaf]:
+    """The leaves as the page has them."""
+    return [
+        Leaf(
+            leaf.name, leaf.kind, _facts(leaf),
+            max(nbytes(spec) for spec in (leaf.a, leaf.b) if spec is not None),
+            facts=(*_sides(leaf), ("differ", _values([leaf]))),
+        )
+        for leaf in found.leaves
+    ]  # fmt: skip
+
+
+def _sides(leaf: LeafDiff) -> Iterator[tuple[str, str]]:
+    """What each side has, where that is not the same."""
+    if leaf.kind not in ("equal", "values"):
+        for side, spec in (("a", leaf.a), ("b", leaf.b)):
+            yield side, "nothing" if spec is None else print_spec(spec)
 
 
 def _grouped(leaves: Sequence[LeafDiff]) -> list[Group]:

@@ -6,16 +6,17 @@ Owns ``Inventory``. Made from a source's specs; reads no array.
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from html import escape
 from typing import Any
 
 from rich.text import Text
 
-from treeload._leaves.spec import elements, nbytes, print_spec, quantity
+from treeload._leaves.spec import elements, in_bytes, nbytes, print_spec, quantity
 from treeload._naming.name import Name, NameLike, as_name, print_name
 from treeload._naming.pattern import PatternLike, compile_pattern
+from treeload._reports.browser.inventory import inventory_page
 from treeload._reports.groups import group, print_names
 from treeload._reports.html import html_code, table
 from treeload._reports.origins import came_from_lines
@@ -136,6 +137,11 @@ class Inventory:
 
     def _rest(self) -> list[Text]:
         lines: list[Text] = []
+        for head, body in self._sections():
+            lines += [Text(), line((head, HEAD)), *body]
+        return lines
+
+    def _sections(self) -> Iterator[tuple[str, list[Text]]]:
         for head, body in (
             ("absent", self._absent_lines()),
             ("left out by the save", self._left_out_lines()),
@@ -143,11 +149,15 @@ class Inventory:
             ("metadata", self._metadata_lines()),
         ):
             if body:
-                lines += [Text(), line((head, HEAD)), *body]
-        return lines
+                yield head, body
 
     def __repr__(self) -> str:
         return f"<Inventory: {self._summary()} in {printable(self.label)}>"
+
+    def to_html(self) -> str:
+        """What the source holds as a page: one HTML file that fetches nothing, every leaf in a tree."""
+        sections = [(title, [each.plain for each in body]) for title, body in self._sections()]
+        return inventory_page(self, self._summary(), self._notes(), sections)
 
     def _repr_html_(self) -> str:
         """The leaves as a table, for notebooks."""
@@ -159,16 +169,18 @@ class Inventory:
     def _summary(self) -> str:
         leaves = counted(len(self.leaves) - len(self.ties), "leaf", "leaves")
         size = f"{quantity(self.elements)} element{'' if self.elements == 1 else 's'}"
-        return f"{leaves}, {size}, {_bytes(self.nbytes)}"
+        return f"{leaves}, {size}, {in_bytes(self.nbytes)}"
 
     def _head(self) -> list[Text]:
         whole = f"{self._summary()} in {printable(self.label)}"
         lines = [line((whole, HEAD))]
         if len(whole) > WIDTH:
             lines = [line((f"{self._summary()} in", HEAD)), line(MARGIN, self.label)]
-        if self.version:
-            lines += sentence(printable(f"version {print_stamp(self.version)}"), "", hanging=MARGIN)
-        return [*lines, *sentence(self._verifiable(), "", hanging=MARGIN)] if self.unverifiable else lines
+        return [*lines, *(row for note in self._notes() for row in sentence(note, "", hanging=MARGIN))]
+
+    def _notes(self) -> list[str]:
+        version = [printable(f"version {print_stamp(self.version)}")] if self.version else []
+        return [*version, *([self._verifiable()] if self.unverifiable else [])]
 
     def _verifiable(self) -> str:
         if len(self.unverifiable) == len(self.leaves):
@@ -182,7 +194,7 @@ class Inventory:
         for found in groups:
             leaves = [self.leaves[member] for member in found.members]
             tied = [self.ties[leaf.name] for leaf in leaves if leaf.name in self.ties]
-            size = "" if tied else _bytes(sum(nbytes(leaf.spec) for leaf in leaves))
+            size = "" if tied else in_bytes(sum(nbytes(leaf.spec) for leaf in leaves))
             tied_with = print_names(tied, most=3)
             rows.append(
                 _Row(found.title or "the root", print_spec(leaves[0].spec), size, tied_with, len(leaves))
@@ -262,11 +274,6 @@ _SHORT = reprlib.Repr()  # metadata is whatever a file says it is: of any size, 
 
 
 _SHORT.maxstring = _SHORT.maxother = WIDTH
-
-
-def _bytes(number: int) -> str:
-    text = quantity(number)
-    return f"{text}B" if text[-1].isalpha() else f"{text} B"
 
 
 def inventory(source: Source) -> Inventory:

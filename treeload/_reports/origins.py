@@ -33,6 +33,11 @@ def came_from_lines(provenance: Provenance) -> list[Text]:
     return lines
 
 
+def came_from(known: Link) -> str:
+    """Where one leaf came from."""
+    return _said([known])
+
+
 def _facts(known: Link) -> Hashable:
     """All but the names, which differ from leaf to leaf."""
     before = known.get("from")

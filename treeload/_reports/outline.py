@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from treeload._leaves.spec import elements, nbytes, print_spec, quantity
+from treeload._leaves.spec import elements, in_bytes, nbytes, print_spec
 from treeload._naming.name import Name
 from treeload._reports.groups import group, print_names
 from treeload._reports.inventory import Inventory
@@ -109,13 +109,8 @@ def _lines(
         if child.spec:
             said = [f"tied with {child.tied}"] if child.tied else []
             said += [str(child.values)] if child.values is not None else []
-            yield f"{head}  {child.spec}", "" if child.tied else _bytes(child.size), ", ".join(said)
+            yield f"{head}  {child.spec}", "" if child.tied else in_bytes(child.size), ", ".join(said)
         else:
-            yield f"{head}/", _bytes(child.size), counted(child.leaves, "leaf", "leaves")
+            yield f"{head}/", in_bytes(child.size), counted(child.leaves, "leaf", "leaves")
             if depth is None or len(indent) // len(_INDENT) + 1 < depth:
                 yield from _lines(child, indent + _INDENT, depth, order)
-
-
-def _bytes(number: int) -> str:
-    text = quantity(number)
-    return f"{text}B" if text[-1].isalpha() else f"{text} B"

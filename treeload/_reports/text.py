@@ -70,9 +70,9 @@ def error_text(plan: Decisions, errors: Sequence[Noted]) -> str:
     return error_rich(plan, errors).plain
 
 
-def plan_text(plan: Decisions) -> str:
-    """The whole report of a plan, the summary first."""
-    return plan_rich(plan).plain
+def plan_text(plan: Decisions, going_on: GoingOn) -> str:
+    """The whole report of a plan, the summary first, where it is known already how to go on."""
+    return _plan(plan, going_on).plain
 
 
 def error_rich(plan: Decisions, errors: Sequence[Noted]) -> Report:
@@ -93,12 +93,12 @@ def _error(plan: Decisions, errors: Sequence[Noted]) -> Report:
 
 
 def plan_rich(plan: Decisions) -> Report:
-    """``plan_text`` for a rich console."""
+    """The whole report of a plan, the summary first, for a rich console."""
     with no_collections():
-        return _plan(plan)
+        return _plan(plan, GoingOn(plan, plan.noted_errors))
 
 
-def _plan(plan: Decisions) -> Report:
+def _plan(plan: Decisions, going_on: GoingOn) -> Report:
     head = sentence(plan.summary(), "", hanging=MARGIN, style=HEAD)
     forgiven = [noted for noted in plan.found if noted.verdict in ("first", "ignore")]
     trust = sentence(unverified(plan.sources), MARGIN, style=QUIET)
@@ -106,7 +106,7 @@ def _plan(plan: Decisions) -> Report:
         *_from(plan, "from", ""),
         *trust,
         *_versions(plan),
-        *_repair_first(GoingOn(plan, plan.noted_errors)),
+        *_repair_first(going_on),
     ]
     for title, body in (
         # Only what no leaf below tells of: that one is kept or not used is said there.

@@ -102,8 +102,13 @@ def bar(found: Sequence[Share], width: int) -> Text:
 
 def legend(found: Sequence[Share]) -> str:
     """The bar in words: ``█ 98.7 % loaded, × 1.3 % wrong``."""
+    return ", ".join(f"{share.mark} {said}" for share, said in zip(found, legend_of(found), strict=True))
+
+
+def legend_of(found: Sequence[Share]) -> list[str]:
+    """Each share in words: ``98.7 % loaded``."""
     total = sum(share.size for share in found)
-    return ", ".join(f"{share.mark} {_percent(share.size, total)} {share.word}" for share in found)
+    return [f"{_percent(share.size, total)} {share.word}" for share in found]
 
 
 def _percent(size: int, total: int) -> str:

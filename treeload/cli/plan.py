@@ -30,7 +30,9 @@ def plan(
     suggest: Annotated[
         bool, typer.Option("--suggest", help="Print rules for what does not match, to be saved as a file.")
     ] = False,
-    html: Annotated[str | None, typer.Option(help="Write the report as a page.", metavar="FILE")] = None,
+    html: Annotated[
+        str | None, typer.Option(help="Write the report as a page for a browser.", metavar="FILE")
+    ] = None,
     lock: Annotated[str | None, typer.Option(help="Write down what would load.", metavar="FILE")] = None,
     check_lock: Annotated[
         str | None, typer.Option(help="Fail where it is not what was written down.", metavar="FILE")
@@ -52,7 +54,7 @@ def plan(
     except TypeError as error:  # what was given is no tree, or no rules
         raise Misuse(str(error)) from error
     if html is not None:
-        Path(html).write_text(made.to_html(), encoding="utf-8")
+        write_page(made.to_html(), html)
     if lock is not None:
         made.lock(lock)
     wrong = None
@@ -74,6 +76,14 @@ def plan(
         typer.echo(f"treeload: {wrong}", err=True)
     if wrong is not None or not made.ok:
         raise typer.Exit(1)
+
+
+def write_page(page: str, path: str) -> None:
+    """Writes a page to a file."""
+    try:
+        Path(path).write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise Misuse(f"--html {path}: {error.strerror}") from error
 
 
 def specs_of(path: str) -> Any:
