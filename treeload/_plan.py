@@ -27,6 +27,7 @@ from treeload._findings.portable import portable
 from treeload._inference.suggestions import Suggestions
 from treeload._leaves.selection import Patterns, Within, compile_patterns
 from treeload._loading import checks, load
+from treeload._loading.progress import Progress, check_progress
 from treeload._loading.shardings import Shardings, asking, span_processes
 from treeload._plans import lock
 from treeload._plans.decisions import Decisions, percent
@@ -282,7 +283,7 @@ class Plan(Decisions):
         *,
         init: Init = None,
         donate: bool = False,
-        progress: bool | None = None,
+        progress: Progress = None,
         check_digests: bool = True,
         sharding: Shardings | None = None,
         budget: int | None = None,
@@ -294,7 +295,11 @@ class Plan(Decisions):
                 is asked only for leaves that are kept and abstract; it is jitted, so that what is not
                 needed is never computed.
             donate: free the destination's replaced arrays once nothing can fail any more.
-            progress: show a progress bar; None: on a terminal, once the load lasts over a second.
+            progress: whether to show a bar; None: on a terminal or in a notebook, once the load lasts over a
+                second. Or a function that is called after each source leaf that is read, with the bytes
+                read so far, the bytes to be read in all, and that leaf's ``Name`` in its source. What
+                it raises ends the load, and nothing is changed. Where a source was replaced meanwhile, it
+                is read again and counted anew; what value checks read before the load does not count.
             check_digests: hold all that is read against the digests of its source; ``False`` is the only
                 way to load leaves that are damaged. What a source says of itself is checked all the same.
             sharding: where the result's arrays are to lie, instead of where the destination's do: one
@@ -317,10 +322,12 @@ class Plan(Decisions):
             LoadError: the plan has errors, a value check fails, or a value overflows its cast.
             SourceError: a source could not be read, or is damaged.
             TreeloadError: a leaf cannot be placed as ``sharding`` says, or that has what is for no leaf.
-            TypeError: what ``sharding`` has for a leaf is no sharding, or ``budget`` is no integer.
+            TypeError: what ``sharding`` has for a leaf is no sharding, ``budget`` is no integer, or
+                ``progress`` none of these.
             ValueError: ``budget`` is not above zero.
         """
         with at_most(budget), self._by_all_processes("load it", sharding):
+            check_progress(progress)
             now = load.destination_now(self)  # first: a plan that is out of date has nothing else to say
             wanted = None if sharding is None else asking(now, sharding)
 
@@ -337,7 +344,7 @@ class Plan(Decisions):
         *,
         init: Init = None,
         donate: bool = False,
-        progress: bool | None = None,
+        progress: Progress = None,
         check_digests: bool = True,
         budget: int | None = None,
     ) -> None:
@@ -352,6 +359,7 @@ class Plan(Decisions):
             return load.prepared(plan, plan._refuse, init=made, donate=donate, progress=progress)
 
         with at_most(budget), self._by_all_processes("update it"):
+            check_progress(progress)
             put_in = self._of_one_moment(from_sources, check_digests)
         put_in()
 

@@ -19,7 +19,7 @@ def delivered(plan: Any) -> tuple[list[Any], list[Any], list[Any]]:
     """The values of all slots, the findings, and what progress was told."""
     values = list(plan.tree.values)
     told: list[Any] = []
-    findings = load_leaves(plan, plan.tree, values, told.append)
+    findings = load_leaves(plan, plan.tree, values, lambda *what: told.append(what))
     return values, findings, told
 
 

@@ -622,7 +622,7 @@ def test_a_short_load_shows_no_bar(terminal: io.StringIO, progress: bool | None)
 
 
 def test_a_long_load_shows_a_bar_by_itself(terminal: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress.Bar, "_PATIENCE", 0.0)
+    monkeypatch.setattr(progress, "_PATIENCE", 0.0)
     treeload.load({"a": zeros(2)}, {"a": ones(2)})
     assert "loading" in terminal.getvalue()
 
@@ -630,7 +630,7 @@ def test_a_long_load_shows_a_bar_by_itself(terminal: io.StringIO, monkeypatch: p
 def test_nothing_is_written_where_there_is_no_terminal(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(progress.Bar, "_PATIENCE", 0.0)
+    monkeypatch.setattr(progress, "_PATIENCE", 0.0)
     treeload.load({"a": zeros(2)}, {"a": ones(2)})
     assert capsys.readouterr() == ("", "")
 

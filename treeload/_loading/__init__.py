@@ -7,5 +7,5 @@ gather     source leaves read
 canvas     several joined, each written into its place
 deliver    into their places
 overflow   casts that a value does not survive
-progress   a bar
+progress   a bar, or a function that is told
 """

@@ -29,6 +29,7 @@ from treeload._leaves.spec import make_spec, without_sharding
 from treeload._loading.canvas import Canvas, regions_of
 from treeload._loading.gather import Job, Plain, gather, not_as_said
 from treeload._loading.overflow import Overflows
+from treeload._loading.progress import Advance
 from treeload._naming.name import Name, print_name
 from treeload._ops.expression import Expression, Leaf, evaluate
 from treeload._plans.decisions import Decisions
@@ -37,11 +38,10 @@ from treeload._sources.source import Source, as_source_error
 from treeload._trees.tree import Tree
 
 
-def load_leaves(
-    decisions: Decisions, tree: Tree, values: list[Any], advance: Callable[[Any], None]
-) -> list[Finding]:
+def load_leaves(decisions: Decisions, tree: Tree, values: list[Any], advance: Advance) -> list[Finding]:
     """Reads what the plan loads, and puts each leaf into its place in ``values``.
 
+    ``advance`` is told of each source leaf that was read.
     A leaf with values that its cast overflows stays as it was; the findings say so, once all is read.
     """
     overflows = Overflows(decisions, tree)
@@ -91,7 +91,7 @@ def _as_they_are(
 
 def _load_all(
     expressions: Mapping[int, Expression], plain: Plain, decisions: Decisions, tree: Tree, placer: _Placer,
-    advance: Callable[[Any], None],
+    advance: Advance,
 ) -> None:  # fmt: skip
     """Reads what every slot needs, and makes its value of it."""
     shardings: dict[Leaf, jax.sharding.Sharding] = {}
@@ -128,7 +128,7 @@ def _come_from_files(value: Expression, sources: Sequence[Source]) -> bool:
 
 
 def _load_from_memory(
-    source: Source, decisions: Decisions, tree: Tree, placer: _Placer, advance: Callable[[Any], None]
+    source: Source, decisions: Decisions, tree: Tree, placer: _Placer, advance: Advance
 ) -> None:
     """Loads the leaves that a tree in memory gives as they are.
 
@@ -142,7 +142,8 @@ def _load_from_memory(
             array = held.get(name)
             if isinstance(array, jax.Array) and isinstance(like, jax.Array) and is_in_place(array, like):
                 values[index] = array
-                advance(array)
+                if advance is not None:
+                    advance(0, name)
                 continue
             try:
                 array = take(name)
@@ -152,7 +153,8 @@ def _load_from_memory(
             except Exception:  # raised again at once: a context entered for each leaf would cost more
                 with as_source_error(f"{print_name(name)!r} could not be made"):
                     raise
-            advance(array)
+            if advance is not None:
+                advance(0, name)
 
 
 class _Placer:

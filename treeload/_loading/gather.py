@@ -16,6 +16,7 @@ import numpy as np
 
 from treeload._errors import SourceError
 from treeload._leaves.spec import Spec, make_spec, print_spec, without_sharding
+from treeload._loading.progress import Advance
 from treeload._naming.name import Name, print_name
 from treeload._ops.expression import Leaf
 from treeload._sources.source import Source, as_source_error
@@ -51,7 +52,7 @@ def gather(
     sources: Sequence[Source],
     jobs: Sequence[Job],
     shardings: Mapping[Leaf, jax.sharding.Sharding] = MappingProxyType({}),
-    read: Callable[[Any], None] = lambda leaf: None,
+    advance: Advance = None,
     plain: Plain = Plain(),  # it never changes
 ) -> Iterator[tuple[int, dict[Leaf, Any]]]:
     """Each job's number and arrays, as soon as its last leaf is read; an array goes with its last job.
@@ -65,7 +66,8 @@ def gather(
         requests = {**alone, **_requests(wanted, shardings)}
         for name, array in read_all(source, requests) if requests else ():
             leaf = wanted.get(name)
-            read(array if leaf is None else leaf.spec)
+            if advance is not None:
+                advance(index, name)
             if leaf is None:
                 plain.deliver(name, array)
             else:

@@ -22,7 +22,7 @@ from treeload._findings.finding import Finding
 from treeload._leaves.placement import sharding_of, to_device, zeros
 from treeload._leaves.spec import SlotKind, is_abstract, is_key, print_spec
 from treeload._loading.deliver import load_leaves
-from treeload._loading.progress import Bar
+from treeload._loading.progress import Progress, following
 from treeload._naming.name import print_name
 from treeload._plans.decisions import Decisions
 from treeload._plans.entry import SAME_NAME, Action, Entry
@@ -39,7 +39,7 @@ Refuse = Callable[[Sequence[Finding]], None]
 
 def load(
     decisions: Decisions, tree: Tree, refuse: Refuse, *,
-    init: Init = None, donate: bool = False, progress: bool | None = None, wanted: Tree | None = None,
+    init: Init = None, donate: bool = False, progress: Progress = None, wanted: Tree | None = None,
 ) -> PyTree:  # fmt: skip
     """A new tree with the values that were decided on; every check has passed.
 
@@ -59,7 +59,7 @@ def load(
 
 def prepared(
     decisions: Decisions, refuse: Refuse, *,
-    init: Init = None, donate: bool = False, progress: bool | None = None,
+    init: Init = None, donate: bool = False, progress: Progress = None,
 ) -> Callable[[], None]:  # fmt: skip
     """What puts the values into the destination itself, once all is read and checked; nothing is changed yet.
 
@@ -105,7 +105,7 @@ def destination_now(decisions: Decisions) -> Tree:
 
 
 def _values(
-    decisions: Decisions, tree: Tree, init: Init, progress: bool | None, *,
+    decisions: Decisions, tree: Tree, init: Init, progress: Progress, *,
     fresh: bool, wanted: Tree | None = None,
 ) -> tuple[list[Any], list[Finding]]:  # fmt: skip
     """A value for every slot of the destination, which is not changed; and what is wrong with any of them.
@@ -126,8 +126,8 @@ def _values(
             values[index] = zeros(likes[index])
         elif index in made:
             values[index] = made[index]
-    with Bar(decisions, progress) as bar, no_collections():
-        found = load_leaves(decisions, wanted or tree, values, bar.advance)
+    with following(decisions, progress) as advance, no_collections():
+        found = load_leaves(decisions, wanted or tree, values, advance)
     if wanted is not None:  # what is kept goes there too
         for index, (like, own) in enumerate(zip(likes, tree.values, strict=True)):
             if like is not own and not is_abstract(values[index]):
