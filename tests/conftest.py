@@ -12,6 +12,7 @@ from pathlib import Path
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
     os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")  # shardings need more than one
+os.environ.setdefault("MPLBACKEND", "Agg")  # pictures are drawn, and shown to nobody
 os.environ["COLUMNS"] = "80"  # what reports are asked to be readable at
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell leaves it to what runs in the background

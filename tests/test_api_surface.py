@@ -40,7 +40,7 @@ CORE = ERRORS | {
     "Policy", "BIAS", "Plan", "Entry", "Finding", "Name", "Source", "SourceLeaf", "Inventory",
 }  # fmt: skip
 
-MODULES = {"cli", "demo", "finetune", "inference", "reports", "rules", "sources", "testing"}
+MODULES = {"cli", "demo", "finetune", "inference", "plot", "reports", "rules", "sources", "testing"}
 
 
 def _run(code: str) -> str:

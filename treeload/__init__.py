@@ -11,6 +11,7 @@ import typing as _typing
 
 if _typing.TYPE_CHECKING:  # what follows is looked up when it is asked for
     from treeload import finetune as finetune
+    from treeload import plot as plot
     from treeload import rules as rules
     from treeload._api.checkpoints import average as average
     from treeload._api.checkpoints import diff as diff
@@ -126,7 +127,7 @@ _WHERE = {
 """Each public name and the module that it is looked up in (PEP 562): the command line, which may want none of
 them, is not to wait for JAX."""
 
-_MODULES = ("finetune", "rules")
+_MODULES = ("finetune", "plot", "rules")
 """Modules that are there without being imported: ``treeload.finetune.split_optimizer``."""
 
 __all__ = [

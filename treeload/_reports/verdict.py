@@ -6,12 +6,13 @@ nothing that they do not.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.text import Text
 
 from treeload._leaves.spec import size_of
+from treeload._naming.name import Keys
 from treeload._plans.decisions import Decisions, percent
 from treeload._plans.entry import MISSING, SAME_NAME, Action, Entry, Line
 from treeload._reports.groups import group
@@ -70,15 +71,28 @@ def steps_taken(plan: Decisions) -> list[str]:
 
 def shares(plan: Decisions) -> list[Share]:
     """What becomes of the destination's elements, in the bar's order; what comes to nothing is left out."""
-    found = dict.fromkeys(_LOOKS, (0, 0))
+    return _shares(plan, lambda name: "").get("", [])
+
+
+def shares_by_module(plan: Decisions) -> dict[str, list[Share]]:
+    """The same for each top-level module, in the destination's order; the root's is the empty key."""
+    return _shares(plan, lambda name: name[0] if name else "")
+
+
+def _shares(plan: Decisions, module_of: Callable[[Keys], str]) -> dict[str, list[Share]]:
+    found: dict[str, dict[str, tuple[int, int]]] = {}
     wrong = {noted.name for noted in plan.noted_errors}
     for name, value, row in zip(plan.tree.names, plan.tree.values, plan.lines, strict=True):
         if row is not None:
             word = "wrong" if is_wrong(name, row, wrong) else _word(row)
-            leaves, size = found[word]
-            found[word] = (leaves + 1, size + size_of(value))
-    by_size = any(size for _, size in found.values())
-    return [Share(word, size if by_size else leaves) for word, (leaves, size) in found.items() if leaves]
+            words = found.setdefault(module_of(name), dict.fromkeys(_LOOKS, (0, 0)))
+            leaves, size = words[word]
+            words[word] = (leaves + 1, size + size_of(value))
+    by_size = any(size for words in found.values() for _, size in words.values())
+    return {
+        module: [Share(word, size if by_size else leaves) for word, (leaves, size) in words.items() if leaves]
+        for module, words in found.items()
+    }
 
 
 def _word(line: Line) -> str:
