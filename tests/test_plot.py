@@ -28,6 +28,10 @@ def texts(labels: Any) -> list[str]:
     return [label.get_text() for label in labels]
 
 
+def legend(ax: Any) -> list[str]:
+    return texts(ax.get_legend().get_texts())
+
+
 def drawn(ax: Any) -> None:
     """Draws what would be shown; a text or a size that cannot be is an error."""
     ax.figure.canvas.draw()
@@ -113,7 +117,7 @@ def test_of_a_large_matrix_as_much_is_drawn_as_a_screen_shows_and_that_is_said()
 @pytest.mark.parametrize("shape", [(), (6,), (2, 3, 1), (1, 2, 3, 1), (0, 4)])
 def test_what_is_no_matrix_is_a_histogram(shape: tuple[int, ...]) -> None:
     ax = plot.leaf(np.ones(shape), np.zeros((2, 2)))
-    assert not ax.get_images() and texts(ax.get_legend().get_texts()) == ["before", "after"]
+    assert not ax.get_images() and legend(ax) == ["before", "after"]
     drawn(ax)
 
 
@@ -122,8 +126,9 @@ def test_histograms_share_their_bins_and_count_what_is_not_finite() -> None:
     after = np.array([np.nan, np.inf, 1.0, 4.0])
     ax = plot.leaf(before, after)
     assert ax.get_title() == "bfloat16[3] → float64[4]"
-    assert texts(ax.get_legend().get_texts()) == ["before", "after (2 not finite)"]
-    one, two = (polygon.get_xy()[:, 0] for polygon in ax.patches)
+    assert legend(ax) == ["before", "after (2 not finite)"]
+    patches: list[Any] = ax.patches
+    one, two = (polygon.get_xy()[:, 0] for polygon in patches)
     assert set(one) == set(two) and (one.min(), one.max()) == (0.0, 4.0)
 
 
@@ -157,7 +162,7 @@ def test_what_is_no_array_of_numbers_is_refused(wrong: Any, said: str) -> None:
 # What differs.
 
 
-def offsets(ax: Any) -> list[list[tuple[float, float]]]:
+def offsets(ax: Any) -> list[list[tuple[float, ...]]]:
     return [[tuple(map(float, point)) for point in found.get_offsets()] for found in ax.collections]
 
 
@@ -168,7 +173,7 @@ def test_each_leaf_is_in_the_row_of_its_layer_as_far_right_as_it_is_apart() -> N
     assert texts(ax.get_yticklabels()) == ["x", "y", "z"] and ax.get_xscale() == "log"
     # points, hollow ones, crosses; of b, of k, and of what is its own layer
     assert offsets(ax) == [[], [(0, 0)], [], [(2, 0), (8, 1)], [], [], [(1, 2)], [], []]
-    assert texts(ax.get_legend().get_texts()) == ["b", "k", "leaf"]
+    assert legend(ax) == ["b", "k", "leaf"]
     assert ax.get_title() == "3 of 4 leaves differ: 3 in values"
     drawn(ax)
 
@@ -185,12 +190,11 @@ def test_what_cannot_be_compared_is_a_cross_at_the_edge() -> None:
 def test_many_kinds_of_leaves_share_the_last_colour_and_many_layers_have_every_other_name() -> None:
     a = {f"{layer:02}": {f"k{layer % 12}": np.zeros(1)} for layer in range(90)}
     ax = plot.changes(treeload.diff(a, jax.tree.map(lambda leaf: leaf + 1, a)))
-    assert texts(ax.get_legend().get_texts()) == [*(f"k{number}" for number in range(7)), "others"]
+    assert legend(ax) == [*(f"k{number}" for number in range(7)), "others"]
     assert texts(ax.get_yticklabels()) == [f"{layer:02}" for layer in range(0, 90, 3)]
     assert sum(map(len, offsets(ax))) == 90
     nine = {"x": {f"k{number}": np.zeros(1) for number in range(8)}}
-    legend = plot.changes(treeload.diff(nine, nine)).get_legend()
-    assert texts(legend.get_texts())[-1] == "k7"
+    assert legend(plot.changes(treeload.diff(nine, nine)))[-1] == "k7"
 
 
 @pytest.mark.parametrize("empty", [{}, {"a": np.ones(2)}])

@@ -39,6 +39,20 @@ def made(plan: Any, *, patience: float = 0.0) -> Bar:
     return Bar(plan, console(force_terminal=True), patience=patience)
 
 
+@pytest.fixture
+def bars(monkeypatch: pytest.MonkeyPatch) -> list[Bar]:
+    """The bars that come."""
+    come: list[Bar] = []
+
+    class Noted(Bar):
+        def __init__(self, *args: Any, **how: Any) -> None:
+            super().__init__(*args, **how)
+            come.append(self)
+
+    monkeypatch.setattr(progress, "Bar", Noted)
+    return come
+
+
 def rich_bar(bar: Bar) -> Any:
     assert isinstance(bar.shown, progress._OnTerminal)
     return bar.shown.bar
@@ -69,11 +83,11 @@ def test_where_nobody_wants_to_know_there_is_nothing_to_tell(
         assert advance is not None
 
 
-def test_a_bar_waits_a_second_unless_it_was_asked_for(plan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bar_waits_a_second_unless_it_was_asked_for(
+    plan: Any, bars: list[Bar], monkeypatch: pytest.MonkeyPatch
+) -> None:
     now = [100.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
-    bars: list[Bar] = []
-    monkeypatch.setattr(progress, "Bar", lambda *args, **how: bars.append(Bar(*args, **how)) or bars[-1])
     with following(plan, None) as advance:
         assert advance is not None
         now[0] += 0.5
@@ -88,9 +102,7 @@ def test_a_bar_waits_a_second_unless_it_was_asked_for(plan: Any, monkeypatch: py
         assert rich_bar(bars[1]).tasks[0].completed == 8
 
 
-def test_a_bar_stops_when_the_load_fails(plan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    bars: list[Bar] = []
-    monkeypatch.setattr(progress, "Bar", lambda *args, **how: bars.append(Bar(*args, **how)) or bars[-1])
+def test_a_bar_stops_when_the_load_fails(plan: Any, bars: list[Bar]) -> None:
 
     def failing() -> None:
         with following(plan, True) as advance:
@@ -119,11 +131,13 @@ def test_a_notebook_shows_a_bar_of_its_own_and_needs_no_widgets(monkeypatch: pyt
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CELLS)])
     client = nbclient.NotebookClient(notebook, kernel_name="python3", timeout=120)
     seen: list[Any] = []
-    monkeypatch.setattr(
-        client,
-        "process_message",
-        lambda msg, *rest: seen.append(msg) or type(client).process_message(client, msg, *rest),
-    )
+    process = client.process_message
+
+    def noting(message: Any, *rest: Any) -> Any:
+        seen.append(message)
+        return process(message, *rest)
+
+    monkeypatch.setattr(client, "process_message", noting)
     client.execute()
     pictures = [
         msg["content"]["data"]["text/html"]
@@ -203,7 +217,7 @@ def stop(done: int, total: int, name: Name) -> None:
 
 @pytest.fixture(params=["memory", "file"])
 def weights(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    src = {"kernel": np.ones((2, 3), np.float32), "bias": np.ones(3, np.float32)}
+    src: Any = {"kernel": np.ones((2, 3), np.float32), "bias": np.ones(3, np.float32)}
     if request.param == "file":
         save_file(src, src := tmp_path / "x.safetensors")
     return src
