@@ -127,7 +127,7 @@ def test_histograms_share_their_bins_and_count_what_is_not_finite() -> None:
     ax = plot.leaf(before, after)
     assert ax.get_title() == "bfloat16[3] → float64[4]"
     assert legend(ax) == ["before", "after (2 not finite)"]
-    patches: list[Any] = ax.patches
+    patches: Any = ax.patches
     one, two = (polygon.get_xy()[:, 0] for polygon in patches)
     assert set(one) == set(two) and (one.min(), one.max()) == (0.0, 4.0)
 

@@ -39,7 +39,7 @@ def test_everything_that_a_user_may_install_has_a_lower_bound_and_no_other() -> 
 
 
 def test_the_lowest_versions_are_the_bounds_of_the_project() -> None:
-    head = "# The lower bounds of pyproject.toml, as TREELOAD_UPDATE_GOLDEN=1 pytest tests/test_release.py writes."
+    head = "# The lower bounds of pyproject.toml; tests/test_release.py writes and compares them."
     text = "\n".join([head, *lowest()]) + "\n"
     if os.environ.get("TREELOAD_UPDATE_GOLDEN"):
         LOWEST.write_text(text, "utf-8")
