@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 
 import treeload
-from treeload import Apply, LoadError, Policy, Rename, RuleError, Tie, Transpose
+from treeload import Apply, LoadError, Pad, Policy, Rename, RuleError, Tie, Transpose
 
 TABLE = np.arange(12, dtype=np.float32).reshape(4, 3)
 HEAD = Tie("head/kernel", "embed/table", Transpose())
@@ -178,3 +178,17 @@ def test_several_leaves_need_a_function_of_several_arrays() -> None:
         rules=Tie("sum", ["a", "b"], Apply(jnp.sum)),
     ).errors
     assert (finding.kind, str(finding.name)) == ("rule", "sum")
+
+
+@pytest.mark.parametrize("ops", [(), (Transpose(), Transpose())])
+def test_what_is_filled_up_with_a_leafs_own_rows_is_not_passed_on(ops: tuple) -> None:
+    dst = {"embed": jnp.zeros((6, 3)), "head": jnp.ones((6, 3))}
+    rules = [Rename("embed", "embed", Pad(6, fill="destination")), Tie("head", "embed", *ops)]
+    (finding,) = treeload.plan(dst, {"embed": TABLE}, rules=rules).errors
+    assert (finding.kind, str(finding.name)) == ("rule", "head")
+    assert finding.message == (
+        "Pad(6, fill='destination') fills up with what the destination has there, which a tie cannot "
+        "pass on: give the tied leaf a rule of its own, such as Copy"
+    )
+    filled = [Rename("embed", "embed", Pad(6)), Tie("head", "embed", *ops)]
+    assert treeload.load(dst, {"embed": TABLE}, rules=filled)["head"][4:].tolist() == [[0, 0, 0]] * 2

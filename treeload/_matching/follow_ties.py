@@ -18,7 +18,7 @@ from treeload._leaves.spec import SlotKind
 from treeload._matching.ledger import Feed, Ledger, found
 from treeload._matching.sides import Sides
 from treeload._naming.name import Keys, print_name
-from treeload._ops.expression import Expression, combine
+from treeload._ops.expression import Derived, Expression, combine
 from treeload._plans.check import EqualCheck
 from treeload._rules.apply import Arrival, RuleFailure
 from treeload._rules.tie import Tie
@@ -138,8 +138,23 @@ class _Follower:
             return next((one for one in several if one is not None and one.value is None), None)
         taken = tuple(own for one in several if one is not None for own in one.taken)
         try:
+            _filled_by_their_sources(values)
             return Arrival(combine(tie.ops, values), tie, taken)
         except RuleError as error:
             leaves = tuple(leaf for value in values for leaf in value.leaves())
             self.failures.append(RuleFailure(tie, name, taken, str(error), leaves))
             return Arrival(None, tie, taken)
+
+
+def _filled_by_their_sources(values: Sequence[Expression]) -> None:
+    """Nothing, where no value is filled up with what its own leaf of the destination has.
+
+    Raises:
+        RuleError: one is: what another leaf has there is not its value.
+    """
+    for value in values:
+        if isinstance(value, Derived) and value.op.onto_destination:
+            raise RuleError(
+                f"{value.op!r} fills up with what the destination has there, which a tie cannot pass on: "
+                "give the tied leaf a rule of its own, such as Copy"
+            )
