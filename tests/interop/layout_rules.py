@@ -1,4 +1,4 @@
-"""The rules of ``docs/layouts.md``, and what each of the seven models must hold after a load by them.
+"""The rules of ``docs/reference/seven-models.md``, and what each of the seven must hold after a load by them.
 
 Owns the destinations that keep the file's module names, as Flax models ported module by module do: only the
 last segment and the layout change. Qwen2 and Gemma go into the stacked destinations of ``layouts``. The
@@ -16,7 +16,7 @@ from typing import Any
 import layouts
 import numpy as np
 
-PAGE = Path(__file__).parent.parent.parent / "docs" / "layouts.md"
+PAGE = Path(__file__).parent.parent.parent / "docs" / "reference" / "seven-models.md"
 
 
 def rules() -> dict[str, tuple[Any, ...]]:

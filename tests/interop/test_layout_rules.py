@@ -1,4 +1,4 @@
-"""Seven public models load by the rules of ``docs/layouts.md``, and go back bit for bit."""
+"""Seven public models load by the rules of ``docs/reference/seven-models.md``, and go back bit for bit."""
 
 from __future__ import annotations
 
