@@ -11,7 +11,7 @@ import pytest
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
 PAIRS = sorted(FOLDER.glob("*.py"))
-USES = {"restore", "inspect", "finetune"}  # each use of treeload has a notebook of its own
+USES = {"restore", "inspect", "finetune", "remote"}  # each use of treeload has a notebook of its own
 
 
 def test_each_use_has_its_notebook_and_each_notebook_its_python_half() -> None:
