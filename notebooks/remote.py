@@ -207,7 +207,7 @@ print(plan.summary())
 # ## Held to it
 #
 # A lock writes down what would load. A test compares it with the plan of that day, and fails when the
-# model, the rules or what lies at the URL have changed: again by the header alone.
+# model, the rules or the names and shapes at the URL have changed: again by the header alone.
 
 # %%
 plan.lock("model.lock")

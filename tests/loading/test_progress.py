@@ -6,6 +6,8 @@ import io
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import nbclient
 import nbformat
 import numpy as np
@@ -170,6 +172,11 @@ def test_a_leaf_that_feeds_several_counts_once(where: str, tmp_path: Path) -> No
     dst = {name: np.zeros((2, 3), np.float32) for name in "abc"}
     for rules in ([Copy("a", "b"), Copy("a", "c")], [Tie("b", "a"), Tie("c", "b")]):
         assert counted(treeload.plan(dst, src, rules=rules)) == (24, 24, 1)
+
+
+def test_leaves_that_lie_where_they_are_wanted_count_too() -> None:
+    src = {name: jnp.ones((2, 3)) for name in "ab"}
+    assert counted(treeload.plan(jax.tree.map(jnp.zeros_like, src), src)) == (48, 48, 2)
 
 
 def test_bytes_are_those_of_the_source_and_of_all_sources_and_not_of_what_is_kept() -> None:

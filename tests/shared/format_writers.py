@@ -59,7 +59,7 @@ def write_gguf(directory: Path, leaves: Leaves) -> Path:
 
 
 def write_npz(directory: Path, leaves: Leaves) -> Path:
-    np.savez(directory / "x.npz", allow_pickle=False, **leaves)
+    np.savez(directory / "x.npz", **leaves)  # type: ignore[arg-type]  # newer stubs know allow_pickle
     return directory / "x.npz"
 
 
