@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -83,14 +84,18 @@ def growth(share: float) -> Mapping[str, Mapping[int, float]]:
             treeload.save(stored, tree)
             wanted = specs(tree)
             works: dict[str, Callable[[], Any]] = {
-                "plan, in memory": lambda tree=tree: treeload.plan(tree, tree),
-                "plan, stored": lambda wanted=wanted, stored=stored: treeload.plan(wanted, stored),
-                "load, stored": lambda wanted=wanted, stored=stored: treeload.load(wanted, stored),
-                "report, nothing matches": lambda tree=tree, other=other: str(treeload.plan(tree, other)),
+                "plan, in memory": partial(treeload.plan, tree, tree),
+                "plan, stored": partial(treeload.plan, wanted, stored),
+                "load, stored": partial(treeload.load, wanted, stored),
+                "report, nothing matches": partial(_reported, tree, other),
             }
             for name, act in works.items():
                 found.setdefault(name, {})[count] = _best(act) / count * 1e6
     return found
+
+
+def _reported(dst: Any, src: Any) -> str:
+    return str(treeload.plan(dst, src))
 
 
 def _best(act: Callable[[], Any], turns: int = 3) -> float:

@@ -137,7 +137,13 @@ def test_a_leaf_that_is_in_two_joined_ones_is_read_once() -> None:
     source = Parts({"a": parts[0], "b": parts[1]})
     read: list[Name] = []
     inner = source.read
-    source.read = lambda requests: (read.append(name) or (name, array) for name, array in inner(requests))  # type: ignore[method-assign]
+
+    def watched(requests: Any) -> Iterator[tuple[Name, Any]]:
+        for name, array in inner(requests):
+            read.append(name)
+            yield name, array
+
+    source.read = watched  # type: ignore[method-assign]
     loaded = treeload.load(
         {"one": np.zeros((6,), np.float32), "two": np.zeros((6,), np.float32)},
         source,
