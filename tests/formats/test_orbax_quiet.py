@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -68,3 +69,14 @@ def test_what_others_log_of_futures_passes(caplog: pytest.LogCaptureFixture) -> 
     except ValueError:
         logging.getLogger("asyncio").exception("Exception in callback")
     assert len(caplog.records) == 2
+
+
+def test_a_hook_is_the_users_again_after_the_next_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "unraisablehook", before := (lambda unraisable: None))
+    with suppress(OSError), quiet():
+        raise OSError("no space")
+    assert sys.unraisablehook is not before
+    with quiet():
+        pass
+    assert sys.unraisablehook is before
+    assert _is_news not in logging.getLogger("asyncio").filters

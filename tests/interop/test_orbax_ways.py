@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import struct
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,13 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+from orbax.checkpoint import v1 as ocp
 
 import treeload
+from treeload._files.crc32c import crc32c
 from treeload._formats.orbax import source as _source
+from treeload._formats.orbax.btree import read_btree
+from treeload._formats.orbax.direct import INDEX, shard_index
 from treeload._formats.orbax.source import OrbaxSource
 
 _spec = importlib.util.spec_from_file_location("orbax_writers", Path(__file__).with_name("orbax_writers.py"))
@@ -131,3 +136,74 @@ def test_without_zstandard_tensorstore_unpacks(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(_source, "CAN_UNPACK", False)
     assert ways(path)["frames"] == 0
     assert same(found, read(path))
+
+
+# --- what TensorStore would notice is noticed -------------------------------------------------------
+
+
+def shifted(path: Path, at: int, how: str) -> None:
+    """Three bytes more or less in the data of a store, behind so many."""
+    file = max(path.rglob("d/*"), key=lambda file: file.stat().st_size)
+    content = file.read_bytes()
+    new = content[:at] + (b"xyz" + content[at:] if how == "inserted" else content[at + 3 :])
+    file.write_bytes(new[: len(content)].ljust(len(content), b"\0"))
+
+
+@pytest.mark.parametrize("how", ["inserted", "deleted"])
+@pytest.mark.parametrize("compressed", [False, True])
+def test_bytes_that_were_moved_are_noticed_in_what_orbax_wrote(
+    tmp_path: Path, how: str, compressed: bool
+) -> None:
+    context = ocp.Context()
+    context.array.saving.use_compression = compressed
+    tree = {"w": RNG.random(3000), "v": RNG.random(3000)}
+    with context:
+        ocp.save(tmp_path / "x", tree)
+    shifted(tmp_path / "x", 5000, how)
+    with pytest.raises(treeload.SourceError):
+        treeload.load(tree, tmp_path / "x")
+
+
+def test_the_index_of_a_shard_is_that_of_tensorstore(tmp_path: Path) -> None:
+    context = ocp.Context()
+    context.array.saving.use_compression = False
+    sizes = [1, 7, 100, 255, 256, 257, 70_000]
+    with context:
+        ocp.save(tmp_path / "x", {str(size): np.zeros(size, np.uint8) for size in sizes})
+    values = read_btree(tmp_path / "x" / "state", 1000)
+    for size in sizes:
+        value = values[f"{size}/c/0".encode()]
+        if not isinstance(value, bytes):
+            with (tmp_path / "x" / "state" / value.path).open("rb") as file:
+                file.seek(value.offset)
+                value = file.read(value.length)
+        assert value[-INDEX:] == shard_index(size)
+    for count in (0, 2**31, 2**40 + 12345, 2**63):
+        assert shard_index(count) == struct.pack("<QQI", 0, count, crc32c(struct.pack("<QQ", 0, count)))
+
+
+def test_a_directory_of_the_store_may_be_a_link_within_it(tmp_path: Path) -> None:
+    tree = {"w": RNG.random(3000)}
+    path = writers.v1(tmp_path, tree)
+    process = path / "state" / "ocdbt.process_0"
+    (process / "d").rename(process / "elsewhere")
+    (process / "d").symlink_to("elsewhere")
+    assert treeload.load(tree, path)["w"].tobytes() == tree["w"].tobytes()
+
+
+@pytest.mark.parametrize("key", ["x/", "x//", "/", "//", "/y", "a/b/", ""])
+@pytest.mark.parametrize("size", [3, 700, 300_000])
+@pytest.mark.filterwarnings("ignore")  # Orbax's advice about itself
+def test_keys_with_slashes_are_written_and_read_as_orbax_does(tmp_path: Path, key: str, size: int) -> None:
+    tree = {key: np.arange(float(size)), "other": np.arange(3.0)}
+    treeload.save(tmp_path / "ours", tree)
+    writers.v1(tmp_path, tree)
+    for path in (tmp_path / "ours", tmp_path / "v1"):
+        assert np.array_equal(ocp.load(path)[key], tree[key])
+        assert np.array_equal(treeload.load(tree, path)[key], tree[key])
+
+
+@pytest.mark.parametrize("keys", [("x", "x/"), ("", "/")])
+def test_keys_that_would_lie_in_one_place_are_refused(tmp_path: Path, keys: tuple[str, str]) -> None:
+    with pytest.raises(treeload.SaveError, match="cannot be in one checkpoint"):
+        treeload.save(tmp_path / "x", {key: np.ones(3) for key in keys})

@@ -6,13 +6,17 @@ is cut, padded, or packed in another way than plain or zstd is left to TensorSto
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from typing import Any
 
+from treeload._files.crc32c import crc32c
 from treeload._leaves.spec import Spec
 
-_INDEX = 20  # bytes of the index of a shard of one chunk: offset, length, and their crc32c
+INDEX = 20
+"""Bytes of the index of a shard of one chunk: offset, length, and their crc32c."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +58,7 @@ def _of_zarr3(header: Mapping[str, Any], shape: Sequence[int]) -> Chunk | None:
             return None
         if shard.get("index_location", "end") != "end":
             return None
-        codecs, behind = shard["codecs"], _INDEX
+        codecs, behind = shard["codecs"], INDEX
     names = [codec["name"] for codec in codecs]
     if names not in (["bytes"], ["bytes", "zstd"]) or not _is_little(codecs[0]):
         return None
@@ -79,3 +83,36 @@ def _of_zarr2(header: Mapping[str, Any], shape: Sequence[int]) -> Chunk | None:
         return None
     separator = header.get("dimension_separator", ".")
     return Chunk(separator.join("0" * max(1, len(shape))), compressor is not None, 0)
+
+
+def prefix_of(key: str) -> str:
+    """Where in the store an array lies, as TensorStore makes a directory of its key.
+
+    Examples:
+        >>> prefix_of("a.b"), prefix_of("a/"), prefix_of(""), prefix_of("/")
+        ('a.b/', 'a/', '', '')
+    """
+    if key in ("", "/"):
+        return ""
+    return key if key.endswith("/") else f"{key}/"
+
+
+@lru_cache(4096)
+def shard_index(count: int) -> bytes:
+    """What follows the one chunk of a shard: that it begins at 0 and has so many bytes, and their crc32c.
+
+    A chunk that was moved or cut is told by it, though nothing is said of its bytes.
+    """
+    none, *bits = _crc_of_bits()
+    crc = none
+    for bit in range(count.bit_length()):
+        if count >> bit & 1:
+            crc ^= bits[bit]
+    return struct.pack("<QQI", 0, count, crc)
+
+
+@cache
+def _crc_of_bits() -> tuple[int, ...]:
+    """The crc32c of an index of nothing, and what each bit of the length changes in it: a CRC is linear."""
+    none = crc32c(bytes(16))
+    return none, *(crc32c(struct.pack("<QQ", 0, 1 << bit)) ^ none for bit in range(64))

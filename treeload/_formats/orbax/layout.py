@@ -25,6 +25,7 @@ from treeload._files.place import Identity, Place, Remote, identity_of, names_in
 from treeload._files.replace import finish_dead_save
 from treeload._files.steps import in_order, is_numbered, step_of
 from treeload._files.strict_json import parse_json
+from treeload._formats.orbax.direct import prefix_of
 from treeload._formats.orbax.early import STRUCTURE_FILE, EarlyTree, is_early, read_early
 from treeload._naming.bounds import name_from_file
 from treeload._naming.name import Name, print_name
@@ -267,7 +268,7 @@ def _apart(leaves: Sequence[StoredLeaf], where: Place) -> tuple[StoredLeaf, ...]
     """The leaves, if each is stored under a name of its own."""
     by_stored: dict[str, Name] = {}
     for leaf in leaves:
-        other = by_stored.setdefault(leaf.stored, leaf.name)
+        other = by_stored.setdefault(prefix_of(leaf.stored), leaf.name)
         if other != leaf.name:
             raise SourceError(
                 f"{str(where)!r}: the leaves {print_name(other)!r} and {print_name(leaf.name)!r} "

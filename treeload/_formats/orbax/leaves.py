@@ -16,7 +16,6 @@ import asyncio
 import base64
 import functools
 import json
-import struct
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ import jax
 import numpy as np
 import tensorstore as ts
 
-from treeload._files.crc32c import crc32c
+from treeload._formats.orbax.direct import prefix_of, shard_index
 from treeload._formats.orbax.storable import on_host
 from treeload._leaves.spec import is_key
 
@@ -212,9 +211,9 @@ def _write(arrays: Sequence[tuple[str, np.ndarray[Any, Any]]], store: str, conte
     keys = ts.KvStore.open(_ocdbt(store), context=context).result().with_transaction(transaction)
     written: list[Any] = []
     for name, array in arrays:
-        prefix, header = f"{name}/" if name else "", _header(array.dtype.name, array.shape)
+        prefix, header = prefix_of(name), _header(array.dtype.name, array.shape)
         if array.nbytes < _REFERRED:
-            chunk = b"".join((array.reshape(-1).view(np.uint8).data, _index(array.nbytes)))
+            chunk = b"".join((array.reshape(-1).view(np.uint8).data, shard_index(array.nbytes)))
             written += [
                 keys.write(prefix + "zarr.json", header),
                 keys.write(prefix + "c" + "/0" * array.ndim, chunk),
@@ -245,13 +244,6 @@ def _ocdbt(store: str) -> dict[str, Any]:
         "target_data_file_size": _DATA_FILE,
         "cache_pool": "cache_pool#ocdbt",
     }  # fmt: skip
-
-
-@functools.lru_cache(4096)
-def _index(count: int) -> bytes:
-    """What follows the one chunk of a shard: that it begins at 0 and has so many bytes, and their crc32c."""
-    said = struct.pack("<QQ", 0, count)
-    return said + struct.pack("<I", crc32c(said))
 
 
 @functools.lru_cache(65536)

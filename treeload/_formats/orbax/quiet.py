@@ -29,13 +29,12 @@ def quiet() -> Iterator[None]:
     if not isinstance(hook, _WithoutLateReports):
         sys.unraisablehook = _WithoutLateReports(hook)
     of_futures = logging.getLogger("asyncio")
-    was_filtered = _is_news in of_futures.filters
     of_futures.addFilter(_is_news)
     try:
         yield
-        sys.unraisablehook = hook  # all was written: nothing is to come
-        if not was_filtered:
-            of_futures.removeFilter(_is_news)
+        # All was written: nothing is to come, nor of a failure before that is long over.
+        sys.unraisablehook = hook.hook if isinstance(hook, _WithoutLateReports) else hook
+        of_futures.removeFilter(_is_news)
     finally:
         logger.disabled = before
 

@@ -28,7 +28,7 @@ import tensorstore as ts
 from treeload._errors import SourceError
 from treeload._files.frames import CAN_UNPACK, Frame, read_frames
 from treeload._files.msgpack_tree import read_packed
-from treeload._files.open import File, look_within
+from treeload._files.open import File, look_within, opened, read_bytes
 from treeload._files.place import Remote
 from treeload._files.places import AnyPlace, place_of
 from treeload._files.read import Stored as Plain
@@ -39,10 +39,10 @@ from treeload._formats.orbax import layout as _orbax_layout
 from treeload._formats.orbax.arrays import Stored, read_header
 from treeload._formats.orbax.btree import Extent, Value, read_btree
 from treeload._formats.orbax.chunks import check_chunks
-from treeload._formats.orbax.direct import Chunk, only_chunk
+from treeload._formats.orbax.direct import INDEX, Chunk, only_chunk, prefix_of, shard_index
 from treeload._formats.orbax.layout import recognises
 from treeload._formats.orbax.record import RECORD, Record, check_seal, misfit
-from treeload._formats.orbax.tensors import LEAVES_AT_ONCE, Tensors, prefix_of
+from treeload._formats.orbax.tensors import LEAVES_AT_ONCE, Tensors
 from treeload._leaves.spec import Spec, nbytes, print_spec
 from treeload._naming.name import Name, print_name
 from treeload._sources.format import Format
@@ -200,7 +200,7 @@ class OrbaxSource(Source):
         """Which way each leaf is read."""
         ways = _Ways()
         stored = self._open_headers()
-        files: dict[str, File] = {}
+        in_files: dict[str, list[tuple[Name, Stored, Extent]]] = {}
         for name in requests:
             canonical = self._record.aliases.get(name, name)
             if canonical in self._record.empty:
@@ -211,19 +211,39 @@ class OrbaxSource(Source):
             value = self._value(leaf)
             if leaf.chunk is None or value is None:
                 ways.others[name] = leaf
-            elif isinstance(value, bytes):
+            elif isinstance(value, Extent):
+                in_files.setdefault(value.path, []).append((name, leaf, value))
+            elif leaf.chunk.behind and value[-INDEX:] != shard_index(len(value) - INDEX):
+                ways.others[name] = leaf
+            else:
                 held = value[: len(value) - leaf.chunk.behind]
                 ways.frames[name] = Frame(leaf.spec, leaf.chunk.is_packed, held)
-            else:
-                file = files.get(value.path) or files.setdefault(value.path, self._file(value.path))
+        for path, leaves in in_files.items():
+            self._in_file(self._file(path), leaves, ways)
+        return ways
+
+    def _in_file(self, file: File, leaves: list[tuple[Name, Stored, Extent]], ways: _Ways) -> None:
+        """The ways of leaves that lie in one file of the store.
+
+        Where a leaf has no digest, the index behind its chunk tells whether it was moved or cut; TensorStore
+        finds the words for that.
+        """
+        with opened(file) as handle:
+            for name, leaf, value in leaves:
+                assert leaf.chunk is not None  # or it does not lie in one
                 if value.offset + value.length > file.size:
                     raise SourceError(f"{file} ends before {print_name(name)} does: it was cut short")
-                if leaf.chunk.is_packed:
-                    length = value.length - leaf.chunk.behind
+                length = value.length - leaf.chunk.behind
+                if (
+                    leaf.chunk.behind
+                    and name not in self.leaf_digests
+                    and read_bytes(handle, INDEX, value.offset + length) != shard_index(length)
+                ):
+                    ways.others[name] = leaf
+                elif leaf.chunk.is_packed:
                     ways.frames[name] = Frame(leaf.spec, True, None, file, value.offset, length)
                 else:
                     ways.plain[name] = Plain(file, value.offset, leaf.spec)
-        return ways
 
     def _value(self, leaf: Stored) -> Value | None:
         """What the index has for the one chunk of an array; None where that cannot be all of its bytes."""
@@ -240,7 +260,9 @@ class OrbaxSource(Source):
         tree = self._layout.tree
         assert self._files is not None  # by now
         file = look_within(self._layout.root, tree / path)
-        if file.identity != self._files.identities.get(str(tree / path)):
+        known = self._files.identities
+        # Below a directory that is a link it is known by the name that it has where that leads.
+        if file.identity != known.get(str(tree / path)) and file.identity not in known.values():
             raise _orbax_layout.changed(self.label)
         return file
 

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from treeload._errors import SaveError
+from treeload._formats.orbax.direct import prefix_of
 from treeload._leaves.spec import is_abstract, is_key, is_numeric
 from treeload._naming.name import Name, print_name
 from treeload._sources.source import Absent
@@ -49,11 +50,12 @@ def problems_of_names(
     """What is wrong with the names, in words."""
     stored: dict[str, Name] = {}
     for name in leaves:
-        other = stored.setdefault(".".join(name), name)
+        key = ".".join(name)
+        other = stored.setdefault(prefix_of(key), name)
         if other is not name:
             yield (
                 f"{print_name(other)!r} and {print_name(name)!r} cannot be in one checkpoint: "
-                f"Orbax joins keys with '.' and would store both as {'.'.join(name)!r}; rename one"
+                f"Orbax joins keys with '.', and would store both as {key!r}; rename one"
             )
     for name in (*leaves, *aliases, *absent):
         try:

@@ -20,6 +20,7 @@ from treeload._files.budget import in_flight
 from treeload._files.digests import Digest, damaged
 from treeload._files.regions import slices_of
 from treeload._formats.orbax.arrays import Piece, Reading, Stored, boxes_to_read
+from treeload._formats.orbax.direct import prefix_of
 from treeload._leaves.spec import Spec, nbytes, print_spec
 from treeload._naming.name import Name, print_name
 
@@ -123,8 +124,3 @@ class Tensors:
             if not reading.is_intact:
                 raise damaged(f"{self.label}: {print_name(reading.name)!r}")
             return reading.place()
-
-
-def prefix_of(key: str) -> str:
-    """Where in the store an array lies. A tree that is one leaf, or whose key is empty, has no prefix."""
-    return f"{key}/" if key else ""
