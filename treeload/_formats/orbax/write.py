@@ -46,6 +46,7 @@ from treeload._naming.name import Name, print_name
 from treeload._sources.provenance import Provenance
 from treeload._sources.source import Absent, as_source_error
 from treeload._sources.stamp import Stamp
+from treeload._trees.collector import no_collections
 
 _ITEM = "state"
 """What Orbax calls the tree of a checkpoint that holds one."""
@@ -110,7 +111,7 @@ def write(
             exists (or, with ``overwrite``, is not a checkpoint and nothing else); or a file system that
             refuses.
     """
-    with held_back(), _failures_as_save_error(path):
+    with held_back(), no_collections(), _failures_as_save_error(path):
         with together("save it"):
             target = Path(os.path.realpath(os.path.expanduser(path)))
             _refuse_all_at_once(
