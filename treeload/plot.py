@@ -49,7 +49,8 @@ def leaf(before: Any, after: Any, *, ax: Axes | None = None) -> Axes:
     bins; what is not finite is counted beside them.
 
     Args:
-        before, after: arrays of real numbers, of any shapes and dtypes; they need not agree.
+        before: an array of real numbers, of any shape and dtype.
+        after: another; they need not agree.
         ax: where to draw; None makes a figure.
 
     Examples:
