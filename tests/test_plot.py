@@ -20,6 +20,7 @@ from treeload import Policy, plot
 
 @pytest.fixture(autouse=True)
 def _closed() -> Iterator[None]:
+    plt.close("all")  # those of pages of the documentation, which run in this process too
     yield
     plt.close("all")
 
