@@ -209,7 +209,7 @@ def test_it_is_skipped_where_that_is_asked_for_and_that_is_logged(
     state, step = treeload.resume(abstract(), tmp_path, otherwise=never, skip_unreadable=True)
     assert (value_of(state), step) == (2.0, 2)
     skipped = [record for record in caplog.records if "is skipped" in record.message]
-    assert ["/4" in record.message for record in skipped] == [True, False]
+    assert ["/4' (Orbax)" in record.message for record in skipped] == [True, False]
     assert {record.levelno for record in skipped} == {logging.WARNING}
 
 
