@@ -210,6 +210,32 @@ def test_a_slow_server_that_has_sent_little_is_given_up_in_five_seconds(
     assert time.monotonic() - begun < MOST_SECONDS
 
 
+def test_a_server_that_has_recovered_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one source: what it had lagged behind before somebody tried anew is forgotten."""
+    monkeypatch.setattr(http, "PATIENCE", http.Patience(answer=0.3, stranger=0.4, tries=2, pause=0.001))
+    monkeypatch.setattr("treeload._files.web._ANEW", 0.2)
+    header = b'{"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}'
+    content = len(header).to_bytes(8, "little") + header + np.arange(2, dtype=np.float32).tobytes()
+    is_down = threading.Event()
+
+    def answer(head: str) -> Iterable[bytes]:
+        if is_down.is_set():
+            time.sleep(0.5)
+            return []
+        if ".digests.json" in head:
+            return [b"HTTP/1.1 404 X\r\nContent-Length: 0\r\n\r\n"]
+        return good(head, len(content), content)
+
+    with answering(answer) as url:
+        plan = treeload.plan({"w": np.zeros(2, np.float32)}, url)
+        is_down.set()
+        with pytest.raises(SourceError):
+            plan.load()
+        is_down.clear()
+        time.sleep(0.3)
+        assert plan.load()["w"].tolist() == [0, 1]
+
+
 @pytest.mark.parametrize(
     "said", ["0-{n}", "65-{m}", "64-200", "64-65"], ids=["first", "next", "more", "less"]
 )

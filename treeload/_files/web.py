@@ -14,6 +14,7 @@ import random
 import re
 import socket
 import ssl
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -41,6 +42,9 @@ _GONE = (404, 410)
 
 
 _REFUSED = (401, 403, 407)
+
+
+_ANEW = 1.0  # seconds without a question: who asks then tries anew, and a server may have recovered
 
 
 _FOR_ONE_MORE_TRY = 1 << 20  # bytes after which what breaks off may do so once more
@@ -94,6 +98,7 @@ class WebServer(Server):
         self._led: dict[str, str] = {}  # where a URL led to, so that it is not asked each time
         self._downloads: dict[str, Download] = {}
         self._taken, self._lag = 0, 0.0  # bytes that it sent, and seconds that it was too slow
+        self._answered = 0.0  # when the last question ended, one way or the other
 
     def __getstate__(self) -> dict[str, Any]:
         keep = ("_root", "_query", "_headers", "_whole")
@@ -250,6 +255,8 @@ class WebServer(Server):
             SourceError: it failed too often.
         """
         failures, patience = 0, http.PATIENCE
+        if time.monotonic() - self._answered > _ANEW:
+            self._lag = 0.0
         is_stranger = self._taken < patience.proven
         waiting = Waiting(patience.stranger - self._lag if is_stranger else math.inf)
         while True:
@@ -260,6 +267,7 @@ class WebServer(Server):
                 most = _tries(error, patience.tries) + progress() // _FOR_ONE_MORE_TRY
                 if stop.wait(0.0) or failures >= most or waiting.left <= 0:
                     self._lag += max(waiting.lag, 0.0)
+                    self._answered = time.monotonic()
                     raise _unreadable(self.shown(path), error, failures) from error
                 pause = min(patience.pause * 2 ** (failures - 1), 10.0) * random.uniform(0.5, 1.0)
                 asked_for = min(error.seconds, patience.answer) if isinstance(error, _Again) else 0.0
@@ -270,6 +278,7 @@ class WebServer(Server):
             else:
                 self._taken += waiting.taken
                 self._lag += max(waiting.lag - patience.prompt, 0.0)
+                self._answered = time.monotonic()
                 return result
 
     # --- one question ---
