@@ -122,9 +122,9 @@ def test_leaves_nones_and_empty_nodes_are_told_apart(tmp_path: Path) -> None:
             entry("e", kind="Dict"), entry("s", kind="string"), use_zarr3=True, custom_metadata={"a": 1},
         )
     )  # fmt: skip
-    assert [(leaf.name, leaf.stored, leaf.number) for leaf in metadata.leaves] == [
-        (("b", "w"), "b.w", False),
-        (("n",), "n", True),
+    assert [(leaf.name, leaf.stored, leaf.kind) for leaf in metadata.leaves] == [
+        (("b", "w"), "b.w", "np.ndarray"),
+        (("n",), "n", "scalar"),
     ]
     assert metadata.nones == (("no",),)
     assert (metadata.zarr3, metadata.stores_fill, metadata.custom) == (True, False, {"a": 1})

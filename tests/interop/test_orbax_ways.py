@@ -1,4 +1,4 @@
-"""An Orbax checkpoint is read in two ways that give the same: as it lies in files, or by TensorStore."""
+"""An Orbax checkpoint is read in two ways of ours that give the same: as it lies in files, or by TensorStore."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from orbax.checkpoint import v1 as ocp
 import treeload
 from treeload._files.crc32c import crc32c
 from treeload._formats.orbax import source as _source
+from treeload._formats.orbax import ways as _ways
 from treeload._formats.orbax.btree import read_btree
 from treeload._formats.orbax.direct import INDEX, shard_index
 from treeload._formats.orbax.source import OrbaxSource
@@ -133,7 +134,7 @@ def test_a_device_reads_its_part_either_way(
 def test_without_zstandard_tensorstore_unpacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = writers.v1(tmp_path, TREE)
     found = read(path)
-    monkeypatch.setattr(_source, "CAN_UNPACK", False)
+    monkeypatch.setattr(_ways, "CAN_UNPACK", False)
     assert ways(path)["frames"] == 0
     assert same(found, read(path))
 

@@ -190,11 +190,14 @@ def _incomplete_beside(path: Place) -> Path | None:
 
 @dataclass(frozen=True)
 class StoredLeaf:
-    """One array on disk: its name in the tree, the name that Orbax joined from it, and if it was a number."""
+    """One leaf on disk: its name in the tree, the name that Orbax joined from it, and who wrote it.
+
+    ``kind`` is what Orbax calls what its handler wrote, such as ``np.ndarray``, or ``scalar`` of a number.
+    """
 
     name: Name
     stored: str
-    number: bool
+    kind: str = "jax.Array"
 
 
 @dataclass(frozen=True)
@@ -202,6 +205,7 @@ class TreeMetadata:
     """What ``_METADATA`` says: which leaves are arrays, which slots are None, and how they are stored.
 
     Of an early tree, what stands in its place, and the leaves whose values are in the file of its structure.
+    ``is_known``: it lists its leaves as Orbax does today; else nothing is known of them here.
     """
 
     leaves: tuple[StoredLeaf, ...]
@@ -210,6 +214,7 @@ class TreeMetadata:
     stores_fill: bool  # every chunk was written, so one that lacks is damage
     custom: dict[str, Any]
     packed: Mapping[Name, Packed] = field(default_factory=dict)
+    is_known: bool = True
 
 
 _EMPTY = ("Dict", "List", "Tuple", "NamedTuple", "None")
@@ -224,10 +229,11 @@ def read_tree_metadata(layout: Layout) -> TreeMetadata:
     file = layout.tree / TREE_FILE
     early = read_early(layout.root, layout.tree) if is_early(layout.tree) else EarlyTree()
     if not (file.exists() if isinstance(file, Remote) else os.path.lexists(file)):
-        listed = [StoredLeaf(name, ".".join(name), number=False) for name in early.stored]
+        listed = [StoredLeaf(name, ".".join(name)) for name in early.stored]
         return TreeMetadata(_apart(listed, layout.tree), early.absent, False, False, {}, early.packed)
     data = read_json(file, layout.root, allow_nan=True)  # it holds metadata of the user's, as below
-    leaves, nones = _read_entries(data, file)
+    is_known = isinstance(data.get("tree_metadata"), dict)
+    leaves, nones = _read_entries(data["tree_metadata"], file) if is_known else ({}, {})
     strange = next((name for name in early.packed if name not in leaves), None)
     if strange is not None:
         raise SourceError(
@@ -243,14 +249,12 @@ def read_tree_metadata(layout: Layout) -> TreeMetadata:
         stores_fill=data.get("store_array_data_equal_to_fill_value") is True,
         custom=custom if isinstance(custom, dict) else {},
         packed=early.packed,
+        is_known=is_known,
     )
 
 
-def _read_entries(data: Mapping[str, Any], file: Place) -> tuple[dict[Name, StoredLeaf], dict[Name, None]]:
+def _read_entries(entries: Mapping[str, Any], file: Place) -> tuple[dict[Name, StoredLeaf], dict[Name, None]]:
     """The leaves that the tree's metadata lists, and the slots that hold None."""
-    entries = data.get("tree_metadata")
-    if not isinstance(entries, dict):
-        raise SourceError(f"{str(file)!r} lists no tree ('tree_metadata' is missing)")
     leaves: dict[Name, StoredLeaf] = {}
     nones: dict[Name, None] = {}
     for key, entry in entries.items():
@@ -260,7 +264,7 @@ def _read_entries(data: Mapping[str, Any], file: Place) -> tuple[dict[Name, Stor
         if value_type == "None":
             nones[name] = None
         elif value_type not in _EMPTY and value_type != "string":
-            leaves[name] = StoredLeaf(name, ".".join(name), value_type == "scalar")
+            leaves[name] = StoredLeaf(name, ".".join(name), value_type)
     return leaves, nones
 
 

@@ -1,10 +1,11 @@
 """Orbax checkpoints as a source.
 
 Owns what a checkpoint's leaves are, by the stored array headers, and which way each is read: as it lies in
-the files, where the store's index was read and the array is one chunk (``direct``); else through TensorStore
-(``tensors``). Orbax's own restore is passed by on purpose: it casts and reshapes silently, resolves the
-topology of the machine that saved, takes ten times as long for many small leaves, and prints tracebacks from
-its threads. Which directory is meant is decided in ``layout``.
+the files, where the store's index was read and the array is one chunk (``ways``); else through TensorStore
+(``tensors``); and what neither knows through Orbax's own restore (``restored``). That one comes last on
+purpose: it casts and reshapes silently, resolves the topology of the machine that saved, takes ten times as
+long for many small leaves, and prints tracebacks from its threads. Which directory is meant is decided in
+``layout``.
 
 Trees of early Orbax keep values in a msgpack file too (``early``), which are read as Flax's are.
 
@@ -16,9 +17,8 @@ together in an OCDBT key-value store.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
 from itertools import islice
 from types import MappingProxyType
 from typing import Any
@@ -26,12 +26,10 @@ from typing import Any
 import tensorstore as ts
 
 from treeload._errors import SourceError
-from treeload._files.frames import CAN_UNPACK, Frame, read_frames
+from treeload._files.frames import read_frames
 from treeload._files.msgpack_tree import read_packed
-from treeload._files.open import File, look_within, opened, read_bytes
 from treeload._files.place import Remote
 from treeload._files.places import AnyPlace, place_of
-from treeload._files.read import Stored as Plain
 from treeload._files.read import read_stored
 from treeload._files.request import check_requests
 from treeload._files.strict_json import parse_json
@@ -39,11 +37,13 @@ from treeload._formats.orbax import layout as _orbax_layout
 from treeload._formats.orbax.arrays import Stored, read_header
 from treeload._formats.orbax.btree import Extent, Value, read_btree
 from treeload._formats.orbax.chunks import check_chunks
-from treeload._formats.orbax.direct import INDEX, Chunk, only_chunk, prefix_of, shard_index
+from treeload._formats.orbax.direct import Chunk, only_chunk, prefix_of
 from treeload._formats.orbax.layout import recognises
 from treeload._formats.orbax.record import RECORD, Record, check_seal, misfit
+from treeload._formats.orbax.restored import HANDLED, Restored
 from treeload._formats.orbax.tensors import LEAVES_AT_ONCE, Tensors
-from treeload._leaves.spec import Spec, nbytes, print_spec
+from treeload._formats.orbax.ways import Store, Ways
+from treeload._leaves.spec import Spec, print_spec
 from treeload._naming.name import Name, print_name
 from treeload._sources.format import Format
 from treeload._sources.source import Absent, Source, as_source_error, read_again
@@ -84,6 +84,11 @@ class OrbaxSource(Source):
         tied = {alias: known[name] for alias, name in self._record.aliases.items() if name in known}
         self.leaf_digests = MappingProxyType({**known, **tied})
         self._stored: dict[Name, Stored] | None = None
+        self._restored: Restored | None = None
+        self._others: Mapping[Name, Spec] = {}  # which Orbax restores
+        self._no_arrays: Mapping[Name, str] = {}  # which it would, and which are no arrays
+        if not self._tree.is_known:
+            self._leave_to_orbax(None, self._unlisted)
         self._specs: Mapping[Name, Spec] | None = None
         self._files: _orbax_layout.Files | None = None
         self._values: Mapping[bytes, Value] = {}
@@ -98,11 +103,18 @@ class OrbaxSource(Source):
             custom = _orbax_layout.read_custom_metadata(self._layout)
             self._record = Record.read(custom.get(RECORD), self.label)
             mark = self._tree.custom.pop(RECORD, None)
+            if RECORD in custom and not self._tree.is_known:
+                raise SourceError(self._unlisted)
             # Where the tree's own directory was opened, what lies above it is not asked for.
             if RECORD in custom or self._layout.tree != self._layout.root:
                 check_seal(custom, mark, self.label)
             custom.pop(RECORD, None)
         self.metadata = MappingProxyType({**custom, **self._tree.custom})
+
+    @property
+    def _unlisted(self) -> str:
+        file = str(self._layout.tree / _orbax_layout.TREE_FILE)
+        return f"{file!r} lists no tree ('tree_metadata' is missing)"
 
     def _of_one_moment(self) -> AbstractContextManager[None]:
         return _orbax_layout.of_one_moment(self._layout.root, self._identity, self.label)
@@ -130,6 +142,7 @@ class OrbaxSource(Source):
         stored = self._open_headers()
         specs = {name: leaf.spec for name, leaf in stored.items()}
         specs |= {name: leaf.spec for name, leaf in self._tree.packed.items()}
+        specs |= self._others
         for name, empty in self._record.empty.items():
             if name in specs:
                 raise SourceError(f"{self.label}: {print_name(name)!r} is there, but recorded as empty")
@@ -156,15 +169,18 @@ class OrbaxSource(Source):
         return dict.fromkeys(self._tree.nones)
 
     def left_out(self) -> Mapping[Name, str]:
-        return self._record.left_out
+        self._open_headers()
+        return {**self._record.left_out, **self._no_arrays}
 
     def statics(self) -> frozenset[tuple[str, ...]]:
-        return frozenset(self._record.left_out)
+        return frozenset(self.left_out())
 
     def numbers(self) -> frozenset[tuple[str, ...]]:
-        stored = (leaf.name for leaf in self._tree.leaves if leaf.number)
+        self._open_headers()
+        stored = (leaf.name for leaf in self._tree.leaves if leaf.kind == "scalar")
         packed = (name for name, leaf in self._tree.packed.items() if leaf.is_number)
-        return frozenset((*stored, *packed, *self._record.scalars))
+        others = () if self._restored is None else self._others.keys() & self._restored.numbers()
+        return frozenset((*stored, *packed, *others, *self._record.scalars))
 
     def read(self, requests: Mapping[Name, Spec]) -> Iterator[tuple[Name, Any]]:
         check_requests(requests, self.specs(), self.label)
@@ -183,7 +199,9 @@ class OrbaxSource(Source):
             yield leaf
 
     def _read_stored(self, requests: Mapping[Name, Spec]) -> Iterator[tuple[Name, Any]]:
-        """The leaves that are arrays of their own, each by its way."""
+        """The leaves that are no part of a file of the tree's structure, each by its way."""
+        others = {name: spec for name, spec in requests.items() if name in self._others}
+        requests = {name: spec for name, spec in requests.items() if name not in others}
         ways, digests = self._ways(requests), self.leaf_digests
 
         def of(way: Mapping[Name, Any]) -> dict[Name, Spec]:
@@ -193,78 +211,26 @@ class OrbaxSource(Source):
             yield from read_stored(ways.plain, of(ways.plain), self.label, digests)
             yield from read_frames(ways.frames, of(ways.frames), self.label, digests)
         yield from self._tensors.read(ways.others, of(ways.others), digests)
+        if others and self._restored is not None:
+            with self._noticing_changes():
+                yield from self._restored.read(others, digests)
 
     # --- which way ---
 
-    def _ways(self, requests: Mapping[Name, Spec]) -> _Ways:
-        """Which way each leaf is read."""
-        ways = _Ways()
-        stored = self._open_headers()
-        in_files: dict[str, list[tuple[Name, Stored, Extent]]] = {}
+    def _ways(self, requests: Mapping[Name, Spec]) -> Ways:
+        stored, wanted = self._open_headers(), {}
         for name in requests:
             canonical = self._record.aliases.get(name, name)
-            if canonical in self._record.empty:
-                empty = self._record.empty[canonical]
-                ways.others[name] = Stored(None, empty.spec, empty.spec, empty.impl)
-                continue
-            leaf = stored[canonical]
-            value = self._value(leaf)
-            if leaf.chunk is None or value is None:
-                ways.others[name] = leaf
-            elif isinstance(value, Extent):
-                in_files.setdefault(value.path, []).append((name, leaf, value))
-            elif leaf.chunk.behind and value[-INDEX:] != shard_index(len(value) - INDEX):
-                ways.others[name] = leaf
-            else:
-                held = value[: len(value) - leaf.chunk.behind]
-                ways.frames[name] = Frame(leaf.spec, leaf.chunk.is_packed, held)
-        for path, leaves in in_files.items():
-            self._in_file(self._file(path), leaves, ways)
-        return ways
+            empty = self._record.empty.get(canonical)
+            wanted[name] = (
+                stored[canonical] if empty is None else Stored(None, empty.spec, empty.spec, empty.impl)
+            )
+        return self._store.ways(wanted, self.leaf_digests)
 
-    def _in_file(self, file: File, leaves: list[tuple[Name, Stored, Extent]], ways: _Ways) -> None:
-        """The ways of leaves that lie in one file of the store.
-
-        Where a leaf has no digest, the index behind its chunk tells whether it was moved or cut; TensorStore
-        finds the words for that.
-        """
-        with opened(file) as handle:
-            for name, leaf, value in leaves:
-                assert leaf.chunk is not None  # or it does not lie in one
-                if value.offset + value.length > file.size:
-                    raise SourceError(f"{file} ends before {print_name(name)} does: it was cut short")
-                length = value.length - leaf.chunk.behind
-                if (
-                    leaf.chunk.behind
-                    and name not in self.leaf_digests
-                    and read_bytes(handle, INDEX, value.offset + length) != shard_index(length)
-                ):
-                    ways.others[name] = leaf
-                elif leaf.chunk.is_packed:
-                    ways.frames[name] = Frame(leaf.spec, True, None, file, value.offset, length)
-                else:
-                    ways.plain[name] = Plain(file, value.offset, leaf.spec)
-
-    def _value(self, leaf: Stored) -> Value | None:
-        """What the index has for the one chunk of an array; None where that cannot be all of its bytes."""
-        if leaf.chunk is None or leaf.impl is not None or (leaf.chunk.is_packed and not CAN_UNPACK):
-            return None
-        value = self._values.get(f"{prefix_of(leaf.key or '')}{leaf.chunk.key}".encode())
-        size = value.length if isinstance(value, Extent) else len(value or b"")
-        size -= leaf.chunk.behind
-        fits = size > 0 if leaf.chunk.is_packed else size == nbytes(leaf.raw)
-        return value if fits else None
-
-    def _file(self, path: str) -> File:
-        """A file of the store, if it is the one that was there when the index was read."""
-        tree = self._layout.tree
-        assert self._files is not None  # by now
-        file = look_within(self._layout.root, tree / path)
-        known = self._files.identities
-        # Below a directory that is a link it is known by the name that it has where that leads.
-        if file.identity != known.get(str(tree / path)) and file.identity not in known.values():
-            raise _orbax_layout.changed(self.label)
-        return file
+    @property
+    def _store(self) -> Store:
+        assert self._files is not None  # the headers were read
+        return Store(self.label, self._layout, self._files, self._values)
 
     @property
     def _tensors(self) -> Tensors:
@@ -280,29 +246,79 @@ class OrbaxSource(Source):
             with as_source_error(f"cannot read the array headers of {self.label}"), self._of_one_moment():
                 self._files = _orbax_layout.check_files(self._layout)
                 self._stored = self._read_headers(self._files.total)
+            if self._stored and not any(map(self._store.lies_in_one_piece, self._stored.values())):
+                self.label = _label(self._path, self._layout, "through TensorStore")
         return self._stored
 
     def _read_headers(self, bytes_there: int) -> dict[Name, Stored]:
         impls = _orbax_layout.read_key_impls(self._layout)
         parsed: dict[bytes, tuple[Spec, Chunk | None]] = {}  # most of them are alike
         stored: dict[Name, Stored] = {}
+        lacking: list[_orbax_layout.StoredLeaf] = []
         for leaf, text in self._header_texts():
             name = leaf.name
+            if text is None:
+                lacking.append(leaf)
+                continue
             with as_source_error(f"{self.label}: cannot read the header of {print_name(name)!r}"):
-                if text is None:
-                    raise SourceError(
-                        f"{self.label}: {print_name(name)!r} is listed in its metadata, but "
-                        f"{str(self._layout.tree)!r} stores no array for it"
-                    )
                 known = parsed.get(text)
                 if known is None:
                     known = parsed[text] = self._checked_header(name, text, bytes_there)
                 encoded = self._record.encoded.get(print_name(name)) if self._record.encoded else None
                 stored[name] = Stored.of(leaf.stored, known[0], impls.get(leaf.stored), encoded, known[1])
+        if lacking:
+            self._leave_lacking_to_orbax(lacking, is_known=bool(stored))
         wrong = misfit(self._record, stored.keys(), lambda name: stored[name].array)
         if wrong is not None:
             raise SourceError(f"{self.label} is damaged: its record {wrong}")
         return stored
+
+    # --- what Orbax restores ---
+
+    def _leave_lacking_to_orbax(self, lacking: Sequence[_orbax_layout.StoredLeaf], *, is_known: bool) -> None:
+        """What is not where Orbax keeps arrays is its own to read, or it is lost.
+
+        Lost is what its own handlers wrote where they wrote others too (``is_known``), or so treeload says.
+        """
+
+        def stores_none(leaf: _orbax_layout.StoredLeaf) -> str:
+            kind = "" if leaf.kind in HANDLED else f" as {leaf.kind[:100]!r}"
+            return (
+                f"{self.label}: {print_name(leaf.name)!r} is listed in its metadata{kind}, but "
+                f"{str(self._layout.tree)!r} stores no array for it"
+            )
+
+        lost = next((leaf for leaf in lacking if leaf.kind in HANDLED), None)
+        if lost is not None and (is_known or self._record.is_present):
+            raise SourceError(stores_none(lost))
+        self._leave_to_orbax(lacking, stores_none(lacking[0]))
+
+    def _leave_to_orbax(self, leaves: Sequence[_orbax_layout.StoredLeaf] | None, unless: str) -> None:
+        """Has Orbax restore these leaves, or all that it knows; ``unless`` it can, that is what is wrong."""
+        layout = self._layout
+        if self._record.is_present or isinstance(layout.tree, Remote):
+            raise SourceError(unless)
+        item = None if layout.tree == layout.root else layout.tree.name
+        foreign = frozenset(leaf.name for leaf in leaves or () if leaf.kind not in HANDLED)
+        restored = Restored(self.label, layout.root, item, foreign)
+        try:
+            specs = restored.specs()
+        except SourceError as error:
+            raise SourceError(f"{unless}; {str(error).removeprefix(self.label).lstrip(': ')}") from error
+        names = restored.said if leaves is None else [leaf.name for leaf in leaves]
+        lost = next((name for name in names if name not in restored.said), None)
+        if lost is not None:
+            raise SourceError(unless)
+        self._restored = restored
+        impls = _orbax_layout.read_key_impls(layout)
+        self._others = {
+            name: Stored.of("", specs[name], impls.get(".".join(name)), None).spec
+            for name in names
+            if name in specs
+        }
+        self._no_arrays = {name: restored.what(name) for name in names if name not in specs}
+        part = f"{len(names):,} of {len(self._tree.leaves):,} leaves " if self._tree.is_known else ""
+        self.label = _label(self._path, layout, f"{part}restored by Orbax itself")
 
     def _header_texts(self) -> Iterator[tuple[_orbax_layout.StoredLeaf, bytes | None]]:
         """Every leaf with the text of its array's header; None where there is none."""
@@ -379,17 +395,8 @@ class OrbaxSource(Source):
             raise
 
 
-@dataclass
-class _Ways:
-    """The leaves that are read as they lie in files, those that are unpacked, and the others."""
-
-    plain: dict[Name, Plain] = field(default_factory=dict)
-    frames: dict[Name, Frame] = field(default_factory=dict)
-    others: dict[Name, Stored] = field(default_factory=dict)
-
-
-def _label(path: AnyPlace, layout: _orbax_layout.Layout) -> str:
-    facts = ["Orbax"]
+def _label(path: AnyPlace, layout: _orbax_layout.Layout, *more: str) -> str:
+    facts = ["Orbax", *more]
     if layout.step is not None:
         facts.append(f"step {layout.step}")
     if layout.item is not None:
