@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from treeload import (
     Unstack,
 )
 from treeload._checkpoints import undo
+from treeload._formats.orbax import leaves as _leaves
 from treeload.rules import linen_to_nnx, nnx_to_linen
 
 rng = np.random.default_rng(0)
@@ -402,3 +404,43 @@ def test_linens_collections_come_back_by_the_plan_but_not_by_the_rules(tmp_path:
         treeload.export(tmp_path / "b", plan.load(), rules=linen_to_nnx())
     treeload.export(tmp_path / "c", src, rules=nnx_to_linen())
     assert set(leaves(tmp_path / "c")) == {"bn/scale", "bn/mean"}
+
+
+def test_arrays_that_are_made_are_not_held_together(tmp_path: Path, monkeypatch: Any) -> None:
+    held, most = 0, 0
+
+    def let_go(size: int) -> None:
+        nonlocal held
+        held -= size
+
+    def transposed(self: Transpose, array: Any) -> Any:
+        nonlocal held, most
+        copy = np.array(array.T)
+        held += copy.nbytes
+        most = max(most, held)
+        weakref.finalize(copy, let_go, copy.nbytes)
+        return copy
+
+    layers = {f"l{at}": normal(512, 512) for at in range(40)}  # of 1 MiB
+    rules = [Rename("l{i}", "m{i}", Transpose())]
+    plan = treeload.plan({f"m{at}": jnp.zeros((512, 512)) for at in range(40)}, layers, rules=rules)
+    tree = plan.load()
+    monkeypatch.setattr(_leaves, "_MADE", 4 << 20)
+    monkeypatch.setattr(Transpose, "apply", transposed)
+    treeload.export(tmp_path / "x", tree, like=plan)
+    assert 0 < most <= 6 << 20
+    assert {name: data for name, (_, _, data) in leaves(tmp_path / "x").items()} == {
+        name: array.tobytes() for name, array in layers.items()
+    }
+
+
+@pytest.mark.parametrize("other", [ml_dtypes.float8_e4m3fn, ml_dtypes.int4])
+def test_what_orbaxs_own_handlers_write_is_made_for_them(tmp_path: Path, other: Any) -> None:
+    source = {"a": normal(3, 4), "b": np.ones((2, 3), other), "c": normal(5)}
+    rules = [Rename("a", "x", Transpose()), Rename("b", "y", Transpose()), Rename("c", "z")]
+    dst = {"x": jnp.zeros((4, 3)), "y": jnp.zeros((3, 2), other), "z": jnp.zeros(5)}
+    plan = treeload.plan(dst, source, rules=rules)
+    treeload.export(tmp_path / "x", plan.load(), like=plan)
+    assert {name: data for name, (_, _, data) in leaves(tmp_path / "x").items()} == {
+        name: array.tobytes() for name, array in source.items()
+    }

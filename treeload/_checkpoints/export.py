@@ -23,6 +23,7 @@ import numpy as np
 from treeload._checkpoints.undo import WHOLE, Back
 from treeload._errors import RuleError, SaveError
 from treeload._formats.orbax import write as _save
+from treeload._formats.orbax.later import later
 from treeload._formats.orbax.record import RECORD
 from treeload._formats.safetensors import write as _safetensors_write
 from treeload._leaves.spec import Spec, is_abstract, is_key, spec_of, without_sharding
@@ -64,8 +65,13 @@ def export(path: Path, tree: PyTree, *, like: Plan | None, rules: Sequence[Rule]
         metadata = _safetensors_write.with_provenance(metadata, came_from)
         _safetensors_write.write(path, [(leaf.name, leaf.spec, leaf.array) for leaf in leaving], metadata)
     else:
-        leaves = {Name(leaf.name): leaf.array() for leaf in leaving}
+        leaves = {Name(leaf.name): _later(leaf) for leaf in leaving}
         _save.write(path, leaves, beside=_besides(leaves, like, came_from), metadata=metadata)
+
+
+def _later(leaf: Leaving) -> Array:
+    """The leaf as it is saved: made for its digest, and again to be written, and let go each time."""
+    return leaf.array() if is_key(leaf.spec.dtype) else later(leaf.spec, leaf.array)
 
 
 def _came_from(leaving: Sequence[Leaving], plan: Plan | None) -> Provenance:

@@ -15,6 +15,7 @@ storable     what a checkpoint can hold, and all that it cannot
 overwritten  what a save may replace
 apart        the digests of leaves of which each process has a part
 quiet        what a failed save need not print
+later        an array that is made when it is written
 leaves       all leaves of a save at once, as Orbax's handler of them
 write        a checkpoint, complete or not there at all
 """

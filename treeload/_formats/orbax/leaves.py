@@ -25,6 +25,7 @@ import numpy as np
 import tensorstore as ts
 
 from treeload._formats.orbax.direct import prefix_of, shard_index
+from treeload._formats.orbax.later import Later, made
 from treeload._formats.orbax.storable import on_host
 from treeload._leaves.spec import is_key
 
@@ -39,6 +40,9 @@ _REFERRED = 1 << 20  # bytes from which on an array is not copied on its way
 
 
 _TOGETHER = 512 << 20  # bytes of one transaction, which holds copies of the smaller arrays
+
+
+_MADE = 64 << 20  # bytes of arrays that are made for it, which is what they are held by
 
 
 _DATA_FILE = 2 << 30  # bytes, as Orbax has it
@@ -188,7 +192,7 @@ def write_arrays(store: str, leaves: Mapping[str, Any], context: Any) -> None:
     size = 0
     for name, leaf in leaves.items():
         arrays.append((name, _host(leaf)))
-        size += arrays[-1][1].nbytes
+        size += arrays[-1][1].nbytes * (_TOGETHER // _MADE if isinstance(leaf, Later) else 1)
         if size >= _TOGETHER:
             _write(arrays, store, context)
             arrays, size = [], 0
@@ -202,7 +206,7 @@ def _host(leaf: Any) -> np.ndarray[Any, Any]:
         found = on_host(leaf)
         assert found is not None  # it is on one device
         return np.ascontiguousarray(found).reshape(found.shape)
-    array = np.asarray(leaf)
+    array = np.asarray(made(leaf))
     return np.ascontiguousarray(array).reshape(array.shape)  # that one makes an axis where there is none
 
 

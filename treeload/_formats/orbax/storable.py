@@ -14,6 +14,7 @@ import numpy as np
 
 from treeload._errors import SaveError
 from treeload._formats.orbax.direct import prefix_of
+from treeload._formats.orbax.later import Later, made
 from treeload._leaves.spec import is_abstract, is_key, is_numeric
 from treeload._naming.name import Name, print_name
 from treeload._sources.source import Absent
@@ -92,12 +93,12 @@ def problems_of_values(leaves: Mapping[Name, Any], *, check_finite: bool) -> Ite
 
 
 def as_array(name: Name, value: Any) -> Any:
-    """``value`` as a jax.Array or as a NumPy array of this machine's byte order.
+    """``value`` as a jax.Array or as a NumPy array of this machine's byte order, made or to be made.
 
     Raises:
         SaveError: it is no array and no number, or one that does not fit.
     """
-    if isinstance(value, jax.Array):
+    if isinstance(value, (jax.Array, Later)):
         return value
     if is_abstract(value):
         raise SaveError(
@@ -120,7 +121,7 @@ def _is_here(array: Any) -> bool:
 def on_host(array: Any) -> np.ndarray[Any, Any] | None:
     """The whole array on the host, typed keys as their data; None where other processes hold parts."""
     if isinstance(array, np.ndarray):
-        return array
+        return np.asarray(made(array))
     if is_key(array.dtype):
         array = jax.random.key_data(array)
     if array.is_fully_replicated:

@@ -28,6 +28,7 @@ from treeload._files.meeting import together, told_by_first
 from treeload._files.replace import NAME_LENGTH, PATTERN_SIGNS, workspace
 from treeload._files.sync import make_directories
 from treeload._formats.orbax.apart import digests_of_parts
+from treeload._formats.orbax.later import made
 from treeload._formats.orbax.layout import TREE_FILE, locate, read_json
 from treeload._formats.orbax.leaves import all_at_once, takes
 from treeload._formats.orbax.overwritten import check_target
@@ -285,6 +286,8 @@ def _write_orbax(new: Path, tree: Any, custom: dict[str, Any], compression: bool
     context.array.saving.use_compression = compression
     if not compression and takes(_slots(tree)):
         context = all_at_once(context, _ITEM)
+    else:
+        tree = jax.tree.map(made, tree)  # Orbax's own take what stands there for the values
     with context, _plainly_named(new) as plain:
         ocp.save(plain, tree, custom_metadata=custom)
 
