@@ -28,6 +28,7 @@ from treeload._leaves.placement import (
 from treeload._leaves.spec import make_spec, without_sharding
 from treeload._loading.canvas import Canvas, regions_of
 from treeload._loading.gather import Job, Plain, gather, not_as_said
+from treeload._loading.jitted import is_made_in_place, made_in_place
 from treeload._loading.overflow import Overflows
 from treeload._loading.progress import Advance
 from treeload._naming.name import Name, print_name
@@ -191,7 +192,11 @@ class _Placer:
             (part,) = value.inputs
             if part.spec.dtype != held.dtype and self.overflows.found(index, evaluate(part, arrays)):
                 return
-        self.put(index, evaluate(value, arrays, destination=held), own=False)
+        like = self.likes[index]
+        if is_made_in_place(value, arrays, like):
+            self.put(index, made_in_place(value, arrays, like), own=True)
+        else:
+            self.put(index, evaluate(value, arrays, destination=held), own=False)
 
     def paint(
         self, index: int, canvas: Canvas, number: int, part: Expression, arrays: dict[Leaf, Any]

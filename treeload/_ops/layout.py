@@ -27,7 +27,7 @@ class Transpose(Op):
 
     axes: tuple[int, ...] | None
 
-    moves_only = on_host = True
+    moves_only = on_host = traceable = True
 
     def __init__(self, *axes: int | tuple[int, ...]) -> None:
         if len(axes) == 1 and axes[0] is None:
@@ -85,7 +85,7 @@ class Reshape(Op):
     shape: tuple[int, ...]
     source: tuple[int, ...] | None
 
-    moves_only = on_host = True
+    moves_only = on_host = traceable = True
 
     def __init__(self, *shape: int | tuple[int, ...], source: tuple[int, ...] | None = None) -> None:
         given = integers(shape, "Reshape")

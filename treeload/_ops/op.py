@@ -66,6 +66,14 @@ class Op(abc.ABC):
         return False
 
     @property
+    def traceable(self) -> bool:
+        """Whether ``apply`` may be given tracers, so that it runs under jit where leaves are spread.
+
+        What it gives is the same there, bit for bit.
+        """
+        return False
+
+    @property
     def on_host(self) -> bool:
         """Whether it computes a NumPy array with NumPy alone, and so may run while JAX waits for it."""
         return False

@@ -122,7 +122,7 @@ class Slice(Op):
     stop: int
     axis: int
 
-    moves_only = on_host = True
+    moves_only = on_host = traceable = True
 
     def __init__(self, start: int, stop: int | None = None, *, axis: int = 0) -> None:
         if stop is None:

@@ -32,7 +32,7 @@ class StackArrays(Op):
     counts: tuple[int, ...]
     axis: int
 
-    takes_several = moves_only = on_host = True
+    takes_several = moves_only = on_host = traceable = True
 
     def infer(self, *specs: Spec) -> Spec:
         first = specs[0]
@@ -84,7 +84,7 @@ class TakeIndex(Op):
     axis: int
     counts: tuple[int, ...]
 
-    moves_only = on_host = True
+    moves_only = on_host = traceable = True
 
     def infer(self, *specs: Spec) -> Spec:
         (spec,) = specs
@@ -118,7 +118,7 @@ class ConcatArrays(Op):
     axis: int
     sizes: tuple[int, ...] | None = None
 
-    takes_several = moves_only = on_host = True
+    takes_several = moves_only = on_host = traceable = True
 
     def infer(self, *specs: Spec) -> Spec:
         first = specs[0]
@@ -164,7 +164,7 @@ class TakeRange(Op):
     stop: int
     total: int
 
-    moves_only = on_host = True
+    moves_only = on_host = traceable = True
 
     def infer(self, *specs: Spec) -> Spec:
         (spec,) = specs
