@@ -146,6 +146,7 @@ def test_the_wheel_works_where_there_are_no_sources(built: Path, tmp_path: Path)
     command = site / "bin" / "treeload"
     assert run(command, "--version", cwd=tmp_path, PYTHONPATH=str(site)).split()[-1] == PROJECT["version"]
     assert "float32[2]" in run(command, "inspect", "saved", cwd=tmp_path, PYTHONPATH=str(site))
+    assert run(command, "explain", "missing", cwd=tmp_path, PYTHONPATH=str(site)).startswith("# missing\n")
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,6 +17,8 @@ from safetensors.numpy import load_file, save_file
 
 import treeload
 from treeload import cli
+from treeload._findings.explained import page
+from treeload._findings.kinds import KINDS, Kind
 
 
 @dataclass(frozen=True)
@@ -312,6 +315,60 @@ def test_what_is_tied_is_tied_after_a_convert(here: Path, run: Run) -> None:
     assert len(treeload.inspect(here / "again").ties) == 1
 
 
+# explain
+
+
+def test_explain_lists_the_kinds_a_line_each(run: Run) -> None:
+    done = run("explain")
+    assert done.status == 0 and done.err == ""
+    assert [row.split()[0] for row in done.out.splitlines()] == list(KINDS)
+    assert "tie         leaves that are one array in the destination, with" in done.out
+    assert "`" not in done.out
+
+
+def test_explain_prints_pages_in_the_order_in_which_they_are_asked_for(run: Run) -> None:
+    done = run("explain", "shape", "missing", "shape")
+    assert done.status == 0 and done.err == ""
+    assert done.out == page(Kind.SHAPE) + "\n" + page(Kind.MISSING)
+
+
+def test_explain_as_json_has_what_is_printed(run: Run) -> None:
+    done = run("explain", "values", "tie", "--json").json
+    assert list(done) == ["values", "tie"]
+    assert done["tie"]["verdicts"] == ["error", "first"] and done["tie"]["page"] == page(Kind.TIE)
+    listed = run("explain", "--json").json
+    assert list(listed) == list(KINDS) and listed["tie"]["meaning"] == KINDS[Kind.TIE].meaning
+
+
+def test_explain_says_which_kinds_there_are_where_it_does_not_know_one(run: Run) -> None:
+    done = run("explain", "missing", "Shapes")
+    known = ", ".join(KINDS)
+    assert done.status == 2 and done.out == ""
+    assert done.err == f"treeload: 'Shapes' is no kind of finding; 'shape' is near: the kinds are {known}\n"
+    done = run("explain", "zzz", "--json")
+    assert done.status == 2 and done.err == f"treeload: 'zzz' is no kind of finding: the kinds are {known}\n"
+
+
+def shown_plainly(text: str) -> str:
+    """A text without its colours."""
+    return re.sub(r"\x1b\[[\d;]*m", "", text)
+
+
+def test_explain_on_a_terminal_lays_out_the_page_and_leaves_reports_as_wide_as_they_are(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    shown = run("explain", "collision").out
+    rows = [row.rstrip() for row in shown_plainly(shown).splitlines()]
+    assert "## An example" not in rows and "An example" in rows and "```text" not in rows
+    report = page(Kind.COLLISION).partition("```text\n")[2].partition("```")[0].rstrip().splitlines()
+    at = rows.index(report[0])
+    assert rows[at : at + len(report)] == report
+    (code,) = re.findall(r"^treeload.load.*collision=.*$", page(Kind.COLLISION), re.MULTILINE)
+    assert len(code) > 80 and "".join(code.split()) in "".join(shown_plainly(shown).split())
+
+
 # the whole
 
 
@@ -320,17 +377,24 @@ def test_env_and_version(run: Run) -> None:
     assert "jaxlib" in run("env").out
 
 
-def test_help_imports_no_jax(run: Run) -> None:
-    assert run("--help").status == 0
+@pytest.mark.parametrize("arguments", [("--help",), ("explain", "missing")])
+def test_help_and_explain_import_no_jax(run: Run, arguments: tuple[str, ...]) -> None:
+    assert run(*arguments).status == 0
     code = (
-        "import sys; sys.argv = ['treeload', '--help']\nfrom treeload.cli import main\n"
+        f"import sys; sys.argv = ['treeload', *{arguments}]\nfrom treeload.cli import main\n"
         "try: main()\nexcept SystemExit: pass\n"
         "print({*sys.modules} & {'jax', 'numpy', 'flax', 'orbax', 'tensorstore'})"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "set()"
-    for command in ("inspect", "plan", "diff", "verify", "digest", "average", "convert", "demo", "env"):
-        assert command in done.stdout
+
+
+def test_help_names_every_command(run: Run) -> None:
+    said = run("--help").out
+    for command in (
+        "inspect", "plan", "explain", "diff", "verify", "digest", "average", "convert", "demo", "env",
+    ):  # fmt: skip
+        assert command in said
         assert run(command, "--help").status == 0
 
 

@@ -49,7 +49,9 @@ def test_what_one_side_lacks_is_the_counterpart_of_what_the_other_lacks() -> Non
 
 
 def test_the_table_of_the_docs_is_this_one() -> None:
-    rows = re.findall(r"^\| `(\w+)` \| (.*) \| (.*) \|$", PAGE.read_text("utf-8"), re.MULTILINE)
+    rows = re.findall(
+        r"^\| \[`(\w+)`\]\(findings/\1\.md\) \| (.*) \| (.*) \|$", PAGE.read_text("utf-8"), re.MULTILINE
+    )
     assert rows == [
         (kind, manner.meaning, ", ".join(f"`{verdict}`" for verdict in manner.verdicts))
         for kind, manner in KINDS.items()

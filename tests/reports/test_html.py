@@ -98,6 +98,17 @@ def test_the_summary_the_problems_and_the_remedies_are_shown() -> None:
         assert said in page.text
 
 
+def test_where_to_read_about_the_kinds_of_problems_is_said_once_and_only_where_there_are_some() -> None:
+    plan = broken()
+    with pytest.raises(treeload.LoadError) as raised:
+        plan.raise_for_errors()
+    for html in (plan._repr_html_(), raised.value._repr_html_()):
+        said = "<p>more about these: <code>treeload explain missing unexpected shape dtype</code></p>"
+        assert html.count(said) == html.count("explain") == 1
+    forgiven = treeload.plan({"w": f32(2)}, {"w": f32(2), "v": f32(1)}, policy=Policy(unexpected="ignore"))
+    assert "explain" not in forgiven._repr_html_()
+
+
 def test_names_and_labels_of_a_checkpoint_are_text_and_no_markup() -> None:
     page = Page(evil()._repr_html_())
     assert "script" not in page.tags

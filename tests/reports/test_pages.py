@@ -25,6 +25,8 @@ from hypothesis import strategies as st
 
 import treeload
 from treeload import BIAS, Concat, From, Inventory, Name, Policy, Rename, SourceLeaf, Transpose
+from treeload._findings.explained import meaning
+from treeload._findings.kinds import KINDS
 from treeload._naming.name import print_name
 from treeload._reports.browser.fill import as_json
 
@@ -262,6 +264,18 @@ def test_a_page_says_how_to_go_on_in_the_same_code(name: str) -> None:
         bare = re.sub(r"\s+", "", Page(f"<p>{code}</p>").text)
         # What breaks over lines has a comma more.
         assert bare.replace("})", ",})") in without or bare in without or bare[:-1] in without, code
+
+
+def test_each_kind_of_problem_says_what_it_means_and_where_more_is_said() -> None:
+    page = Page(broken().to_html())
+    shown = "".join(page.texts).replace("`", "")
+    for kind in KINDS:
+        is_there = kind in ("missing", "unexpected", "shape", "dtype")
+        assert (meaning(kind).replace("`", "") in shown) == is_there
+    above, _, report = page.text.partition("The report as text")
+    for text in above, report:
+        assert text.count("more about these: treeload explain missing unexpected shape dtype") == 1
+    assert "explain" not in Page(forgiven().to_html()).text
 
 
 def test_every_leaf_of_both_sides_is_there_once_with_what_becomes_of_it() -> None:

@@ -360,6 +360,47 @@ def test_the_last_line_of_an_error_says_that_nothing_was_changed(situation: Call
     assert error_of(situation()).splitlines()[-1] == "Nothing was changed."
 
 
+MORE = re.compile(r"^  more about (it|these): treeload explain (.+)$", re.MULTILINE)
+
+
+@pytest.mark.parametrize("situation", SITUATIONS)
+def test_a_report_with_problems_ends_them_once_with_where_to_read_about_its_kinds(
+    situation: Callable[[], Plan],
+) -> None:
+    plan = situation()
+    for text in (str(plan), *([] if plan.ok else [error_of(plan)])):
+        if plan.ok:
+            assert "more about" not in text and "explain" not in text
+            continue
+        (more,) = MORE.finditer(text)
+        above, below = text[: more.start()], text[more.end() :]
+        told = {kind for kind in KINDS if re.search(rf"^  {kind} ", above, re.MULTILINE)}
+        assert more[2].split() == [kind for kind in KINDS if kind in told]
+        assert not any(re.search(rf"^  {kind} ", below, re.MULTILINE) for kind in KINDS)
+        assert above.endswith("\n\n") and re.match(
+            r"\n\n(forgiven|to be|leaves|not used|Nothing was changed)", below
+        )
+        assert (more[1] == "it") == (len(plan.errors) == 1)
+
+
+def test_the_kinds_of_what_is_left_once_rules_are_given_are_among_them() -> None:
+    dst = {"trunk": {"w": f32(2, 3)}, "head": {"w": f32(3, 5), "b": f32(5)}}
+    src = {"net": {"trunk": {"w": f32(2, 3)}, "head": {"w": f32(3, 9), "b": f32(9)}}}
+    plan = treeload.plan(dst, src)
+    assert {finding.kind for finding in plan.errors} == {"missing", "unexpected"}
+    assert "treeload explain missing unexpected shape\n" in str(plan)
+
+
+def test_where_a_line_has_no_room_for_all_kinds_there_are_several_commands() -> None:
+    plan = missing()
+    (finding, *_) = plan.errors
+    findings = [replace(finding, kind=kind, remedies=()) for kind in KINDS]
+    text = str(plan.with_findings(findings=findings))
+    assert max(map(len, text.splitlines())) <= 80
+    commands = re.findall(r"^    treeload explain (.+)$", text, re.MULTILINE)
+    assert len(commands) == 2 and " ".join(commands).split() == list(KINDS)
+
+
 def pasted(text: str) -> list[Policy]:
     """Every policy in a text, as somebody would paste it."""
     found = re.findall(r"Policy\((?:[^()]|\([^()]*\))*\)", text)

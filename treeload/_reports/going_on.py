@@ -12,6 +12,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 
 from treeload._findings.finding import Finding, Noted, written
 from treeload._findings.kinds import KINDS
@@ -35,6 +36,9 @@ _WHOLE = 4  # problems from which on it helps to be told what they have in commo
 
 
 _OPEN = 3  # sentences about what no rule was found for
+
+
+_EXPLAIN = "treeload explain "
 
 
 @dataclass(frozen=True)
@@ -160,6 +164,16 @@ class GoingOn:
                 "an optimizer's state goes by parameter name, whatever its chain:",
                 _code("treeload.finetune.restore_optimizer(tx, params, src)"),
             )
+
+    def more(self) -> Iterator[Step]:
+        """Where to read about what is wrong: one command; nothing where nothing is."""
+        there = {noted.kind for noted in chain(self.errors, self.left)}  # what is left may be of another kind
+        kinds = " ".join(kind for kind in KINDS if kind in there)
+        lines = [
+            f"treeload explain {some}" for some in textwrap.wrap(kinds, _CODE - len("treeload explain "))
+        ]
+        if lines:
+            yield Step(f"more about {'it' if len(self.errors) == 1 else 'these'}:", _code(*lines))
 
     @property
     def _gives_rules(self) -> bool:

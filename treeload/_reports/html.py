@@ -103,6 +103,7 @@ def _repair_first(going_on: GoingOn) -> list[str]:
         *_titled("to go on", [*_problems(plan, going_on.rules), *listed]),
         *_titled("what that settles", _problems(plan, going_on.settled, advice=False)),
         *(_titled("what is left", left) if going_on.settled else left),
+        *(f"<p>{_step(step)}</p>" for step in going_on.more()),
     ]
 
 

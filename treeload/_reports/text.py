@@ -160,7 +160,8 @@ def _repair_first(going_on: GoingOn) -> list[Text]:
     if going_on.settled:
         lines += _section("what that settles", _problems(plan, going_on.settled, advice=False, page=_SETTLED))
     left = _problems(going_on.after, going_on.left, forgiving=going_on.may_forgive)
-    return lines + _section("what is left" if going_on.settled else "", left)
+    lines += _section("what is left" if going_on.settled else "", left)
+    return lines + _section("", _steps(going_on.more()))
 
 
 def _steps(steps: Iterable[Step]) -> list[Text]:

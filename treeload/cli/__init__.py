@@ -10,6 +10,7 @@ say         text for a terminal or a pipe, and JSON
 given       files of rules and policies, modules to load into
 inspect     what a checkpoint holds
 plan        what would load
+explain     what a kind of finding means, and how to go on
 diff        what differs
 verify      whether bytes are those that were written
 digest      by which that can be told later

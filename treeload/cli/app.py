@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from treeload._errors import TreeloadError
-from treeload.cli import average, convert, demo, diff, digest, env, inspect, plan, verify
+from treeload.cli import average, convert, demo, diff, digest, env, explain, inspect, plan, verify
 from treeload.cli.say import Misuse, version
 
 app = typer.Typer(
@@ -41,8 +41,8 @@ def _treeload(
 
 
 for _command in (
-    inspect.inspect, plan.plan, diff.diff, verify.verify, digest.digest, average.average, convert.convert,
-    demo.demo, env.env,
+    inspect.inspect, plan.plan, explain.explain, diff.diff, verify.verify, digest.digest, average.average,
+    convert.convert, demo.demo, env.env,
 ):  # fmt: skip
     app.command()(_command)
 

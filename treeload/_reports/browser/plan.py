@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from treeload._findings.explained import meaning
 from treeload._findings.finding import Noted, facts
 from treeload._findings.kinds import KINDS
 from treeload._leaves.spec import nbytes, spec_of
@@ -64,7 +65,7 @@ def _page(plan: Decisions) -> str:
         "rules": _problems(plan, going_on.rules),
         "settled": _problems(plan, going_on.settled, advice=False),
         "left": _problems(going_on.after, going_on.left, forgiving=going_on.may_forgive),
-        "forgiven": _problems(plan, forgiven),
+        "more": list(going_on.more()), "forgiven": _problems(plan, forgiven),
         "pending": pending_rows(plan, _MOST) if plan.pending else None,
         "text": plan_text(plan, going_on),
     }  # fmt: skip
@@ -125,6 +126,7 @@ class _Cards:
     """The problems of one kind, the ways to go on from them, and how many findings are in no card."""
 
     kind: str
+    meaning: str
     first: tuple[_Card, ...]
     others: tuple[_Card, ...]
     ways: tuple[Way, ...]
@@ -143,6 +145,7 @@ def _problems(
         found.append(
             _Cards(
                 str(kind),
+                meaning(kind),
                 cards[:at_first],
                 cards[at_first:],
                 tuple(open_ways),
