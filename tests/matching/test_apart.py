@@ -57,7 +57,7 @@ def test_a_plan_says_the_same_as_one_decided_leaf_by_leaf(case: str, monkeypatch
         monkeypatch.setattr(Apart, name, lambda self, leaf: None)
     slowly = planned(case)
     assert not any(row is MISSING for row in slowly.lines)
-    assert found.findings == slowly.findings and found.rows == slowly.rows
+    assert found.findings == slowly.findings and found.entries == slowly.entries
     assert found.unused == slowly.unused and found.to_dict() == slowly.to_dict()
     assert str(found) == str(slowly) and str(found.suggest()) == str(slowly.suggest())
     assert found.pending == slowly.pending and found.abstract_kept == slowly.abstract_kept

@@ -45,7 +45,7 @@ def test_a_share_that_is_not_all_never_prints_as_all(share: float) -> None:
 def test_a_leaf_that_agreed_has_an_entry_like_any_other() -> None:
     found = decisions({"a": one()}, {"a": one()})
     line = found["a"]
-    assert list(found.rows) == [SAME_NAME] and (line.action, line.spec) == (Action.LOAD, SPEC)
+    assert list(found.lines) == [SAME_NAME] and (line.action, line.spec) == (Action.LOAD, SPEC)
     assert [(leaf.source, str(leaf)) for leaf in line.sources] == [("a tree in memory", "a")]
 
 

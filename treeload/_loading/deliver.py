@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 import jax
@@ -34,7 +34,7 @@ from treeload._loading.progress import Advance
 from treeload._naming.name import Name, print_name
 from treeload._ops.expression import Expression, Leaf, evaluate
 from treeload._plans.decisions import Decisions
-from treeload._plans.entry import SAME_NAME, Action, Entry
+from treeload._plans.entry import Action, Entry
 from treeload._sources.source import Source, as_source_error
 from treeload._trees.tree import Tree
 
@@ -47,11 +47,7 @@ def load_leaves(decisions: Decisions, tree: Tree, values: list[Any], advance: Ad
     """
     overflows = Overflows(decisions, tree)
     placer = _Placer(tree, values, overflows)
-    expressions = {
-        index: row.value
-        for index, row in enumerate(decisions.rows)
-        if isinstance(row, Entry) and row.value is not None
-    }
+    expressions = dict(decisions.from_sources)
     if decisions.sources and decisions.sources[0].in_memory:
         _load_from_memory(decisions.sources[0], decisions, tree, placer, advance)
         plain = Plain()
@@ -72,13 +68,12 @@ def _as_they_are(
     """
     needed = {leaf.name for value in expressions.values() for leaf in value.leaves() if leaf.index == 0}
     slots: dict[Name, int] = {}
-    for index, row in enumerate(decisions.lines):
-        if row is SAME_NAME:
-            name = Name(tree.names[index])
-            if name in needed:
-                expressions[index] = Leaf(0, name, without_sharding(tree.values[index]))
-            else:
-                slots[name] = index
+    for index in decisions.same_names:
+        name = Name(tree.names[index])
+        if name in needed:
+            expressions[index] = Leaf(0, name, without_sharding(tree.values[index]))
+        else:
+            slots[name] = index
 
     def deliver(name: Name, array: Any) -> None:
         try:
@@ -99,7 +94,7 @@ def _load_all(
     jobs: list[Job] = []
     makers: list[tuple[int, Callable[[dict[Leaf, Any]], None]]] = []
     for index, value in expressions.items():
-        row, like = decisions.rows[index], tree.values[index]
+        row, like = decisions.lines[index], tree.values[index]
         sharding = as_request(like).sharding if on_device(like) else None
         casts = isinstance(row, Entry) and bool(row.cast)
         if isinstance(value, Leaf) and sharding is not None and not casts:
@@ -137,25 +132,24 @@ def _load_from_memory(
     where they are wanted, and are the values.
     """
     take, put, held, values = source.take, placer.put, source.shaped(), placer.values
-    for index, row in enumerate(decisions.lines):
-        if row is SAME_NAME:
-            like, name = tree.values[index], tree.names[index]
-            array = held.get(name)
-            if isinstance(array, jax.Array) and isinstance(like, jax.Array) and is_in_place(array, like):
-                values[index] = array
-                if advance is not None:
-                    advance(0, name)
-                continue
-            try:
-                array = take(name)
-                if array.shape != like.shape or array.dtype != like.dtype:
-                    raise not_as_said(source, name, like, array)
-                put(index, array, own=True, stays_alive=True)
-            except Exception:  # raised again at once: a context entered for each leaf would cost more
-                with as_source_error(f"{print_name(name)!r} could not be made"):
-                    raise
+    for index in decisions.same_names:
+        like, name = tree.values[index], tree.names[index]
+        array = held.get(name)
+        if isinstance(array, jax.Array) and isinstance(like, jax.Array) and is_in_place(array, like):
+            values[index] = array
             if advance is not None:
                 advance(0, name)
+            continue
+        try:
+            array = take(name)
+            if array.shape != like.shape or array.dtype != like.dtype:
+                raise not_as_said(source, name, like, array)
+            put(index, array, own=True, stays_alive=True)
+        except Exception:  # raised again at once: a context entered for each leaf would cost more
+            with as_source_error(f"{print_name(name)!r} could not be made"):
+                raise
+        if advance is not None:
+            advance(0, name)
 
 
 class _Placer:
@@ -174,16 +168,11 @@ class _Placer:
         self.size = 0
         self.uses: Mapping[Leaf, int] = {}  # how many need each source leaf
 
-    @cached_property
-    def weak(self) -> set[int]:
-        """The slots whose leaves are of a weak type: rare, so looked for once, where any is batched."""
-        return {index for index, like in enumerate(self.likes) if is_weak(like)}
-
     def make(self, index: int, value: Expression, arrays: dict[Leaf, Any]) -> None:
         """Makes what an expression gives the value of a slot; what the slot holds may fill it up."""
         if isinstance(value, Leaf):
             self.put(index, arrays[value], own=self.uses[value] == 1)
-            row = self.overflows.rows[index]
+            row = self.overflows.lines[index]
             if self.uses[value] > 1 and not (isinstance(row, Entry) and row.action == Action.TIE):
                 self.set_apart(index)
             return
@@ -251,5 +240,6 @@ class _Placer:
             return
         placed = to_default_device([array for _, array in self.batch])
         for (index, _), array in zip(self.batch, placed, strict=True):
-            self.values[index] = with_weak_type(array, self.likes[index]) if index in self.weak else array
+            like = self.likes[index]
+            self.values[index] = with_weak_type(array, like) if is_weak(like) else array
         self.batch, self.size = [], 0

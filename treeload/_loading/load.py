@@ -10,6 +10,7 @@ that the peak is the result and the leaf at hand.
 from __future__ import annotations
 
 import contextlib
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -25,7 +26,7 @@ from treeload._loading.deliver import load_leaves
 from treeload._loading.progress import Progress, following
 from treeload._naming.name import print_name
 from treeload._plans.decisions import Decisions
-from treeload._plans.entry import SAME_NAME, Action, Entry
+from treeload._plans.entry import SAME_NAME
 from treeload._trees.collector import no_collections
 from treeload._trees.rebuild import assign, rebuild
 from treeload._trees.tree import PyTree, Tree
@@ -89,9 +90,14 @@ def destination_now(decisions: Decisions) -> Tree:
     Raises:
         TreeloadError: it has other leaves by now.
     """
-    then, now = decisions.tree, walk(decisions.tree.root)
+    then = decisions.tree
+    if decisions.seen is not None and decisions.seen.is_seen_in(then.root):
+        return then
+    now = walk(then.root)
     if now.names != then.names or now.kinds != then.kinds or now.visits != then.visits:
         raise TreeloadError("the destination has changed since it was planned; plan again")
+    if not any(map(operator.is_not, then.values, now.values)):
+        return now
     for name, old, new, kind in zip(now.names, then.values, now.values, now.kinds, strict=True):
         if old is not new and kind == SlotKind.ARRAY and (old.shape != new.shape or old.dtype != new.dtype):
             raise TreeloadError(
@@ -114,18 +120,16 @@ def _values(
     asks for other shardings than its own.
     """
     likes = (wanted or tree).values
-    values = [
-        value.copy() if fresh and isinstance(value, np.ndarray) and row is not SAME_NAME else value
-        for value, row in zip(tree.values, decisions.rows, strict=True)
-    ]
-    made = _made_by(init, decisions) if init is not None else {}
-    for index, row in enumerate(decisions.rows):
-        # What loads and has no value is the source's False.
-        false = isinstance(row, Entry) and row.action == Action.LOAD and row.value is None
-        if isinstance(row, Entry) and (row.action == Action.ZERO or false):
-            values[index] = zeros(likes[index])
-        elif index in made:
-            values[index] = made[index]
+    values = list(tree.values)
+    if fresh and any(issubclass(kind, np.ndarray) for kind in set(map(type, values))):
+        values = [
+            value.copy() if isinstance(value, np.ndarray) and row is not SAME_NAME else value
+            for value, row in zip(values, decisions.lines, strict=True)
+        ]
+    for index, value in (_made_by(init, decisions) if init is not None else {}).items():
+        values[index] = value
+    for index in decisions.from_nothing:
+        values[index] = zeros(likes[index])
     with following(decisions, progress) as advance, no_collections():
         found = load_leaves(decisions, wanted or tree, values, advance)
     if wanted is not None:  # what is kept goes there too
@@ -136,8 +140,10 @@ def _values(
 
 
 def _nothing_abstract(decisions: Decisions, tree: Tree, values: Sequence[Any]) -> None:
+    if not any(issubclass(kind, jax.ShapeDtypeStruct) for kind in set(map(type, values))):
+        return
     for index, value in enumerate(values):
-        if is_abstract(value) and decisions.rows[index] is not None:
+        if is_abstract(value) and decisions.lines[index] is not None:
             raise AssertionError(f"{print_name(tree.names[index])!r} was left abstract")
 
 

@@ -31,13 +31,13 @@ class Overflows:
     """
 
     def __init__(self, decisions: Decisions, tree: Tree) -> None:
-        self.rows = decisions.rows
+        self.lines = decisions.lines
         self.tree = tree
         self.findings: list[Finding] = []
 
     def found(self, index: int, array: Any) -> bool:
         """Whether the slot cannot take ``array``; that is noted."""
-        entry = self.rows[index]
+        entry = self.lines[index]
         if not isinstance(entry, Entry) or entry.on_overflow == OnOverflow.CAST:
             return False
         count, largest = overflowing(array, entry.spec.dtype)
@@ -48,7 +48,7 @@ class Overflows:
         return bool(count)
 
     def _note(self, index: int, array: Any, count: int, largest: str) -> None:
-        entry = self.rows[index]
+        entry = self.lines[index]
         assert isinstance(entry, Entry)
         total = elements(array)
         verb = "overflows" if count == 1 else "overflow"

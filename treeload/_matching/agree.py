@@ -19,6 +19,7 @@ from treeload._leaves.spec import SlotKind, is_abstract
 from treeload._matching.fit import wide_dtypes
 from treeload._matching.offers import Offers
 from treeload._plans.entry import SAME_NAME, Row
+from treeload._trees.names import Names
 from treeload._trees.tree import Tree
 
 
@@ -50,21 +51,21 @@ _SHAPE, _DTYPE, _AVAL = map(operator.attrgetter, ("shape", "dtype", "aval"))
 
 def take_what_agrees(tree: Tree, offers: Offers) -> Agreement:
     """The slots whose source leaf agrees in all, and those that are to be decided one by one."""
-    count = len(tree.names)
+    count = len(tree.values)
     if offers.mapped is not None:
         return Agreement([None] * count, range(count))
     where: Sequence[int] = range(count)
-    names, values = tree.names, tree.values
+    names, values = tree.kept_names, tree.values
     if any(tree.kinds):
         where = [index for index, kind in enumerate(tree.kinds) if kind == SlotKind.ARRAY]
-        names, values = [names[index] for index in where], [values[index] for index in where]
+        names, values = Names([tree.names[index] for index in where]), [values[index] for index in where]
     # Column by column: the loops are those of map and operator, at half the time of one written out.
     columns = offers.parts[0].source.columns()
     same_names = columns is not None and columns[0] == names
     if columns is not None and same_names:
         offered = columns[1]
     else:
-        offered = list(map(offers.shaped.get, names, repeat(_NOTHING)))
+        offered = list(map(offers.shaped.get, names.written(), repeat(_NOTHING)))
     agrees = _same_specs(offered, values)
     # What no tree of plain arrays has is looked for once, not at each leaf.
     if Number in set(map(type, offered)):
@@ -75,10 +76,11 @@ def take_what_agrees(tree: Tree, offers: Offers) -> Agreement:
             same and not (is_abstract(one) and (one.dtype in wide or unplaceable(one.shape, one.sharding)))
             for same, one in zip(agrees, values, strict=True)
         ]
-    if tree.made_up:
-        agrees = [same and not tree.is_made_up(name) for same, name in zip(agrees, names, strict=True)]
-    if tree.aliases:
-        agrees = [same and name not in tree.aliases for same, name in zip(agrees, names, strict=True)]
+    if tree.made_up or tree.aliases:
+        agrees = [
+            same and name not in tree.aliases and not tree.is_made_up(name)
+            for same, name in zip(agrees, names.written(), strict=True)
+        ]
     if len(where) == count and all(agrees):
         return Agreement([SAME_NAME] * count, (), nothing_left=same_names)
     rows: list[Row] = [None] * count

@@ -42,6 +42,7 @@ from treeload._rules.rule import Rule
 from treeload._rules.tie import Tie
 from treeload._sources.separated import SeparatedSource
 from treeload._sources.stamp import WHOLE
+from treeload._trees.seen import seen
 from treeload._trees.tree import Tree
 from treeload._versions.forgive import StepVerdicts
 from treeload._versions.version import Steps
@@ -113,6 +114,7 @@ def match(
         idle=partial(idle_patterns, sides, tuple(ledger.findings)),
         again=partial(_again, tree, tuple(parts), policy, scope, history),
         dated=tuple(part.dated for part in opened),
+        seen=None if all(part.source.in_memory for part in opened) else seen(tree),
     )
 
 

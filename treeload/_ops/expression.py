@@ -7,7 +7,7 @@ which leaf gets which ops (the rules) and when it is computed (the loading).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from treeload._errors import TreeloadError
@@ -29,7 +29,7 @@ class Leaf:
 
     index: int
     name: Name
-    spec: Spec
+    spec: Spec = field(hash=False)  # which would take longer than all else that is done with a leaf
 
     def leaves(self) -> Iterator[Leaf]:
         """Itself."""

@@ -22,7 +22,7 @@ from treeload._inference.suggest import suggest
 from treeload._inference.suggestions import Suggestions
 from treeload._leaves.spec import Spec, is_abstract, quantity, size_of, spec_of, without_sharding
 from treeload._naming.name import Keys, Name, NameLike, as_name, print_name
-from treeload._ops.expression import Leaf
+from treeload._ops.expression import Expression, Leaf
 from treeload._plans.as_dict import dated_dict, entry_dict, finding_dict, leaf_dict
 from treeload._plans.check import Check
 from treeload._plans.entry import (
@@ -34,12 +34,12 @@ from treeload._plans.entry import (
     IdlePattern,
     LaterUnused,
     Line,
-    Row,
     Unused,
 )
 from treeload._rules.rule import Rule
 from treeload._sources.source import Source, SourceLeaf
 from treeload._trees.collector import no_collections
+from treeload._trees.seen import Seen
 from treeload._trees.tree import Tree
 from treeload._versions.version import Dated
 
@@ -72,7 +72,7 @@ class Decisions:
     Attributes:
         tree: the walked destination.
         sources: where values come from.
-        lines: what is decided for each slot of the tree; ``rows`` has those that are missing written out.
+        lines: what is decided for each slot of the tree; ``entry`` writes one out.
         found: every disagreement, whatever its verdict, by kind and then in the destination's order; some of
             them to be written when somebody looks at ``findings``.
         left: source leaves that feed nothing, each with why; likewise, at ``unused``.
@@ -83,6 +83,7 @@ class Decisions:
         idle: finds the patterns of the policy that match no name.
         again: decides the same load otherwise; None where it cannot be done so.
         dated: for each source, between which versions of a history it stands; None where that is not known.
+        seen: how the destination was; None where it has to be walked again to tell.
     """
 
     tree: Tree
@@ -97,6 +98,7 @@ class Decisions:
     idle: Callable[[], tuple[IdlePattern, ...]] = tuple
     again: Callable[[Otherwise], Decisions | None] = lambda _: None
     dated: tuple[Dated | None, ...] = ()
+    seen: Seen | None = None
 
     def __post_init__(self) -> None:
         # In runs of one kind, which are few, whatever there is of each.
@@ -118,11 +120,6 @@ class Decisions:
         if isinstance(line, Entry):
             return line
         return self._same_name(index) if line is SAME_NAME else self._missing(index)
-
-    @cached_property
-    def rows(self) -> Sequence[Row]:
-        """What is decided for each slot of the tree; None for a slot that is no leaf."""
-        return [self._missing(index) if line is MISSING else line for index, line in enumerate(self.lines)]
 
     def _same_name(self, index: int) -> Entry:
         name, value = Name(self.tree.names[index]), self.tree.values[index]
@@ -178,6 +175,30 @@ class Decisions:
             for index, row in enumerate(self.lines)
             if (row is MISSING or (isinstance(row, Entry) and row.keeps_something))
             and is_abstract(self.tree.values[index])
+        ]
+
+    @cached_property
+    def from_sources(self) -> Sequence[tuple[int, Expression]]:
+        """The slots that are made of what sources have, each with of what, but for those of the same name."""
+        return [
+            (index, line.value)
+            for index, line in enumerate(self.lines)
+            if isinstance(line, Entry) and line.value is not None
+        ]
+
+    @cached_property
+    def same_names(self) -> Sequence[int]:
+        """The slots that load what the first source has under their names, as it is."""
+        return [index for index, line in enumerate(self.lines) if line is SAME_NAME]
+
+    @cached_property
+    def from_nothing(self) -> Sequence[int]:
+        """The slots that are zeroed, or load the source's False, for which there is no value to be read."""
+        return [
+            index
+            for index, line in enumerate(self.lines)
+            if isinstance(line, Entry)
+            and (line.action == Action.ZERO or (line.action == Action.LOAD and line.value is None))
         ]
 
     # As a whole.
@@ -340,6 +361,8 @@ class Decisions:
 
     def verified(self, failed: Sequence[Finding]) -> Self:
         """The same with its value checks done, of which these failed."""
+        if not failed and not self.checks:
+            return self
         lines = [
             replace(row, needs_values=False) if isinstance(row, Entry) and row.needs_values else row
             for row in self.lines

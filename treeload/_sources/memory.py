@@ -20,6 +20,7 @@ from treeload._naming.name import Keys, Name, print_name
 from treeload._sources.given import source_tree
 from treeload._sources.separated import split_names
 from treeload._sources.source import Absent, Source
+from treeload._trees.names import Names
 from treeload._trees.walk import walk
 
 
@@ -50,16 +51,16 @@ class MemorySource(Source):
         found = self._tree
         aliases = [alias for several in found.aliases.values() for alias in several]
         new = split_names([*found.names, *aliases], separator, self.label)
-        found.names = [new[name] for name in found.names]
+        found.kept_names = Names([new[name] for name in found.names])
         found.aliases = {
             new[name]: [new[alias] for alias in several] for name, several in found.aliases.items()
         }
         found.shared = {new[name] for name in found.shared}
 
-    def columns(self) -> tuple[list[Keys], list[Any]] | None:
+    def columns(self) -> tuple[Names, list[Any]] | None:
         """Names and arrays side by side, where the tree holds nothing but arrays, none of them shared."""
         found = self._tree
-        return None if any(found.kinds) or found.aliases else (found.names, found.values)
+        return None if any(found.kinds) or found.aliases else (found.kept_names, found.values)
 
     def shaped(self) -> dict[Keys, Any]:
         """Every array by name, and every number as something with shape and dtype; no specs are made."""
@@ -126,6 +127,8 @@ class MemorySource(Source):
         }  # fmt: skip
 
     def absent(self) -> Mapping[Name, Absent]:
+        if not any(self._tree.kinds):
+            return {}
         return {
             Name(name): value
             for name, value, kind in zip(self._tree.names, self._tree.values, self._tree.kinds, strict=True)
@@ -134,6 +137,8 @@ class MemorySource(Source):
 
     def statics(self) -> frozenset[Keys]:
         """Names of slots that hold no array and no number, and never load."""
+        if not any(self._tree.kinds):
+            return frozenset()
         return frozenset(
             name
             for name, kind in zip(self._tree.names, self._tree.kinds, strict=True)

@@ -21,6 +21,7 @@ from treeload._naming.name import Name
 from treeload._naming.printable import printable
 from treeload._sources.provenance import Provenance
 from treeload._sources.stamp import UNSTAMPED, Stamp, checked_stamp
+from treeload._trees.names import Names
 
 Absent: TypeAlias = Literal[None, False]
 
@@ -131,7 +132,7 @@ class Source(abc.ABC):
         """``specs``, where anything with a ``shape`` and a ``dtype`` will do: what the matcher looks at."""
         return self.specs()
 
-    def columns(self) -> tuple[list[tuple[str, ...]], list[Any]] | None:
+    def columns(self) -> tuple[Names, list[Any]] | None:
         """Names and arrays side by side, where it has them so and holds nothing else; else None.
 
         A faster way to ``specs``: only for a source whose slots are all arrays, none of them shared.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from types import MemberDescriptorType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -17,6 +18,7 @@ import jax
 from treeload._errors import TreeloadError
 from treeload._trees.flax import flax_module
 from treeload._trees.nodes import (
+    ARRAY_TYPES,
     BOX,
     BY_VALUE,
     DICT,
@@ -120,7 +122,7 @@ class _Builder:
     def __init__(self, tree: Tree, values: Sequence[Any], *, in_place: bool = False) -> None:
         self.in_place = in_place
         self.values = values
-        self.order = iter(tree.visits or range(len(tree.names)))
+        self.order = iter(tree.visits or range(len(tree.values)))
         self.made: dict[int, tuple[Any, Any]] = {}  # id of a Variable -> (itself, its new self)
         self.clones: dict[int, Any] | None = None
         self.ancestors: set[int] = set()
@@ -134,8 +136,14 @@ class _Builder:
         """A new node with the new values."""
         how = how_walked(node)
         if how == DICT:
-            made = {key: self.build(node[key]) for key in sorted_keys(node)}
-            return {key: made[key] for key in node}
+            keys = sorted_keys(node)
+            if set(map(type, node.values())) <= ARRAY_TYPES:  # the hot place, as it is of the walk
+                made = dict(
+                    zip(keys, map(self.values.__getitem__, islice(self.order, len(keys))), strict=True)
+                )
+            else:
+                made = {key: self.build(node[key]) for key in keys}
+            return made if keys == list(node) else {key: made[key] for key in node}
         if how == SEQUENCE:
             return type(node)(map(self.build, node))
         if how == NAMEDTUPLE:

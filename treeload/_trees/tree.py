@@ -14,6 +14,7 @@ import jax
 
 from treeload._leaves.spec import SlotKind
 from treeload._naming.name import Keys, print_name
+from treeload._trees.names import Names
 
 if TYPE_CHECKING:
     from flax import nnx
@@ -27,7 +28,7 @@ class Tree:
 
     Attributes:
         root: the tree itself.
-        names: the canonical name of each slot; a tied slot is here once.
+        kept_names: the canonical name of each slot, which ``names`` writes out; a tied slot is here once.
         values: what each slot holds; an array, a spec, a number, None, False, or a static.
         kinds: the kind of each slot.
         aliases: canonical name → the other names of the same array, in the tree's order.
@@ -47,7 +48,7 @@ class Tree:
     """
 
     root: PyTree
-    names: list[Keys] = field(default_factory=list)
+    kept_names: Names = field(default_factory=Names)
     values: list[Any] = field(default_factory=list)
     kinds: bytearray = field(default_factory=bytearray)
     aliases: dict[Keys, list[Keys]] = field(default_factory=dict)
@@ -59,6 +60,11 @@ class Tree:
     made_up: set[Keys] = field(default_factory=set)
     keyless: dict[Keys, tuple[Keys, ...]] = field(default_factory=dict)
     hidden: dict[Keys, str] = field(default_factory=dict)
+
+    @property
+    def names(self) -> list[Keys]:
+        """The canonical name of each slot."""
+        return self.kept_names.written()
 
     def slots(self) -> Iterator[tuple[Keys, Any, int]]:
         """Name, value and kind of every slot, in order."""

@@ -139,7 +139,7 @@ class _Walker:
 
     def __init__(self, tree: Tree, *, careful: bool, arrays_tie: bool, traced: bool, mappings: bool) -> None:
         self.tree = tree
-        self.names, self.values, self.kinds = tree.names, tree.values, tree.kinds
+        self.values, self.kinds = tree.values, tree.kinds
         self.careful = careful
         self.arrays_tie = arrays_tie
         self.traced = traced
@@ -201,14 +201,14 @@ class _Walker:
         types = set(map(type, node.values()))
         if self.careful or not (types <= ARRAY_TYPES or types <= _SPECS):
             for key in keys:
-                child, below = node[key], name + (key,)  # noqa: RUF005  # as below
+                child, below = node[key], name + (key,)  # noqa: RUF005  # half the time of unpacking
                 if type(child) is dict:
                     self.dict(child, below, fixed)  # as visit does, which has to ask what it is
                 else:
                     self.visit(child, below, fixed)
             return
-        children = [node[key] for key in keys]
-        self.names.extend([name + (key,) for key in keys])  # noqa: RUF005  # half the time of unpacking
+        children = node.values() if keys == list(node) else [node[key] for key in keys]
+        self.tree.kept_names.extend_below(name, keys)
         self.values.extend(children)
         self.kinds.extend(bytes(len(children)))
 
@@ -248,10 +248,10 @@ class _Walker:
 
     def slot(self, value: Any, name: Keys, kind: SlotKind) -> None:
         if self.careful:
-            self.visits.append(len(self.names))
+            self.visits.append(len(self.values))
         if kind is _STATIC and (why := why_hidden(value)):
             self.tree.hidden[name] = why
-        self.names.append(name)
+        self.tree.kept_names.append(name)
         self.values.append(value)
         self.kinds.append(kind)
 
@@ -261,13 +261,13 @@ class _Walker:
         if not (self.careful and self.arrays_tie):
             self.slot(value, name, kind_of(value))
             return
-        index = len(self.names)
+        index = len(self.values)
         known = self.seen.setdefault(id(value), index)
         if known == index:
             self.slot(value, name, kind_of(value))
         else:
             self.visits.append(known)
-            self.tree.aliases.setdefault(self.names[known], []).append(name)
+            self.tree.aliases.setdefault(self.tree.names[known], []).append(name)
 
     def note_altered(self, value: np.ndarray[Any, Any], name: Keys) -> None:
         if why := why_altered(value):
@@ -283,7 +283,7 @@ class _Walker:
             self.variables_shared = True
             self.alias(known[1], known[2], name)
             return
-        start = len(self.names)
+        start = len(self.values)
         value = value_of(variable)
         if how_walked(value) == SHARED_ARRAY:
             # Two Variables that hold one array are two leaves: only the Variable is shared.
@@ -295,19 +295,19 @@ class _Walker:
                 self.slot(value, name, _ARRAY)
         else:
             self.visit(value, name, False)
-        self.variables[identity] = (variable, start, len(self.names))
+        self.variables[identity] = (variable, start, len(self.values))
         if is_optional(type(variable)):
-            self.tree.optional.update(self.names[start:])
+            self.tree.optional.update(self.tree.names[start:])
 
     def alias(self, start: int, end: int, name: Keys) -> None:
         """A Variable met again: each of its slots has one more name."""
         if not self.careful:
             return  # the second walk will say it
         # What its slots have in common is the Variable's own name.
-        depth = len(self.names[start]) if end - start == 1 else _common_depth(self.names[start:end])
+        depth = len(self.tree.names[start]) if end - start == 1 else _common_depth(self.tree.names[start:end])
         for index in range(start, end):
             self.visits.append(index)
-            canonical = self.names[index]
+            canonical = self.tree.names[index]
             if self.kinds[index] <= SlotKind.SCALAR:
                 self.tree.aliases.setdefault(canonical, []).append((*name, *canonical[depth:]))
                 self.tree.shared.add(canonical)
