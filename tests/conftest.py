@@ -1,4 +1,4 @@
-"""What every test stands on: eight CPU devices, repeatable examples, and which tests are slow.
+"""What every test stands on: eight CPU devices and repeatable examples.
 
 The environment is set before JAX is first imported, and is inherited by the processes that tests start.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import signal
-from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
@@ -19,7 +18,6 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell leaves it to
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import hypothesis
-import pytest
 
 # A timing limit of Hypothesis's own would fail examples that are the first to compile something.
 hypothesis.settings.register_profile("here", deadline=None, database=None, max_examples=50)
@@ -28,13 +26,3 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 # Scripts that made what lies there: they import what is not installed here.
 collect_ignore_glob = ["data/*"]
-
-BENCHMARKS = Path(__file__).parent / "benchmarks"
-
-
-@pytest.hookimpl(tryfirst=True)  # before pytest reads the markers for ``-m``
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Every benchmark is slow."""
-    for item in items:
-        if item.path.is_relative_to(BENCHMARKS):
-            item.add_marker(pytest.mark.slow)
