@@ -91,9 +91,12 @@ def load(
         LoadError: anything is wrong, all of it said at once; nothing was changed.
         SourceError, RuleError, NameCollision, TypeError: as ``plan``.
     """
-    with planned_by_all(dst, "plan it"):
-        made = plan_under(checked_policy(policy), dst, src, "load", rules=rules, scope=scope, history=history)
-    return made.load(**how)
+    with no_collections():
+        with planned_by_all(dst, "plan it"):
+            made = plan_under(
+                checked_policy(policy), dst, src, "load", rules=rules, scope=scope, history=history
+            )
+        return made.load(**how)
 
 
 def update(
@@ -120,11 +123,13 @@ def update(
             f"update() writes into NNX Modules, Optimizers, Variables and jax.Refs; a {type(obj).__name__} "
             "cannot be updated in place: use tree = treeload.load(tree, ...)"
         )
-    with planned_by_all(obj, "plan it"):
-        made = plan_under(
-            checked_policy(policy), obj, src, "update", rules=rules, scope=scope, history=history
-        )
-    made.update(**how)
+    with no_collections():
+        with planned_by_all(obj, "plan it"):
+            made = plan_under(
+                checked_policy(policy), obj, src, "update", rules=rules, scope=scope, history=history
+            )
+        made.update(**how)
+        del made  # before the collector looks through what is left
 
 
 def planned_by_all(dst: PyTree, what: str) -> AbstractContextManager[None]:

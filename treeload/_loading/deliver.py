@@ -131,10 +131,14 @@ def _load_from_memory(
     There is nothing to ask for, to wait for and to let go, which otherwise takes most of the time. Most lie
     where they are wanted, and are the values.
     """
-    take, put, held, values = source.take, placer.put, source.shaped(), placer.values
+    take, put, values, likes, names = source.take, placer.put, placer.values, tree.values, tree.names
+    columns = source.columns()
+    if columns is not None and columns[0] == tree.kept_names:
+        held = columns[1]
+    else:
+        held = list(map(source.shaped().get, names))
     for index in decisions.same_names:
-        like, name = tree.values[index], tree.names[index]
-        array = held.get(name)
+        like, name, array = likes[index], names[index], held[index]
         if isinstance(array, jax.Array) and isinstance(like, jax.Array) and is_in_place(array, like):
             values[index] = array
             if advance is not None:

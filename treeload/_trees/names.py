@@ -25,7 +25,9 @@ class Names:
 
     def append(self, name: Keys) -> None:
         """One more name."""
-        self.written().append(name)
+        if self._dicts:
+            self.written()
+        self._written.append(name)
 
     def extend_below(self, name: Keys, keys: Sequence[str]) -> None:
         """Those of a dict called ``name`` that has nothing but leaves, at these keys."""

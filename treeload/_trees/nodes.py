@@ -41,7 +41,7 @@ def is_optional(cls: type) -> bool:
 def variable_value(variable: nnx.Variable[Any]) -> Any:
     """What a Variable holds, without the hooks that reading it may run."""
     raw = variable.get_raw_value()
-    return raw[...] if is_ref(raw) else raw
+    return raw if type(raw) in ARRAY_TYPES or not is_ref(raw) else raw[...]
 
 
 def is_ref(raw: Any) -> bool:

@@ -106,7 +106,9 @@ def _refuse_collisions(tree: Tree) -> None:
 def _plain(tree: Tree, arrays_tie: bool) -> bool:
     """Whether no array of a hasty walk is there twice, or of a dtype that JAX has not."""
     arrays = tree.values
-    if tree.variables or any(tree.kinds):  # what a Variable holds is no tie, and was looked at
+    if len(tree.variables) == len(arrays):
+        return True  # what a Variable holds is no tie, and was looked at
+    if tree.variables or any(tree.kinds):
         arrays = [
             value
             for index, (value, kind) in enumerate(zip(arrays, tree.kinds, strict=True))
@@ -154,7 +156,9 @@ class _Walker:
     def visit(self, node: Any, name: Keys, fixed: bool) -> None:
         """``fixed``: inside an object whose Python numbers are its configuration, so static."""
         how = how_walked(node)
-        if how == SHARED_ARRAY:
+        if how == VARIABLE:
+            self.variable(node, name, variable_value)
+        elif how == SHARED_ARRAY:
             self.array(node, name)
         elif how == DICT:
             self.dict(node, name, fixed)
@@ -164,13 +168,14 @@ class _Walker:
         elif how == NAMEDTUPLE:
             for field_name, child in zip(node._fields, node, strict=True):
                 self.visit(child, (*name, field_name), fixed)
-        elif how == VARIABLE:
-            self.variable(node, name, variable_value)
         elif how == GRAPH:
             if id(node) not in self.ancestors:
                 self.ancestors.add(id(node))
                 fixed = fixed or not is_pytree_object(node)
                 for key, child in graph_children(node):
+                    if how_walked(child) == VARIABLE:
+                        self.variable(child, name + (key,), variable_value)  # noqa: RUF005  # as below
+                        continue
                     if isinstance(child, jax.core.Tracer) and not self.traced:
                         child = jax.ShapeDtypeStruct(child.shape, child.dtype, weak_type=is_weak(child))
                     self.visit(child, (*name, key), fixed)
@@ -285,7 +290,12 @@ class _Walker:
             return
         start = len(self.values)
         value = value_of(variable)
-        if how_walked(value) == SHARED_ARRAY:
+        if type(value) in ARRAY_TYPES and type(value) is not np.ndarray and not self.careful:  # nearly all
+            self.tree.variables[start] = variable
+            self.tree.kept_names.append(name)
+            self.values.append(value)
+            self.kinds.append(0)
+        elif how_walked(value) == SHARED_ARRAY:
             # Two Variables that hold one array are two leaves: only the Variable is shared.
             self.tree.variables[start] = variable
             if isinstance(value, np.ndarray):
