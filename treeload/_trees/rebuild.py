@@ -242,12 +242,9 @@ class _Builder:
             raw[...] = value
         else:
             # Where the value is the Variable's own, it is put back without asking for leave to change it.
-            if own:
-                self.undo.append((object.__setattr__, variable, _VALUE, raw))
-                setattr(variable, _VALUE, value)  # as set_raw_value does, which asks for leave a second time
-            else:
-                self.undo.append((variable.set_raw_value, raw))
-                variable.set_raw_value(value)
+            undo = (object.__setattr__, variable, _VALUE, raw) if own else (variable.set_raw_value, raw)
+            self.undo.append(undo)
+            variable.set_raw_value(value)
 
     def set_attribute(self, node: Any, key: str, value: Any) -> None:
         was_static = is_pytree_object(node) and not data_attributes(node).get(key, True)
@@ -262,8 +259,6 @@ _VALUE, _NODES = "_raw_value", "_pytree__nodes"
 
 def _owns_value(of: type) -> bool:
     """Whether a class of Variables keeps the value in a slot, and not behind a property."""
-    if of.set_raw_value is not flax_module("nnx").Variable.set_raw_value:  # type: ignore[attr-defined]
-        return False
     return isinstance(inspect.getattr_static(of, _VALUE, None), MemberDescriptorType)
 
 
