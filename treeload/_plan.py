@@ -201,8 +201,11 @@ class Plan(Decisions):
         Raises:
             LoadError: less is loaded, or another leaf is kept; ``findings`` are the plan's errors.
             RuleError: a pattern that cannot mean anything.
+            TypeError: ``coverage`` is no share.
         """
         problems = []
+        if coverage is not None and not (type(coverage) in (int, float) and 0 <= coverage <= 1):
+            raise TypeError(f"coverage is a share from 0 to 1, such as 0.9; not {coverage!r}")
         if coverage is not None and self.coverage < coverage:
             problems.append(
                 f"{percent(self.coverage)} of the destination's elements load, "

@@ -8,6 +8,7 @@ import json
 import pickle
 from collections.abc import Iterator
 from contextlib import nullcontext
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -201,6 +202,12 @@ def test_require_gives_the_plan_back_where_it_holds():
     assert plan.require() is plan.require(coverage=0.4) is plan
     assert plan.require(kept=["kept", "miss"]) is plan.require(coverage=0.1, kept="*") is plan
     assert treeload.plan({"a": ONE}, {"a": ONE}).require(coverage=1.0, kept=())
+
+
+@pytest.mark.parametrize("coverage", [90, 1.5, -0.1, "90%", float("nan"), True])
+def test_a_coverage_that_is_no_share_is_refused(coverage: Any) -> None:
+    with pytest.raises(TypeError, match=r"coverage is a share from 0 to 1, such as 0\.9; not "):
+        treeload.plan({"a": ONE}, {"a": ONE}).require(coverage=coverage)
 
 
 @pytest.mark.parametrize(

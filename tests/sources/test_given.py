@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import treeload
 from treeload import From
 from treeload._sources import given
 from treeload._sources.memory import MemorySource
@@ -97,3 +98,21 @@ def test_of_many_hidden_arrays_five_are_named(count: int, more: str) -> None:
 
 def test_a_tree_without_hidden_arrays_is_not_refused() -> None:
     given.refuse_hidden(Tree({}), "the source", TypeError)
+
+
+def test_of_equinox_shapes_alone_come_from_its_own_function() -> None:
+    import equinox as eqx
+
+    class Net(eqx.Module):
+        layer: Any
+        act: Any
+
+        def __init__(self, width: int) -> None:
+            self.layer = eqx.nn.Linear(width, 2, key=jax.random.key(0))
+            self.act = jax.nn.relu
+
+    with pytest.raises(TypeError, match=r"eqx\.filter_eval_shape\(Net, \.\.\.\)"):
+        treeload.plan(Net, {"w": np.ones(2)})
+    with pytest.raises(TypeError, match=r"eqx\.filter_eval_shape\(function, \.\.\.\)"):
+        treeload.plan(lambda: Net(3), {"w": np.ones(2)})
+    assert treeload.plan(eqx.filter_eval_shape(Net, 3), Net(3)).ok  # as it says

@@ -244,6 +244,30 @@ def test_metadata_that_changed_is_found(tmp_path: Path) -> None:
         treeload.open(path)
 
 
+def test_digests_of_other_bytes_are_not_replaced_in_silence(tmp_path: Path) -> None:
+    file = _safetensors(tmp_path / "x")
+    treeload.digest(file)
+    treeload.digest(file)  # of the same: no warning
+    damaged = bytearray(file.read_bytes())
+    damaged[-1] ^= 1
+    file.write_bytes(damaged)
+    with pytest.warns(
+        treeload.TreeloadWarning, match="^a/w is not what it was when the digests in .* if nobody"
+    ):
+        treeload.digest(file)
+    assert treeload.verify(file).ok  # they were asked for
+
+
+def test_digests_of_other_leaves_and_damaged_ones_are_replaced_as_the_errors_say(tmp_path: Path) -> None:
+    file = _safetensors(tmp_path / "x")
+    beside = treeload.digest(file)
+    save_file({"other": TREE["n"]}, file)
+    treeload.digest(file)
+    beside.write_text("{}")
+    treeload.digest(file)
+    assert treeload.verify(file).ok
+
+
 def test_where_the_digests_cannot_be_written_that_is_a_save_error(tmp_path: Path) -> None:
     path = _safetensors(tmp_path / "x")
     sidecar.beside(path).mkdir()

@@ -7,6 +7,7 @@ sidecar, and what they answer. Which bytes a digest is of is in ``_files.digests
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 import jax
 
 from treeload._checkpoints.view import batches
-from treeload._errors import SaveError, SourceError
+from treeload._errors import SaveError, SourceError, TreeloadWarning
 from treeload._files.digests import Digest
 from treeload._files.place import Remote
 from treeload._files.places import place_of
@@ -128,7 +129,7 @@ def digest(path: str | os.PathLike[str]) -> Path:
 
     ``<path>.digests.json``. Whatever opens the same path later holds what it reads against them. All of the
     checkpoint is read, as it is now: do it when you trust it, right after a download say. Digests that lie
-    there already are replaced.
+    there already are replaced; where they are of other bytes, a ``TreeloadWarning`` names the leaves.
 
     Raises:
         SourceError: nothing is there, or it cannot be read; or it was written by ``treeload.save``, and so
@@ -146,7 +147,18 @@ def digest(path: str | os.PathLike[str]) -> Path:
     said = read_again(lambda: _described(where))
     with as_source_error(f"the digests of {str(where)!r} have no place"):
         file = sidecar.beside(where)
+        changed = sidecar.differing(file, said)
         sidecar.write(file, said)
+    if changed:
+        verb = "is not what it was" if len(changed) == 1 else "are not what they were"
+        warnings.warn(
+            TreeloadWarning(
+                f"{print_names(list(map(Name.parse, changed)), most=8)} {verb} when the digests "
+                f"in {str(file)!r} were made, which are replaced: if nobody changed the checkpoint, it is "
+                "damaged"
+            ),
+            stacklevel=2,
+        )
     return file
 
 

@@ -8,6 +8,7 @@ class in place of a model is the same error everywhere. Refuses to own what is w
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -190,6 +191,13 @@ def _is_other_static(given: Any) -> bool:
 _NO_TREES: tuple[tuple[Callable[[Any], bool], Callable[[Any], str]], ...] = (
     (lambda x: x is None, lambda x: "None: give a model or a tree of arrays"),
     (
+        lambda x: isinstance(x, type) and is_equinox(x),
+        lambda x: (
+            f"the class {x.__name__}: give an instance, {x.__name__}(...), or for its shapes alone "
+            f"eqx.filter_eval_shape({x.__name__}, ...)"
+        ),
+    ),
+    (
         lambda x: isinstance(x, type),
         lambda x: (
             f"the class {x.__name__}: give an instance, {x.__name__}(...), or for its shapes alone "
@@ -222,7 +230,7 @@ _NO_TREES: tuple[tuple[Callable[[Any], bool], Callable[[Any], str]], ...] = (
         lambda x: _is_plain_function(x) and not _hidden_in(x),
         lambda x: (
             f"the function {getattr(x, '__name__', type(x).__name__)}: give what it returns, or for its "
-            "shapes alone jax.eval_shape(function, ...)"
+            f"shapes alone {_shapes_alone()}(function, ...)"
         ),
     ),
     (
@@ -235,6 +243,11 @@ _NO_TREES: tuple[tuple[Callable[[Any], bool], Callable[[Any], str]], ...] = (
     ),
 )
 """Who is asked first decides: what it is that was given, and what to say of it."""
+
+
+def _shapes_alone() -> str:
+    """What evaluates a function abstractly: where modules hold functions, JAX's own cannot."""
+    return "eqx.filter_eval_shape" if "equinox" in sys.modules else "jax.eval_shape"
 
 
 def _hidden_in(given: Any) -> bool:

@@ -83,6 +83,21 @@ def write(file: Path, said: Mapping[str, Any]) -> None:
         raise SaveError(f"{str(file)!r} could not be written: {error}") from error
 
 
+def differing(file: Path, said: Mapping[str, Any]) -> list[str]:
+    """The printed names of leaves of which a sidecar that is there says other bytes of the same shape."""
+    try:
+        before = _read(file)["leaves"] if _is_there(file) else {}
+    except SourceError:  # one that says nothing any more
+        return []
+    return [
+        printed
+        for printed, known in said["leaves"].items()
+        if isinstance(then := before.get(printed), dict)
+        and all(then.get(key) == known[key] for key in ("dtype", "shape"))
+        and then.get("digest") != known.get("digest")
+    ]
+
+
 def _leaf_to_json(spec: Spec, known: Digest | None) -> dict[str, Any]:
     said: dict[str, Any] = {"dtype": str(spec.dtype), "shape": list(spec.shape)}
     if known is not None:
