@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 import torch_files
+from safetensors.numpy import save_file
 
 import treeload
 from treeload import SourceError
@@ -67,6 +68,30 @@ def test_a_file_is_told_by_its_first_bytes(tmp_path: Path, name: str, content: b
 def test_a_zip_file_is_told_by_what_is_in_it(tmp_path: Path, name: str, member: str, what: str) -> None:
     (tmp_path / name).write_bytes(zipped(tmp_path / "made.zip", member))
     assert what in said(tmp_path / name)
+
+
+@pytest.mark.parametrize("text", ['{"error": "Repository not found"}', '[{"error": 1}] ' * 30])
+def test_what_a_server_says_instead_of_a_file_is_quoted(tmp_path: Path, text: str) -> None:
+    (tmp_path / "m.safetensors").write_text(text)
+    begins = text[:60].replace("'", "")[:30]
+    with pytest.raises(SourceError, match="JSON text, as servers send instead of a file") as caught:
+        treeload.open(tmp_path / "m.safetensors")
+    assert begins in str(caught.value) and "download it again" in str(caught.value)
+
+
+def test_shards_without_their_index_are_said_to_be_shards(tmp_path: Path) -> None:
+    for number in (1, 2):
+        save_file({f"l{number}": np.ones(2)}, tmp_path / f"model-0000{number}-of-00002.safetensors")
+    with pytest.raises(SourceError, match="holds all 2 shards of a checkpoint and not their index"):
+        treeload.open(tmp_path)
+    shards = sorted(tmp_path.iterdir())
+    assert treeload.plan({"l1": np.zeros(2), "l2": np.zeros(2)}, shards).ok  # as it says
+    shards[0].rename(tmp_path / "model-00007-of-00009.safetensors")
+    with pytest.raises(SourceError, match="holds 2 safetensors files without an index"):
+        treeload.open(tmp_path)
+    shards[1].rename(tmp_path / "model-00008-of-00009.safetensors")
+    with pytest.raises(SourceError, match="holds 2 of 9 shards of a checkpoint and not their index"):
+        treeload.open(tmp_path)
 
 
 def test_a_single_array_of_numpys_is_said_to_be_one(tmp_path: Path) -> None:

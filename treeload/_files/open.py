@@ -181,7 +181,7 @@ def read_bytes(handle: Handle, count: int, offset: int) -> bytes:
 
 def brief(text: str, limit: int = 120) -> str:
     """A string out of a hostile file as messages quote it: printable, and not endless."""
-    return ascii(text if len(text) <= limit else text[:limit] + "…")
+    return ascii(text if len(text) <= limit else text[:limit] + "...")
 
 
 def some(names: Sequence[str], limit: int = 20) -> str:

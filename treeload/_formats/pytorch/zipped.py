@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from treeload._errors import SourceError
-from treeload._files.open import File, brief, opened
+from treeload._files.open import File, brief, opened, some
 from treeload._files.place import Handle
 from treeload._files.unpack import read_member
 from treeload._files.zip import DEFLATED, Member, read_directory, read_heads
@@ -90,6 +90,10 @@ def _root(file: File, members: Mapping[str, Member]) -> str:
     roots = [
         name.removesuffix(_PICKLE) for name in members if name == _PICKLE or name.endswith(f"/{_PICKLE}")
     ]
+    if not roots:
+        raise SourceError(
+            f"{file} is a zip archive that torch.save did not write: it holds {some([*members], 5)}"
+        )
     if len(roots) != 1:
         raise SourceError(f"{file} is no valid PyTorch file: it has {len(roots)} members called {_PICKLE}")
     (root,) = roots

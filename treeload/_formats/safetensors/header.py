@@ -91,6 +91,12 @@ def read_header(file: File) -> _Header:
             raise _malformed(file, f"it has {file.size} bytes, and a header takes 8 at least")
         length = int.from_bytes(read_bytes(descriptor, 8, 0), "little")
         if length > _MAX_HEADER:
+            first = read_bytes(descriptor, min(file.size, 80), 0)
+            if first.lstrip()[:1] in (b"{", b"[") and first.isascii():
+                raise SourceError(
+                    f"{file} is a JSON text, as servers send instead of a file: it begins "
+                    f"{brief(first.decode(), 60)}; download it again"
+                )
             raise _malformed(
                 file, f"its header would have {length:,} bytes; at most {_MAX_HEADER:,} are allowed"
             )

@@ -14,7 +14,8 @@ holes. No key may be there twice.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -183,12 +184,32 @@ def _choose(directory: Place) -> str:
     for found, what in ((indices, "indices"), (files, "files without an index")):
         if len(found) == 1:
             return found[0]
+        if found and (shards := _shards(found)):
+            raise SourceError(
+                f"{str(directory)!r} holds {shards} of a checkpoint and not their index, 'NAME{INDEX}': "
+                f"download that too, or give the paths of the shards as a list, [{some(found, 3)}]"
+            )
         if found:
             raise SourceError(
                 f"{str(directory)!r} holds {len(found)} safetensors {what}: {some(found)}; "
                 "open one of them by its own path"
             )
     raise SourceError(f"{str(directory)!r} holds no {SUFFIX} file")
+
+
+def _shards(names: Sequence[str]) -> str:
+    """Which shards of how many these files are, in words; empty where they are not shards of one."""
+    matches = [_SHARD.search(name) for name in names]
+    numbers = [int(match[1]) for match in matches if match]
+    totals = {match[2] for match in matches if match}
+    if len(numbers) < len(names) or len(totals) != 1:
+        return ""
+    of = int(totals.pop())
+    missing = sorted(set(range(1, of + 1)) - set(numbers))
+    return f"all {of:,} shards" if not missing else f"{len(numbers):,} of {of:,} shards"
+
+
+_SHARD = re.compile(r"-(\d{1,6})-of-(\d{1,6})\.safetensors$")
 
 
 def _files_in(directory: Place, suffix: str) -> list[str]:
