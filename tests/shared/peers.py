@@ -73,6 +73,8 @@ def causes(error: BaseException | None) -> Iterator[str]:
 NOISE = (
     "Sharding info not provided",  # Orbax, of a load without a target
     "Passing direct option objects",  # Orbax, of the way that its options are given below
+    "[process=",  # Orbax's threads, of a save that has failed before
+    "coroutine '",  # Python, of what Orbax left behind when it refused
 )
 
 
@@ -89,6 +91,7 @@ def noted() -> Iterator[list[str]]:
     loggers = [logging.getLogger(), logging.getLogger("absl")]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
+        warnings.simplefilter("ignore", ResourceWarning)  # comes whenever something is collected
         for logger in loggers:
             logger.addHandler(keep)
         try:
@@ -104,11 +107,13 @@ def same_as(expected: Any) -> Callable[[Any], bool]:
     """Whether a result is this tree: its structure, its dtypes and its values."""
 
     def is_same(result: Any) -> bool:
-        leaves, structure = jax.tree.flatten(result)
-        wanted, wanted_structure = jax.tree.flatten(expected)
-        return structure == wanted_structure and all(
+        structures: list[Any] = [jax.tree.structure(tree) for tree in (result, expected)]
+        if structures[0] != structures[1]:
+            return False
+        pairs = zip(jax.tree.leaves(result), jax.tree.leaves(expected), strict=True)
+        return all(
             np.asarray(leaf).dtype == np.asarray(want).dtype and np.array_equal(leaf, want)
-            for leaf, want in zip(leaves, wanted, strict=True)
+            for leaf, want in pairs
         )
 
     return is_same
