@@ -19,7 +19,7 @@ import pytest
 
 import treeload
 from treeload import From, SourceError
-from treeload._files import http
+from treeload._files import patience
 
 MOST_SECONDS, MOST_BYTES = 5.0, 500 << 20
 
@@ -27,12 +27,12 @@ MOST_SECONDS, MOST_BYTES = 5.0, 500 << 20
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        http, "PATIENCE", http.Patience(connect=1, answer=0.3, slowest=4096, tries=3, pause=0.001)
+        patience, "PATIENCE", patience.Patience(connect=1, answer=0.3, slowest=4096, tries=3, pause=0.001)
     )
     monkeypatch.setenv("no_proxy", "*")
 
 
-PATIENCE = http.PATIENCE
+PATIENCE = patience.PATIENCE
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -203,7 +203,7 @@ _QUICK = ("says-nothing", "says-nothing-more")
 def test_a_slow_server_that_has_sent_little_is_given_up_in_five_seconds(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http, "PATIENCE", PATIENCE)
+    monkeypatch.setattr(patience, "PATIENCE", PATIENCE)
     begun = time.monotonic()
     with answering(SLOW[name]) as url, pytest.raises(SourceError, match=r"after \d tr"):
         treeload.open(url)
@@ -212,7 +212,9 @@ def test_a_slow_server_that_has_sent_little_is_given_up_in_five_seconds(
 
 def test_a_server_that_has_recovered_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of one source: what it had lagged behind before somebody tried anew is forgotten."""
-    monkeypatch.setattr(http, "PATIENCE", http.Patience(answer=0.3, stranger=0.4, tries=2, pause=0.001))
+    monkeypatch.setattr(
+        patience, "PATIENCE", patience.Patience(answer=0.3, stranger=0.4, tries=2, pause=0.001)
+    )
     monkeypatch.setattr("treeload._files.web._ANEW", 0.2)
     header = b'{"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}'
     content = len(header).to_bytes(8, "little") + header + np.arange(2, dtype=np.float32).tobytes()

@@ -15,7 +15,7 @@ from servers import Request, WebServer, serving
 
 import treeload
 from treeload import SourceError
-from treeload._files import http
+from treeload._files import patience
 
 pytest.importorskip("huggingface_hub")
 constants = importlib.import_module("huggingface_hub.constants")
@@ -35,7 +35,7 @@ def endpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WebSer
         save_file({name: WEIGHTS[name]}, snapshot / f"model-{number}.safetensors")
         weight_map[name] = f"model-{number}.safetensors"
     (snapshot / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
-    monkeypatch.setattr(http, "PATIENCE", http.Patience(connect=1, answer=2, tries=2, pause=0.001))
+    monkeypatch.setattr(patience, "PATIENCE", patience.Patience(connect=1, answer=2, tries=2, pause=0.001))
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setenv("no_proxy", "*")

@@ -21,7 +21,7 @@ from servers import Request, WebServer, serving
 
 import treeload
 from treeload import From, Policy, SaveError, SourceError
-from treeload._files import http
+from treeload._files import http, patience
 
 WEIGHTS = {f"layers.{i}.w": np.arange(i, i + 5000, dtype=np.float32) for i in range(20)}
 
@@ -34,7 +34,7 @@ def note(seen: list[Any], what: Any) -> bool:
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "PATIENCE", http.Patience(connect=1, answer=1, pause=0.001))
+    monkeypatch.setattr(patience, "PATIENCE", patience.Patience(connect=1, answer=1, pause=0.001))
     monkeypatch.setenv("no_proxy", "*")
 
 
@@ -382,7 +382,7 @@ def test_whoever_stops_reading_does_not_wait_for_a_server_that_hangs(
     server: WebServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = treeload.open(f"{server.url}/w.safetensors")
-    monkeypatch.setattr(http, "PATIENCE", http.Patience(answer=60))
+    monkeypatch.setattr(patience, "PATIENCE", patience.Patience(answer=60))
     let_go = threading.Event()
     server.misbehave = lambda request: let_go.wait(30) and False
 

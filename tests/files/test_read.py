@@ -18,9 +18,11 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceShardin
 
 from treeload import Name
 from treeload._errors import SourceError
+from treeload._files import pieces
 from treeload._files import read as module
 from treeload._files.open import look_at
-from treeload._files.read import Stored, aligned, read_stored
+from treeload._files.pieces import Stored, aligned
+from treeload._files.read import read_stored
 
 DTYPES = [np.dtype(each) for each in ("float32", "int8", "bool", "uint16", ml_dtypes.bfloat16)]
 MESH = Mesh(np.array(jax.devices()).reshape(2, 4), ("a", "b"))
@@ -100,8 +102,8 @@ def test_chunks_segments_and_short_reads_change_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
     preadv = os.preadv
-    monkeypatch.setattr(module, "_CHUNK", 16)
-    monkeypatch.setattr(module, "_SEGMENTS", 3)
+    monkeypatch.setattr(pieces, "CHUNK", 16)
+    monkeypatch.setattr(pieces, "SEGMENTS", 3)
     monkeypatch.setattr(module, "_AHEAD", 40)
     monkeypatch.setattr(os, "preadv", lambda fd, buffers, offset: preadv(fd, [buffers[0][:most]], offset))
     made = {f"k{n}": np.arange(n * 5, dtype=np.int16) for n in range(9)}
@@ -194,6 +196,6 @@ def test_a_leaf_that_memory_does_not_hold_is_named(tmp_path: Path, monkeypatch: 
     def full(count: int) -> Any:
         raise MemoryError
 
-    monkeypatch.setattr(module, "aligned", full)
+    monkeypatch.setattr(pieces, "aligned", full)
     with pytest.raises(SourceError, match=r"a \(float32\[2\], 8 bytes\) in .*: not enough memory"):
         list(read_stored(leaves, asked(leaves), "here"))

@@ -15,8 +15,9 @@ import pytest
 import treeload
 from treeload import From, SourceError
 from treeload._files.open import look_at, opened, read_bytes
+from treeload._files.pieces import Stored
 from treeload._files.place import Place
-from treeload._files.read import Stored, read_stored
+from treeload._files.read import read_stored
 from treeload._files.strict_json import parse_json
 from treeload._formats import FORMATS
 from treeload._leaves.spec import Spec

@@ -25,6 +25,7 @@ from safetensors import deserialize
 from safetensors.numpy import save_file
 
 from treeload._errors import RuleError, SourceError
+from treeload._files import pieces as _pieces
 from treeload._files import read as _files
 from treeload._files.open import look_at
 from treeload._formats.safetensors.header import DTYPES
@@ -103,7 +104,7 @@ class TestScatteredReads(TestOneFile):
 
     @pytest.fixture(autouse=True)
     def tiny_chunks(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(_files, "_CHUNK", 5)
+        monkeypatch.setattr(_pieces, "CHUNK", 5)
         monkeypatch.setattr(_files, "_AHEAD", 16)
 
 
@@ -767,7 +768,7 @@ def test_a_file_that_changes_after_planning_is_refused(ten: Path, change: str) -
 
 
 def test_a_file_that_changes_while_it_is_read_is_refused(ten: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_files, "_CHUNK", 64 << 10)
+    monkeypatch.setattr(_pieces, "CHUNK", 64 << 10)
     source = SafetensorsSource(ten)
     leaves = source.read(requests(source))
     next(leaves)
@@ -800,13 +801,13 @@ def test_a_leaf_too_large_for_memory_is_named(tmp_path: Path, monkeypatch: pytes
     def refuse(*_: Any) -> Any:
         raise MemoryError
 
-    monkeypatch.setattr(_files, "aligned", refuse)
+    monkeypatch.setattr(_pieces, "aligned", refuse)
     with pytest.raises(SourceError, match=r"x \(float64\[3\], 24 bytes\) in .*: not enough memory"):
         read_all(source)
 
 
 def test_what_is_held_is_bounded_while_leaves_are_dropped(ten: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_files, "_CHUNK", 16 << 10)
+    monkeypatch.setattr(_pieces, "CHUNK", 16 << 10)
     monkeypatch.setattr(_files, "_AHEAD", 128 << 10)
     source = SafetensorsSource(ten)
     tracemalloc.start()
@@ -831,7 +832,7 @@ def test_what_is_held_is_what_was_asked_for_while_leaves_are_kept(ten: Path) -> 
 def test_a_reader_that_stops_early_leaves_no_thread_and_no_file(
     ten: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_files, "_CHUNK", 16 << 10)
+    monkeypatch.setattr(_pieces, "CHUNK", 16 << 10)
     opened: list[int] = []
     real_open = os.open
 
@@ -857,7 +858,7 @@ os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
 os.environ["JAX_PLATFORMS"] = "cpu"
 import jax, numpy as np
 from jax.sharding import NamedSharding, PartitionSpec as P
-from treeload._files import read as _files
+from treeload._files import pieces, read
 from treeload._formats.safetensors.source import SafetensorsSource
 
 counts, preadv = [], os.preadv
@@ -865,11 +866,11 @@ def counting(*args):
     counts.append(preadv(*args))
     return counts[-1]
 os.preadv = counting
-taken, aligned = [], _files.aligned
+taken, aligned = [], read.aligned
 def taking(count):
     taken.append(count)
     return aligned(count)
-_files.aligned = taking
+read.aligned = pieces.aligned = taking
 
 source = SafetensorsSource(sys.argv[1])
 (name, spec), = source.specs().items()
@@ -923,5 +924,5 @@ def test_a_host_reads_only_what_its_devices_hold(
         device_set=range(8), addressable_devices_indices_map=lambda _: dict(enumerate(boxes))
     )
     request: Any = SimpleNamespace(shape=(8, 3), dtype=np.dtype(np.float32), sharding=here)
-    leaf = _files._prepare(Name(("x",)), _files.Stored(look_at(tmp_path / "a"), 0, request), request)
+    leaf = _pieces.prepared(Name(("x",)), _pieces.Stored(look_at(tmp_path / "a"), 0, request), request)
     assert [(piece.offset, len(piece.buffer)) for piece in leaf.pieces] == read

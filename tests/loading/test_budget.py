@@ -14,7 +14,7 @@ from orbax.checkpoint import v1 as ocp
 from safetensors.numpy import save_file
 
 import treeload
-from treeload._files import frames, read
+from treeload._files import frames, pieces
 from treeload._formats.orbax import source as orbax_source
 from treeload._formats.orbax.arrays import Piece
 
@@ -49,7 +49,7 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
         return counted
 
-    monkeypatch.setattr(read, "aligned", counting(read.aligned))
+    monkeypatch.setattr(pieces, "aligned", counting(pieces.aligned))
     monkeypatch.setattr(frames, "aligned", counting(frames.aligned))
     monkeypatch.setattr(Piece, "of", counting(Piece.of))
     return count

@@ -1,6 +1,7 @@
 """What every format stands on. Knows no format.
 
 place        a path of this machine or one of a server, and what is asked of either
+patience     how long a server is waited for
 http         one request to a web server, bounded
 whole        all of a file that its server gives only so
 web          files of a web server, by ranges
@@ -16,6 +17,8 @@ index        which shard holds what
 request      what may be asked of a source
 budget       how many bytes may be on their way at a time
 gaps         what lies near to each other, far away
+pieces       leaves cut into what one thread reads at a time
+intact       whether what was read is what was written
 read         bytes into aligned buffers, ahead of who asks
 msgpack      arrays in msgpack, as Flax and early Orbax write them: the values
 msgpack_tree     their names, and how they are read

@@ -24,8 +24,9 @@ from treeload._errors import SourceError
 from treeload._files.budget import in_flight
 from treeload._files.digests import Digest, check_whole
 from treeload._files.open import File, check_unchanged, opened, read_bytes
+from treeload._files.pieces import Bytes, aligned
 from treeload._files.place import Handle
-from treeload._files.read import Bytes, aligned, reading_threads
+from treeload._files.read import reading_threads
 from treeload._files.regions import Box, placed_together, slices_of
 from treeload._leaves.spec import Spec, nbytes, print_spec
 from treeload._naming.name import Name, print_name

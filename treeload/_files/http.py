@@ -1,7 +1,8 @@
 """One request to a web server and its answer, over the standard library: bounded in time and in bytes.
 
-Owns connections, proxies, redirects and patience. Refuses to own what is asked for and what an answer means
-(``web``). A server is a stranger: it may send without end, or one byte a minute, or lead elsewhere.
+Owns connections, proxies and redirects. Refuses to own how long a server is waited for (``patience``), what
+is asked for and what an answer means (``web``). A server is a stranger: it may send without end, or lead
+elsewhere.
 
 HTTP: RFC 9110 and 9112. Proxies are those of the environment, as ``urllib`` knows them.
 """
@@ -22,48 +23,19 @@ import time
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 
 from treeload._errors import SourceError
+from treeload._files import patience
+from treeload._files.patience import Stop, Waiting
 from treeload._naming.printable import printable
 
 Connection: TypeAlias = http.client.HTTPConnection
 
 
-@dataclass(frozen=True)
-class Patience:
-    """How long a server is waited for, and how often it is asked again.
-
-    Attributes:
-        connect: seconds until a connection stands.
-        answer: seconds until an answer has begun, and that it may lag behind ``slowest`` after that.
-        slowest: bytes a second; an answer that comes more slowly is given up.
-        tries: how often what failed is tried; more often where much of it came.
-        pause: seconds before the second try; twice as many before each further one, 10 at most.
-        stranger: seconds in all, tries and pauses included, that a server may lag behind ``slowest`` as long
-            as it has sent little.
-        prompt: seconds that a question may take of which these do not count.
-        proven: bytes after which a server is no stranger.
-    """
-
-    connect: float = 10.0
-    answer: float = 30.0
-    slowest: int = 4096
-    tries: int = 6
-    pause: float = 0.5
-    stranger: float = 4.0
-    prompt: float = 0.5
-    proven: int = 64 << 10
-
-
 FAILURES = (OSError, http.client.HTTPException)
 """What may succeed when it is tried again."""
-
-
-PATIENCE = Patience()
-"""What every request has. Tests replace it."""
 
 
 _MOST_HEAD = 256 << 10  # bytes of the head of an answer
@@ -82,75 +54,6 @@ _IDLE_SECONDS = 15.0
 
 
 _IDLE_MOST = 8  # connections that wait for the next request to one server
-
-
-class Stop:
-    """By which whoever waits for a server is let go: pauses end, and connections are cut."""
-
-    def __init__(self) -> None:
-        self._event, self._sockets, self._lock = threading.Event(), set[socket.socket](), threading.Lock()
-
-    def now(self) -> None:
-        with self._lock:
-            self._event.set()
-            for each in self._sockets:
-                with suppress(OSError):
-                    each.shutdown(socket.SHUT_RDWR)
-
-    def wait(self, seconds: float) -> bool:
-        """Whether it was said to stop, by then."""
-        return self._event.wait(seconds)
-
-    @contextmanager
-    def cuts(self, sock: socket.socket) -> Iterator[None]:
-        """As long as it lasts, ``now`` cuts this connection.
-
-        Raises:
-            ConnectionAbortedError: it was said to stop before.
-        """
-        with self._lock:
-            if self._event.is_set():
-                raise ConnectionAbortedError("nobody waits for it any more")
-            self._sockets.add(sock)
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._sockets.discard(sock)
-
-
-class Waiting:
-    """How long one question, asked again where it fails, is waited for.
-
-    Args:
-        seconds: in all; infinity for a server that is known to send what it is asked for.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self._begun, self._seconds = time.monotonic(), seconds
-        self.taken = 0
-        """Bytes that came, of heads and bodies."""
-
-    @property
-    def lag(self) -> float:
-        """The seconds that it took longer than it may for so many bytes."""
-        return time.monotonic() - self._begun - self.taken / PATIENCE.slowest
-
-    @property
-    def left(self) -> float:
-        """The seconds that are left for all of the question."""
-        return self._seconds - self.lag
-
-    def at_most(self, seconds: float) -> float:
-        """So many seconds, or what is left.
-
-        Raises:
-            TimeoutError: nothing is left.
-        """
-        left = self.left
-        if left <= 0:
-            raise TimeoutError(f"it has sent hardly anything in {PATIENCE.stranger:g} seconds")
-        return min(seconds, left)
 
 
 class Answer:
@@ -280,7 +183,7 @@ def _send(
             is_public = proxy is None and _is_public(connection)
             if refuse_private and proxy is None and not is_public:
                 raise SourceError(f"{shown(url)!r}, to which a public server leads, is at a private address")
-            connection.sock.settimeout(waiting.at_most(PATIENCE.answer))
+            connection.sock.settimeout(waiting.at_most(patience.PATIENCE.answer))
             connection.response_class = functools.partial(_Response, waiting)  # type: ignore[assignment]
             connection.request("GET", target, headers=dict(headers))
             return connection, connection.getresponse(), is_public
@@ -295,7 +198,7 @@ def _send(
 def _connect(url: SplitResult, proxy: SplitResult | None, waiting: Waiting) -> Connection:
     host, port = url.hostname or "", url.port
     to = (host, port) if proxy is None else (proxy.hostname or "", proxy.port)
-    timeout = waiting.at_most(PATIENCE.connect)
+    timeout = waiting.at_most(patience.PATIENCE.connect)
     connection: Connection
     if url.scheme == "https":
         connection = http.client.HTTPSConnection(*to, timeout=timeout, context=_tls())
@@ -415,12 +318,12 @@ class _Paced(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        deadline = self._begun + PATIENCE.answer + self._taken / PATIENCE.slowest
+        deadline = self._begun + patience.PATIENCE.answer + self._taken / patience.PATIENCE.slowest
         if time.monotonic() >= deadline:
             raise TimeoutError("it sends too slowly")
         if self._taken >= self.most:
             raise http.client.HTTPException("it sends more than was asked for")
-        self._sock.settimeout(self._waiting.at_most(PATIENCE.answer))
+        self._sock.settimeout(self._waiting.at_most(patience.PATIENCE.answer))
         count: int | None = self._raw.readinto(buffer)
         self._taken += count or 0
         self._waiting.taken += count or 0

@@ -21,7 +21,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from treeload._errors import SourceError
-from treeload._files import http
+from treeload._files import patience
 from treeload._files.place import Handle, Remote, Server, Status
 from treeload._files.web import WebServer
 from treeload._naming.printable import printable
@@ -102,7 +102,7 @@ class Hub(Server):
             return self._cached("HF_HUB_OFFLINE is set")
         try:
             found = library.HfApi(endpoint=_endpoint(library)).repo_info(
-                self.repository, repo_type=self.kind, revision=self.revision, timeout=http.PATIENCE.answer
+                self.repository, repo_type=self.kind, revision=self.revision, timeout=patience.PATIENCE.answer
             )
         except (library.errors.RepositoryNotFoundError, library.errors.RevisionNotFoundError) as error:
             raise SourceError(

@@ -19,7 +19,8 @@ from treeload._errors import SourceError
 from treeload._files.digests import Digest, check_whole
 from treeload._files.msgpack import Array, Static, parse_msgpack
 from treeload._files.open import File, opened, read_bytes
-from treeload._files.read import Stored, aligned, read_stored
+from treeload._files.pieces import Stored, aligned
+from treeload._files.read import read_stored
 from treeload._files.regions import placed, slices_of
 from treeload._files.request import check_requests
 from treeload._leaves.spec import Spec, spec_of

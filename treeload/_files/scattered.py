@@ -19,8 +19,8 @@ import numpy as np
 from treeload._errors import SourceError, TreeloadError
 from treeload._files.digests import Digest, check_whole
 from treeload._files.open import File, opened, read_bytes
+from treeload._files.pieces import Bytes, aligned
 from treeload._files.place import Handle
-from treeload._files.read import Bytes, aligned
 from treeload._files.regions import placed, slices_of
 from treeload._files.unpack import unpacked
 from treeload._files.zip import Member

@@ -14,8 +14,8 @@ import numpy as np
 from treeload._errors import SourceError
 from treeload._files.crc import crc32, damaged_member
 from treeload._files.open import File, brief, read_bytes
+from treeload._files.pieces import Bytes, aligned
 from treeload._files.place import Handle
-from treeload._files.read import Bytes, aligned
 from treeload._files.zip import DEFLATED, STORED, Head, Member, malformed, read_heads
 
 _CHUNK = 1 << 20

@@ -23,8 +23,9 @@ from typing import Any, TypeVar
 from urllib.parse import quote, unquote, urlsplit
 
 from treeload._errors import SourceError
-from treeload._files import http
-from treeload._files.http import Answer, Stop, Waiting, asked
+from treeload._files import http, patience
+from treeload._files.http import Answer, asked
+from treeload._files.patience import Stop, Waiting
 from treeload._files.place import Descriptor, Handle, Refused, Server, Status, changed
 from treeload._files.whole import Download
 from treeload._naming.printable import printable
@@ -254,30 +255,30 @@ class WebServer(Server):
         Raises:
             SourceError: it failed too often.
         """
-        failures, patience = 0, http.PATIENCE
+        failures, has = 0, patience.PATIENCE
         if time.monotonic() - self._answered > _ANEW:
             self._lag = 0.0
-        is_stranger = self._taken < patience.proven
-        waiting = Waiting(patience.stranger - self._lag if is_stranger else math.inf)
+        is_stranger = self._taken < has.proven
+        waiting = Waiting(has.stranger - self._lag if is_stranger else math.inf)
         while True:
             try:
                 result = ask(waiting)
             except (_Again, *http.FAILURES) as error:
                 failures += 1
-                most = _tries(error, patience.tries) + progress() // _FOR_ONE_MORE_TRY
+                most = _tries(error, has.tries) + progress() // _FOR_ONE_MORE_TRY
                 if stop.wait(0.0) or failures >= most or waiting.left <= 0:
                     self._lag += max(waiting.lag, 0.0)
                     self._answered = time.monotonic()
                     raise _unreadable(self.shown(path), error, failures) from error
-                pause = min(patience.pause * 2 ** (failures - 1), 10.0) * random.uniform(0.5, 1.0)
-                asked_for = min(error.seconds, patience.answer) if isinstance(error, _Again) else 0.0
+                pause = min(has.pause * 2 ** (failures - 1), 10.0) * random.uniform(0.5, 1.0)
+                asked_for = min(error.seconds, has.answer) if isinstance(error, _Again) else 0.0
                 stop.wait(min(max(pause, asked_for), max(waiting.left, 0.0)))
             except ValueError as error:  # a host or a header that cannot be written
                 shown = self.shown(path)
                 raise SourceError(f"{shown!r} cannot be asked for: {printable(str(error), 200)}") from error
             else:
                 self._taken += waiting.taken
-                self._lag += max(waiting.lag - patience.prompt, 0.0)
+                self._lag += max(waiting.lag - has.prompt, 0.0)
                 self._answered = time.monotonic()
                 return result
 

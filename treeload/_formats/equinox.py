@@ -26,9 +26,10 @@ import numpy as np
 from treeload._errors import SourceError
 from treeload._files.beginning import beginning_of
 from treeload._files.open import look_at
+from treeload._files.pieces import Stored
 from treeload._files.place import Place
 from treeload._files.places import AnyPlace, place_of
-from treeload._files.read import Stored, read_stored
+from treeload._files.read import read_stored
 from treeload._files.stream import streamed
 from treeload._files.strict_json import parse_json
 from treeload._leaves.spec import PYTHON_DTYPES, Spec, is_numeric, print_spec

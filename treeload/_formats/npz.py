@@ -24,9 +24,10 @@ from treeload._errors import SourceError
 from treeload._files.crc import Checksum, crc32
 from treeload._files.npy import MAGIC, MOST_HEADER, read_npy_header
 from treeload._files.open import File, brief, look_at, opened
+from treeload._files.pieces import Stored
 from treeload._files.place import Handle, Place
 from treeload._files.places import AnyPlace, place_of
-from treeload._files.read import Stored, read_stored
+from treeload._files.read import read_stored
 from treeload._files.request import check_requests
 from treeload._files.scattered import Scattered, read_scattered, row_major
 from treeload._files.unpack import start_of

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from treeload._files.read import aligned
+from treeload._files.pieces import aligned
 from treeload._files.regions import Box, boxes_of, extents_of, placed, slices_of, whole_box
 from treeload._leaves.spec import Spec, is_key
 from treeload._ops.expression import Derived, Expression

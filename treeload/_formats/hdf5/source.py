@@ -22,9 +22,10 @@ from treeload._errors import SourceError
 from treeload._files.beginning import beginning_of
 from treeload._files.digests import check_whole
 from treeload._files.open import File, check_unchanged, look_at, opened, read_bytes
+from treeload._files.pieces import Stored
 from treeload._files.place import Handle, Place
 from treeload._files.places import AnyPlace, place_of
-from treeload._files.read import Stored, read_stored
+from treeload._files.read import read_stored
 from treeload._files.regions import Box, placed, slices_of, whole_box
 from treeload._files.request import check_requests
 from treeload._files.stream import Stream

@@ -16,7 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from treeload._files.digests import Digest, checked_parts, covers
-from treeload._files.read import aligned, cutting
+from treeload._files.pieces import aligned
+from treeload._files.read import cutting
 from treeload._files.regions import Box, boxes_of, extents_of, placed, whole_box
 from treeload._formats.orbax.direct import Chunk
 from treeload._formats.orbax.record import Array, array_of, read_dtype

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from treeload._errors import SourceError
 from treeload._files.frames import CAN_UNPACK, Frame
 from treeload._files.open import File, look_within, opened, read_bytes
-from treeload._files.read import Stored as Plain
+from treeload._files.pieces import Stored as Plain
 from treeload._formats.orbax import layout as _orbax_layout
 from treeload._formats.orbax.arrays import Stored
 from treeload._formats.orbax.btree import Extent, Value

@@ -25,9 +25,10 @@ from treeload._files.beginning import beginning_of
 from treeload._files.crc import Checksum
 from treeload._files.index import ShardIndex, first_shard, read_index
 from treeload._files.open import File, look_at, look_beside, opened, read_bytes, some
+from treeload._files.pieces import Stored
 from treeload._files.place import Place, Remote, names_in
 from treeload._files.places import AnyPlace, place_of
-from treeload._files.read import Stored, read_stored
+from treeload._files.read import read_stored
 from treeload._files.regions import placed, slices_of
 from treeload._files.request import check_requests
 from treeload._files.scattered import Scattered, is_row_major, read_scattered, spread

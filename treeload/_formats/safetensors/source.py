@@ -24,9 +24,10 @@ from treeload._files.at_once import at_once
 from treeload._files.beginning import beginning_of
 from treeload._files.index import ShardIndex, first_shard, read_index
 from treeload._files.open import File, brief, look_at, look_beside, some
+from treeload._files.pieces import Stored
 from treeload._files.place import Place, Remote, names_in
 from treeload._files.places import AnyPlace, place_of
-from treeload._files.read import Stored, read_stored
+from treeload._files.read import read_stored
 from treeload._files.strict_json import parse_json
 from treeload._formats.safetensors.header import PROVENANCE, read_header
 from treeload._leaves.spec import Spec

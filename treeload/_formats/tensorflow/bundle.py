@@ -18,7 +18,7 @@ import numpy as np
 
 from treeload._errors import SourceError
 from treeload._files.open import File, brief, look_beside, opened, read_bytes
-from treeload._files.read import Stored
+from treeload._files.pieces import Stored
 from treeload._formats.tensorflow import wire
 from treeload._formats.tensorflow.table import entries
 from treeload._leaves.spec import print_spec

@@ -24,9 +24,10 @@ from treeload._errors import SourceError
 from treeload._files.crc32c import masked_crc32c
 from treeload._files.digests import damaged
 from treeload._files.open import File, brief, look_at, look_within, opened, read_bytes, some
+from treeload._files.pieces import Stored
 from treeload._files.place import Place, Remote, names_in
 from treeload._files.places import AnyPlace, place_of
-from treeload._files.read import Stored, read_stored
+from treeload._files.read import read_stored
 from treeload._files.regions import placed, slices_of
 from treeload._files.request import check_requests
 from treeload._files.steps import step_of
