@@ -27,6 +27,7 @@ from treeload._findings.portable import portable
 from treeload._inference.suggestions import Suggestions
 from treeload._leaves.selection import Patterns, Within, compile_patterns
 from treeload._loading import checks, load
+from treeload._loading.initial import check_init
 from treeload._loading.progress import Progress, check_progress
 from treeload._loading.shardings import Shardings, asking, span_processes
 from treeload._plans import lock
@@ -325,10 +326,11 @@ class Plan(Decisions):
             LoadError: the plan has errors, a value check fails, or a value overflows its cast.
             SourceError: a source could not be read, or is damaged.
             TreeloadError: a leaf cannot be placed as ``sharding`` says, or that has what is for no leaf.
-            TypeError: what ``sharding`` has for a leaf is no sharding, ``budget`` is no integer, or
-                ``progress`` none of these.
+            TypeError: ``init`` is no such function, what ``sharding`` has for a leaf is no sharding,
+                ``budget`` is no integer, or ``progress`` none of these.
             ValueError: ``budget`` is not above zero.
         """
+        check_init(init)
         with at_most(budget), self._by_all_processes("load it", sharding):
             check_progress(progress)
             now = load.destination_now(self)  # first: a plan that is out of date has nothing else to say
@@ -356,6 +358,8 @@ class Plan(Decisions):
         Raises:
             LoadError, SourceError, TypeError, ValueError: as ``load``; the destination is as before.
         """
+
+        check_init(init)
 
         def from_sources(plan: Plan) -> Callable[[], None]:
             made = plan.checked(init)

@@ -22,7 +22,8 @@ import treeload
 from treeload import BIAS, Concat, LoadError, Op, Plan, Policy, Rename, Rule
 from treeload._naming.pattern import compile_pattern
 from treeload._reports.going_on import GoingOn
-from treeload._reports.problems import problems, ways
+from treeload._reports.problems import problems
+from treeload._reports.ways import ways
 from treeload._sources.memory import MemorySource
 
 KNOWN: dict[tuple[str, str], str] = {
@@ -51,6 +52,7 @@ class Mistake:
         right: printed name → the right value; what is not named has none in the source.
         cure: what leads to these values: ``"suggest"``, ``"ops"`` of the findings, ``"forgive"`` where
             nothing but forgiveness does, ``"words"`` where only words can say it.
+        by_name: what names that agree by accident load, where no rule is given.
     """
 
     dst: Any
@@ -58,6 +60,7 @@ class Mistake:
     right: Mapping[str, Any] = field(default_factory=dict)
     cure: str = "suggest"
     how: Mapping[str, Any] = field(default_factory=dict)
+    by_name: Mapping[str, Any] = field(default_factory=dict)
 
     def plan(self, *, rules: Any = (), policy: Policy | None = None) -> Plan:
         how = dict(self.how)
@@ -148,8 +151,8 @@ def layers_in_keys():
 @mistake
 def layers_counted_from_one():
     src = {"layers": {str(int(at) + 1): one for at, one in DEEP["layers"].items()}, "norm": DEEP["norm"]}
-    right = flat({"layers": {at: src["layers"][at] for at in ("1", "2")}, "norm": DEEP["norm"]})
-    return Mistake(blank(DEEP), src, right, "forgive")
+    by_name = flat({"layers": {at: src["layers"][at] for at in ("1", "2")}})
+    return Mistake(blank(DEEP), src, flat(DEEP), "suggest", by_name=by_name)
 
 
 @mistake
@@ -816,7 +819,7 @@ def test_a_forgiveness_changes_nothing_but_what_it_names(name: str) -> None:
     for leaf, value in after.items():
         if any(tuple(leaf.split("/"))[: len(each)] == each for each in named):
             continue
-        assert equal(value, row.right.get(leaf, before[leaf])), leaf
+        assert equal(value, {**before, **row.right, **row.by_name}[leaf]), leaf
 
 
 def _abstract(one: Any) -> bool:

@@ -85,7 +85,7 @@ def test_what_is_no_verdict_at_all_is_a_rule_error(value: Any) -> None:
         ("layers/{i", "lone '{'"),
         ("a//b", "empty segment"),
         ("a**b", "stands alone"),
-        ("a/", "empty segment"),
+        ("a/", "ends in '/'"),
         ("{*}", "without a proper name"),
         (3, "a pattern is a string.*not 3"),
         (None, "a pattern is a string.*not None"),

@@ -1,4 +1,4 @@
-"""An Orbax checkpoint is read in two ways of ours that give the same: as it lies in files, or by TensorStore."""
+"""An Orbax checkpoint is read in two ways of ours that give the same: as it lies, or by TensorStore."""
 
 from __future__ import annotations
 

@@ -165,9 +165,11 @@ def test_everything_that_cannot_be_placed_is_said_and_nothing_is_read() -> None:
         ({"dense": {"w": over(), "c": over()}}, TreeloadError, "sharding= has dense/c, where"),
         ({"dense": "x"}, TypeError, "sharding= has at 'dense' a str; it takes jax shardings"),
         (lambda name, spec: 3, TypeError, r"sharding\('dense/b', float32\[4\]\) gave a int"),
-        (MESH, TypeError, "a Mesh; it takes jax shardings"),
+        (MESH, TypeError, r"sharding= is a Mesh; .*, such as NamedSharding\(mesh, P\(\)\), and None"),
+        (jax.devices()[1], TypeError, r"is a Device; .*, such as SingleDeviceSharding\(device\), and None"),
+        (over(None, "y"), TreeloadError, r"dense/b, float32\[4\]: its sharding, .*, is for 2 axes or more"),
     ],
-    ids=["typo", "no leaf", "text", "function", "mesh"],
+    ids=["typo", "no leaf", "text", "function", "mesh", "device", "axes"],
 )  # fmt: skip
 def test_what_is_no_sharding_or_for_nothing_is_refused(asked: Any, error: type[Exception], said: str) -> None:
     dst = destination(DESTINATIONS["jax"])

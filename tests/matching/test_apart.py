@@ -14,7 +14,7 @@ from treeload import From, Policy, Rename, Tie
 from treeload._findings.finding import Finding
 from treeload._findings.kinds import Kind
 from treeload._matching import match as matching
-from treeload._matching.apart import Apart, Neighbours
+from treeload._matching.apart import Apart, Neighbours, missing_words, unexpected_words
 from treeload._plans.entry import MISSING
 
 ONE = np.ones(2, np.float32)
@@ -113,3 +113,18 @@ def test_among_too_many_names_none_is_looked_for(monkeypatch: pytest.MonkeyPatch
     assert treeload.plan(there, here).findings[0].near == (("kernle",),)
     monkeypatch.setattr(Neighbours, "_LOOKED_AMONG", 1)
     assert treeload.plan(there, here).findings[0].near == ()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "opt_state/0/mu/head/bias", "0/nu/head/bias", "mu/head/bias", "trace/bias", "params_ema/head/bias",
+        "ema/head/bias", "exp_avg_sq/head/bias",
+    ],
+)  # fmt: skip
+def test_zeros_are_not_spoken_of_for_what_is_kept_about_a_bias(name: str) -> None:
+    spec = jax.ShapeDtypeStruct((2,), np.float32)
+    for words in (missing_words, unexpected_words):
+        for held in (None, "None"):
+            assert "absent_is_zero" not in " ".join(map(str, words(tuple(name.split("/")), spec, held)[1]))
+        assert "absent_is_zero" in " ".join(map(str, words(("head", "bias"), spec, None)[1]))

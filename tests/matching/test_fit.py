@@ -90,6 +90,11 @@ def test_a_key_fits_a_key_of_its_own_implementation_alone() -> None:
     for held, other in ((fry, rbg), (fry, np.zeros((), np.uint32)), (np.zeros((), np.uint32), fry)):
         found = fault(held, other, "unsafe")
         assert found is not None and found.kind == Kind.STRUCTURE and "same implementation" in found.message
+    for held, other, name in ((fry, rbg, "rbg"), (rbg, fry, "threefry2x32")):
+        found = fault(held, other)
+        assert found is not None
+        said = f"make the destination's key with jax.random.key(..., impl={name!r})"
+        assert str(found.remedies[0]) == said and len(found.remedies) == 2
 
 
 def test_keys_of_other_shapes_differ_in_shape() -> None:
@@ -173,7 +178,10 @@ def test_a_number_of_the_same_kind_that_has_room_fits(held: Any, given: Any) -> 
 def test_an_abstract_leaf_that_jax_would_narrow_cannot_be_cast_anyway() -> None:
     found = fault(spec(2, dtype=np.float64), spec(2, dtype=np.float64), "unsafe")
     assert found is not None and found.message == "JAX makes float32 of float64 without jax_enable_x64"
-    assert codes(found) == ['Policy(dtype={"a/b": "keep"})']
+    assert list(map(str, found.remedies)) == [
+        "JAX_ENABLE_X64=1 in the environment, or float32 in the destination",
+        'to keep the destination\'s own: Policy(dtype={"a/b": "keep"})',
+    ]
 
 
 def test_a_concrete_leaf_is_never_narrowed() -> None:

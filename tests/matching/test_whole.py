@@ -13,6 +13,7 @@ from treeload import From, Policy, Rename, Transpose
 from treeload._matching.match import match
 from treeload._matching.parts import opened_parts
 from treeload._plans.decisions import Decisions
+from treeload._rules import apply
 from treeload._trees.walk import walk
 
 SPEC = jax.ShapeDtypeStruct((2,), np.float32)
@@ -176,3 +177,50 @@ def test_what_is_missing_and_what_is_left_over_know_each_other() -> None:
 def test_where_one_side_has_no_finding_there_is_nothing_near() -> None:
     found = matched({"enc": {"kernel": one()}, "a": one()}, {"a": one(3)})
     assert all(not finding.near for finding in found.findings)
+
+
+# Rules in the wrong order.
+
+GENERAL = Rename("encoder/{*r}", "enc/{*r}")
+SPECIAL = Rename("encoder/weight", "enc/kernel", Transpose())
+ENCODER = {"encoder": {"weight": np.ones((3, 2), np.float32), "bias": one(3)}}
+WANTED = {"enc": {"kernel": np.ones((2, 3), np.float32), "bias": one(3)}}
+
+
+def about_rules(found: Decisions) -> list[str]:
+    return [finding.remedy for finding in found.findings if finding.kind == "rule"]
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_rule_whose_leaves_an_earlier_one_takes_is_to_be_put_before_it(inside: bool) -> None:
+    def made(*rules: Any) -> Decisions:
+        if inside:
+            return matched({"m": WANTED}, From(ENCODER, rules=rules, into="m"))
+        return matched(WANTED, ENCODER, *rules)
+
+    (said,) = about_rules(made(GENERAL, SPECIAL))
+    assert (
+        said.startswith("put it before Rename('encoder/{*r}', 'enc/{*r}'); to ignore") and "Copy" not in said
+    )
+    assert made(SPECIAL, GENERAL).ok
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        (GENERAL, Rename("encoder/weight", "enc/kernal", Transpose())),  # leads nowhere there either
+        (Rename("encoder/bias", "enc/bias"), Rename("encoder/bias", "enc/kernel")),  # that one would be idle
+        (GENERAL, Rename("encoder/bias", "enc/kernel")),  # what loads now would not any more
+        (GENERAL, Rename("encoder/weight", "enc/kernel", Transpose(2, 1, 0))),  # cannot be applied
+    ],
+    ids=["typo", "idle", "loses", "fault"],
+)
+def test_an_order_that_helps_nothing_is_not_spoken_of(rules: tuple[Any, ...]) -> None:
+    (said,) = about_rules(matched(WANTED, ENCODER, *rules))
+    assert "put it before" not in said and "as a Copy" in said
+
+
+def test_among_very_many_leaves_no_order_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apply, "_TRIED", 3)
+    (said,) = about_rules(matched(WANTED, ENCODER, GENERAL, SPECIAL))
+    assert "as a Copy" in said

@@ -99,7 +99,7 @@ def test_names_print_as_documented(keys: tuple[str, ...], printed: str) -> None:
     [
         ("a//b", "empty segment"),
         ("/a", "empty segment"),
-        ("a/", "empty segment"),
+        ("a/", "ends in '/'"),
         ("/", "empty segment"),
         ("a\\", "lone"),
         ("a/\\", "lone"),

@@ -282,7 +282,7 @@ def test_a_template_that_does_not_fit_its_expression_is_a_rule_error(template: s
 
 
 def test_an_expression_that_makes_no_name_is_a_rule_error() -> None:
-    with pytest.raises(RuleError, match="empty segment"):
+    with pytest.raises(RuleError, match="'b/' ends in '/'"):
         renamed(re.compile("a(x)?"), r"b/\1", "a")
 
 
@@ -298,7 +298,7 @@ def test_an_expression_that_makes_no_name_is_a_rule_error() -> None:
         ("{{i}}", "lone '{'"),
         ("a//b", "empty segment"),
         ("/a", "empty segment"),
-        ("a/", "empty segment"),
+        ("a/", "ends in '/'"),
         ("/", "empty segment"),
         ("a\\", "ends in a lone"),
         ("a**", "stands alone"),
@@ -385,3 +385,25 @@ def test_no_pattern_takes_long_on_any_name(pattern: str, name: str) -> None:
     start = time.process_time()
     compiled.match(name)
     assert time.process_time() - start < 2  # tried every way, each would take minutes to years
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a/{rest*}", "{rest*} is written {*rest}"),
+        ("head/", "all that is below it is 'head/**', in a rule 'head/{*rest}' on both sides"),
+        ("b/{4,5}/**", "{4,5} is how reports fold names; write 'b/4/**' and 'b/5/**'"),
+        ("b/{0..2}", "{0..2} is how reports fold names; write 'b/0' and 'b/1' and 'b/2'"),
+        ("{a,b}/{k,x}", "write 'a/k' and 'a/x' and 'b/k' and 'b/x'"),
+        ("b/{0..9999999}", "write a pattern for each, or '*' where all of them are meant"),
+        ("b/{0,1,2,…,40}", "write a pattern for each, or '*' where all of them are meant"),
+        ("b/{4 5}", "has a capture without a proper name: {4 5}"),
+    ],
+)
+def test_what_is_nearly_a_pattern_is_told_with_what_to_write(text: str, said: str) -> None:
+    with pytest.raises(RuleError, match=re.escape(said)):
+        compile_pattern(text)
+
+
+def test_a_key_that_ends_in_a_slash_of_its_own_is_a_name() -> None:
+    assert compile_pattern("a\\/").matches("a\\/")

@@ -102,5 +102,20 @@ def test_an_expression_whose_result_is_no_name_is_refused_when_it_is_filled_in()
     full, empty = pattern.match("ab"), pattern.match("a")
     assert full is not None and empty is not None
     assert made.expand(full) == ("x", "b")
-    with pytest.raises(RuleError, match="empty segment"):
+    with pytest.raises(RuleError, match="'x/' ends in '/'"):
         made.expand(empty)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "template", "said"),
+    [
+        ("a/*", "b/*", "write 'a/{x}' and 'b/{x}'"),
+        ("a/*/**", "*/b/**", "write 'a/{x}/{*y}' and '{x}/b/{*y}'"),
+        ("a/*", "b/**", "name it in braces on both sides, 'b/**'"),
+    ],
+)
+def test_a_wildcard_on_the_right_is_told_with_the_captures_to_write(
+    pattern: str, template: str, said: str
+) -> None:
+    with pytest.raises(RuleError, match=re.escape(said)):
+        compile_template(template, compile_pattern(pattern))

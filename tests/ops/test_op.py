@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given
@@ -127,3 +129,20 @@ def test_what_is_no_integer_is_named(value: Any) -> None:
 )
 def test_our_ops_claim_what_they_keep(op: Op, said: set[str]) -> None:
     assert {flag for flag in FLAGS if getattr(op, flag)} == said
+
+
+@pytest.mark.parametrize(
+    ("given", "instead"),
+    [
+        (np.transpose, "; write Transpose() or Apply(np.transpose)"),
+        (jnp.transpose, "; write Transpose() or Apply(jnp.transpose)"),
+        (jnp.squeeze, "; write Apply(jnp.squeeze)"),
+        (as_ops, "; write Apply(as_ops)"),
+        (lambda array: array, "; write Apply(fn)"),
+        (3, "not 3"),
+        (int, "<class 'int'>"),
+    ],
+)
+def test_a_function_in_an_ops_place_is_told_with_what_to_write(given: Any, instead: str) -> None:
+    with pytest.raises(RuleError, match=f"{re.escape(instead)}$"):
+        as_ops((given,), "Rename")

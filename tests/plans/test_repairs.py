@@ -13,7 +13,7 @@ from rich.console import Console
 import treeload
 from treeload import From, Plan, Policy, Rename, Transpose
 from treeload._plans import repairs as module
-from treeload._plans.repairs import GiveRules, TakePart, loaded, repairs
+from treeload._plans.repairs import GiveRules, MendFrom, Reorder, TakePart, loaded, repairs
 
 
 def f32(*shape: int) -> Any:
@@ -123,3 +123,69 @@ def test_an_error_shows_itself_with_its_plan_and_without() -> None:
         assert "Nothing was changed." in shown.getvalue()
         assert error._repr_html_() == error.to_html() and "Nothing was changed." in error.to_html()
     assert there.plan is None and len(there.findings) == 4
+
+
+# What was given, written otherwise.
+
+JOINED = {"model.backbone.fc.kernel": f32(2, 3), "model.backbone.fc.bias": f32(3)}
+FC = {"fc": {"kernel": f32(2, 3), "bias": f32(3)}}
+
+
+def test_rules_in_the_wrong_order_are_tried_in_the_other_all_at_once() -> None:
+    rules = [Rename("a/{*r}", "e/{*r}"), Rename("a/x", "e/one"), Rename("a/y", "e/two")]
+    src = {"a": {"x": f32(2), "y": f32(3), "z": f32(4)}}
+    dst = {"e": {"one": f32(2), "two": f32(3), "z": f32(4)}}
+    plan = treeload.plan(dst, src, rules=rules)
+    (repair,) = repairs(plan)
+    assert isinstance(repair, Reorder) and repair.after.ok
+    text = str(plan)
+    assert text.count("put it before Rename('a/{*r}', 'e/{*r}')") == 2
+    assert "in that order everything loads" in " ".join(text.split())
+    assert "what that settles" in text and "Policy(missing" not in text
+
+
+def test_an_order_that_makes_no_more_load_is_no_repair() -> None:
+    rules = [Rename("a/{*r}", "e/{*r}"), Rename("a/x", "e/one")]
+    plan = treeload.plan({"e": {"one": f32(2)}}, {"a": {"x": f32(3), "z": f32(4)}}, rules=rules)
+    assert not any(isinstance(repair, Reorder) for repair in repairs(plan))
+
+
+@pytest.mark.parametrize(
+    "subtree", ["model.backbone", "model.backbone.", "model/backbon", "model/backbone/**", "model.backbon"]
+)
+def test_a_subtree_that_is_nearly_one_is_said_as_it_is_to_be_written(subtree: str) -> None:
+    plan = treeload.plan(FC, From(JOINED, separator=".", subtree=subtree))
+    (repair,) = repairs(plan)
+    assert isinstance(repair, MendFrom) and repair.after.ok
+    text = " ".join(str(plan).split())
+    assert 'everything loads with subtree="model/backbone"' in text and "missing fc" not in text
+    assert ("names are joined by '/'" in text) == ("." in subtree)
+    assert "missing fc" not in " ".join(plan._repr_html_().split())
+
+
+def test_a_place_that_there_is_not_is_left_out_or_written_right() -> None:
+    wrong = treeload.plan(FC, From(FC, into="encoder"))
+    text = " ".join(str(wrong).split())
+    assert "nothing below 'encoder': leave into= out; everything loads then" in text
+    assert "Rename" not in text and "optimizer" not in text
+    typo = treeload.plan({"encoder": FC}, From(FC, into="encodr"))
+    assert 'everything loads with into="encoder"' in " ".join(str(typo).split())
+    assert treeload.plan(FC, From(FC)).ok and treeload.plan({"encoder": FC}, From(FC, into="encoder")).ok
+
+
+def test_of_two_parts_that_would_do_as_well_both_are_named() -> None:
+    src = {"ema_params_a": {"x": FC}, "ema_params_b": {"x": FC}}
+    plan = treeload.plan({"x": FC}, From(src, subtree="ema_params"))
+    (repair,) = repairs(plan)
+    assert isinstance(repair, MendFrom) and repair.is_choice
+    either = 'everything loads with either subtree="ema_params_a" subtree="ema_params_b"'
+    assert either in " ".join(str(plan).split())
+
+
+def test_of_several_sources_the_one_that_names_nothing_is_mended_and_the_others_stay() -> None:
+    def fc() -> dict[str, Any]:
+        return {"fc": {"kernel": f32(2, 3), "bias": f32(3)}}
+
+    sources = [From(fc(), into="a"), From({"net": fc()}, subtree="nett", into="c")]
+    (repair,) = repairs(treeload.plan({"a": fc(), "c": fc()}, sources))
+    assert isinstance(repair, MendFrom) and [each.index for each in repair.meant] == [1] and repair.after.ok

@@ -552,3 +552,74 @@ def test_of_a_sharding_that_does_not_fit_it_is_said_why() -> None:
     dst = {"w": jax.ShapeDtypeStruct((8, 6), np.float32, sharding=sharding)}
     text = " ".join(str(treeload.plan(dst, {"w": np.ones((8, 6), np.float32)})).split())
     assert "splits axis 1 into 4, which does not divide 6" in text
+
+
+def layered(layers: int) -> Tree:
+    def block() -> Tree:
+        return {name: {"kernel": f32(4, 3), "bias": f32(3)} for name in "abc"}
+
+    return {"blocks": [block() for _ in range(layers)]}
+
+
+def test_patterns_of_whole_layers_are_written_where_they_are_few() -> None:
+    plan = treeload.plan(layered(6), layered(4))
+    policy = 'Policy(missing={"blocks/4/**": "keep", "blocks/5/**": "keep"})'
+    assert policy in str(plan)
+    assert treeload.plan(layered(6), layered(4), policy=pasted(str(plan))[0]).ok
+
+
+def test_a_wildcard_is_written_for_layers_and_names_for_what_lies_beside_what_loads() -> None:
+    wanted = {"blocks": [{"w": f32(2)} for _ in range(4)], "bn": {"scale": f32(2)}}
+    extra = {"blocks": [{"w": f32(2), "rngs": {"count": f32(1), "key": f32(2)}} for _ in range(4)],
+             "bn": {"scale": f32(2), "mean": f32(2), "var": f32(2)}}  # fmt: skip
+    plan = treeload.plan(wanted, extra)
+    for pattern in ("blocks/*/rngs/**", "bn/mean", "bn/var"):
+        assert f'"{pattern}": "ignore"' in str(plan)
+    assert treeload.plan(wanted, extra, policy=pasted(str(plan))[0]).ok
+
+
+def test_a_pattern_for_zeros_is_none_of_a_leaf_that_zeros_are_not_for() -> None:
+    words = ["one", "two", "three", "four", "five"]
+    wanted = {word: {"kernel": f32(2), "bias": f32(3)} for word in words}
+    moments = {"mu": {"one": {"bias": f32(3)}}}
+    plan = treeload.plan({**wanted, **moments}, {word: {"kernel": f32(2)} for word in words})
+    assert "**/bias" not in str(plan) and '"five/bias"' in str(plan)
+    assert "**/bias" in str(treeload.plan(wanted, {word: {"kernel": f32(2)} for word in words}))
+
+
+def test_a_way_that_is_for_one_rule_stands_under_it_and_the_policy_for_all_comes_last() -> None:
+    src = {"bn": {"running_mean": f32(2)}, "head": {"weight": f32(3, 2)}}
+    dst = {"bn": {"mean": f32(2)}, "head": {"kernel": f32(2, 3)}}
+    rules = [Rename("bn/mean", "bn/running_mean"), Rename("head/kernel", "head/weight", Transpose())]
+    text = str(treeload.plan(dst, src, rules=rules))
+    order = [
+        "Rename('bn/mean', 'bn/running_mean') matched nothing", "Rename('bn/running_mean', 'bn/mean')",
+        "Rename('head/kernel', 'head/weight', Transpose()) matched nothing",
+        "Rename('head/weight', 'head/kernel', Transpose())", 'Policy(rule={"bn/running_mean"',
+    ]  # fmt: skip
+    at = [text.index(each) for each in order]
+    assert at == sorted(at) and "for bn/running_mean:" not in text
+
+
+def test_dtypes_that_jax_narrows_are_one_problem_whatever_the_leaves_are_called() -> None:
+    def spec(dtype: str, *shape: int) -> Any:
+        return jax.ShapeDtypeStruct(shape, np.dtype(dtype))
+
+    dst = {"a": spec("float64", 2), "b": spec("float64", 3), "n": spec("int64", 2), "w": spec("float32", 2),
+           "layers": [{"x": spec("float64", 2), "y": spec("float64")} for _ in range(3)]}  # fmt: skip
+    src = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), dst)
+    plan = treeload.plan(dst, src)
+    text = str(plan)
+    assert text.count("\n  dtype ") == 2
+    assert "a, b, layers/{0..2}/x ×3 and 3 more\n              destination  float64\n" in text
+    assert text.count("JAX_ENABLE_X64=1 in the environment, or float32 in the destination") == 1
+    assert "destination  int64[2]" in text and "or int32 in the destination" in text
+    (policy,) = pasted(text)
+    assert treeload.plan(dst, src, policy=policy).summary().startswith("1 of 10")
+    assert not [one for one in treeload.plan(dst, src, policy=policy).errors if one.kind == "dtype"]
+
+
+def test_what_is_outside_the_scope_on_both_sides_is_listed_once() -> None:
+    tree = {"head": {"k": f32(2)}, "enc": {"k": f32(2)}}
+    text = str(treeload.plan(tree, {**tree, "step": f32(1)}, scope="haed/**"))
+    assert text.count("enc/k") == 1 and text.count("\n  step") == 1

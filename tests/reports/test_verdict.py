@@ -37,7 +37,7 @@ def test_each_element_is_in_one_share() -> None:
         Share("kept", 20),
         Share("wrong", 20),
     ]
-    assert legend(shares(mixed())) == "█ 50.0 % loaded, 0 10.0 % zeroed, ░ 20.0 % kept, × 20.0 % wrong"
+    assert legend(shares(mixed())) == "█ 50.0 % loads, 0 10.0 % zeroed, ░ 20.0 % kept, × 20.0 % wrong"
 
 
 def test_leaves_without_elements_are_counted_as_leaves() -> None:
@@ -67,7 +67,7 @@ def test_a_bar_is_as_wide_as_asked_and_shows_every_share(found: tuple[Share, ...
 
 def test_no_share_is_rounded_to_nothing_or_to_all() -> None:
     said = legend([Share("loaded", 10**9), Share("wrong", 1)])
-    assert said == "█ 99.9 % loaded, × less than 0.1 % wrong"
+    assert said == "█ 99.9 % loads, × less than 0.1 % wrong"
 
 
 def test_a_line_for_each_module_what_is_short_first() -> None:

@@ -57,7 +57,8 @@ def test_every_leaf_goes_to_the_first_rule_that_takes_it_and_to_no_other(
     assert sorted(arrival.taken for _, arrival in fed) == sorted((name,) for name in map(Name.parse, names))
     for number, rule in enumerate(rules):
         earlier = {text for other in rules[:number] for text in other.texts}
-        assert {leaf.name[0] for leaf in rule.seen} == (set(rule.texts) & set(names)) - earlier
+        took = {one.taken[0][0] for _, one in fed if one.rule is rule}
+        assert took == (set(rule.texts) & set(names)) - earlier
     assert all(failure.taken == () for failure in failures)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
+from inspect import signature
 from typing import Any
 
 import jax
@@ -19,6 +21,7 @@ from treeload._matching.parts import opened_parts
 from treeload._plan import Plan
 from treeload._rules.rule import Rule, as_rules
 from treeload._sources import given
+from treeload._sources.options import refuse_unknown
 from treeload._sources.source import read_again
 from treeload._trees.collector import no_collections
 from treeload._trees.rebuild import updatable
@@ -89,8 +92,9 @@ def load(
 
     Raises:
         LoadError: anything is wrong, all of it said at once; nothing was changed.
-        SourceError, RuleError, NameCollision, TypeError: as ``plan``.
+        SourceError, RuleError, NameCollision, TypeError: as ``plan``; an option that there is not.
     """
+    refuse_unknown(how, "load", (*_OPTIONS, *_options(Plan.load)), src=src)
     with no_collections():
         with planned_by_all(dst, "plan it"):
             made = plan_under(
@@ -123,6 +127,7 @@ def update(
             f"update() writes into NNX Modules, Optimizers, Variables and jax.Refs; a {type(obj).__name__} "
             "cannot be updated in place: use tree = treeload.load(tree, ...)"
         )
+    refuse_unknown(how, "update", (*_OPTIONS, *_options(Plan.update)), src=src)
     with no_collections():
         with planned_by_all(obj, "plan it"):
             made = plan_under(
@@ -130,6 +135,15 @@ def update(
             )
         made.update(**how)
         del made  # before the collector looks through what is left
+
+
+_OPTIONS = ("rules", "policy", "scope", "history")
+
+
+@cache
+def _options(carry_out: Callable[..., Any]) -> tuple[str, ...]:
+    """What ``how`` may be: the options of the plan's own method."""
+    return tuple(signature(carry_out).parameters)[1:]
 
 
 def planned_by_all(dst: PyTree, what: str) -> AbstractContextManager[None]:

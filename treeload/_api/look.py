@@ -20,7 +20,9 @@ def open(path: str | os.PathLike[str]) -> Source:
 
     Raises:
         SourceError: nothing is there, or nothing that treeload knows; or it is incomplete or malformed.
+        TypeError: ``path`` is no path.
     """
+    given.place(path, "open")
     return open_source(path)
 
 

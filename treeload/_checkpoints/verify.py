@@ -26,7 +26,7 @@ from treeload._loading.gather import whole
 from treeload._naming.name import Name
 from treeload._reports.groups import print_names
 from treeload._reports.page import MARGIN, counted, printable, sentence
-from treeload._sources import sidecar
+from treeload._sources import given, sidecar
 from treeload._sources.source import Source, as_source_error, read_again
 
 
@@ -100,7 +100,7 @@ def verify(path: str | os.PathLike[str]) -> Verification:
         SourceError: nothing is there, or what says which leaves there are is damaged.
         TypeError: ``path`` is no path.
     """
-    _must_be_a_path(path, "verify")
+    given.place(path, "verify")
     return read_again(lambda: _verify(open_source(path)))
 
 
@@ -137,7 +137,7 @@ def digest(path: str | os.PathLike[str]) -> Path:
         SaveError: the file cannot be written; nothing is, beside a URL.
         TypeError: ``path`` is no path.
     """
-    _must_be_a_path(path, "digest")
+    given.place(path, "digest")
     where = place_of(path)
     if isinstance(where, Remote):
         raise SaveError(
@@ -160,11 +160,6 @@ def digest(path: str | os.PathLike[str]) -> Path:
             stacklevel=2,
         )
     return file
-
-
-def _must_be_a_path(path: Any, verb: str) -> None:
-    if not isinstance(path, (str, os.PathLike)):
-        raise TypeError(f"{verb}(path) takes the path of a checkpoint, not a {type(path).__name__}")
 
 
 def _described(path: Path) -> Mapping[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from treeload._errors import SourceError
 from treeload._files.at_once import at_once
 from treeload._files.open import File, brief, look_at, look_beside, opened, read_bytes, some
-from treeload._files.place import Place
+from treeload._files.place import Place, Remote
 from treeload._files.strict_json import parse_json
 
 _SUFFIX = ".index.json"
@@ -80,6 +81,27 @@ def first_shard(path: Place) -> Place | None:
         return look_beside(path.parent, next(iter(tensors.values()))).path
     except (SourceError, StopIteration):  # whoever opens it will say why
         return None
+
+
+def one_shard(path: Place) -> str:
+    """What a file is that holds a part of a checkpoint, in words; empty where no index beside it says so.
+
+    Of a server it is not asked: that takes requests.
+    """
+    match = _SHARD.search(path.name)
+    if match is None or int(match[2]) < 2 or isinstance(path, Remote) or not path.is_file():
+        return ""
+    for index in sorted(path.parent.glob(f"*{_SUFFIX}")):
+        try:
+            tensors = _read(look_beside(path.parent, index.name))["weight_map"]
+        except SourceError:  # whoever opens it will say why
+            continue
+        if path.name in tensors.values():
+            return f"shard {int(match[1])} of {int(match[2])}; for all of them open {str(index)!r}"
+    return ""
+
+
+_SHARD = re.compile(r"-(\d{1,6})-of-(\d{1,6})\.\w+$", re.ASCII)
 
 
 def read_index(directory: Place, filename: str) -> ShardIndex:

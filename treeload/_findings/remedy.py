@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import enum
 import json
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import count
 from typing import ClassVar
 
 import jax
@@ -21,7 +19,7 @@ import numpy as np
 
 from treeload._findings.kinds import Kind
 from treeload._leaves.spec import Spec
-from treeload._naming.pattern import quote
+from treeload._naming.pattern import captured, quote
 from treeload._ops.op import Op
 from treeload._rules.rule import Rule
 
@@ -50,6 +48,11 @@ class Remedy(ABC):
     @property
     def settles_all(self) -> bool:
         """Whether it was tried, and nothing else is wrong once it is done."""
+        return False
+
+    @property
+    def is_for_all(self) -> bool:
+        """Whether it is done once, for all leaves with such a finding, whatever they are called."""
         return False
 
     @property
@@ -110,6 +113,15 @@ class Advice(Remedy):
     @property
     def before(self) -> str:
         return self.words
+
+
+@dataclass(frozen=True)
+class SetUp(Advice):
+    """Plain words of what is to be done for all such leaves at once."""
+
+    @property
+    def is_for_all(self) -> bool:
+        return True
 
 
 PLACE_OTHERWISE = Advice("another sharding for it in the destination")
@@ -224,7 +236,7 @@ class UseOps(Remedy):
             return self._code, [], ""
         renames = [
             f"Rename({_literal(name)}, {_literal(name)}, {self._code})"
-            for name in map(_captured, self.patterns)
+            for name in map(captured, self.patterns)
         ]
         return ("[", renames, "]") if len(renames) > 1 else (renames[0], [], "")
 
@@ -252,6 +264,21 @@ class UseRule(Remedy):
 
     def _parts(self) -> tuple[str, list[str], str]:
         return repr(self.rule), [], ""
+
+
+@dataclass(frozen=True)
+class PutBefore(Remedy):
+    """The order of two rules: the one that took nothing is to come before the one that had its leaves."""
+
+    rule: Rule
+    earlier: Rule
+
+    @property
+    def before(self) -> str:
+        return "put it before"
+
+    def _parts(self) -> tuple[str, list[str], str]:
+        return repr(self.earlier), [], ""
 
 
 @dataclass(frozen=True)
@@ -318,7 +345,8 @@ def take_as_it_is(name: Sequence[str]) -> Forgive:
 
 def ignore_rule(how: str, pattern: str) -> Forgive:
     """Mend a rule, or forgive that it does nothing."""
-    return Forgive(Kind.RULE, "ignore", (pattern,), f"{how}, or")
+    why = f"{how}, or" if how else "to ignore that it does nothing:"
+    return Forgive(Kind.RULE, "ignore", (pattern,), why)
 
 
 def zeros(name: Sequence[str]) -> Zeros:
@@ -350,22 +378,6 @@ def looks_like_bias(name: Sequence[str], spec: Spec) -> bool:
 
 def _mapping(setting: str, patterns: Sequence[str], verdict: str) -> tuple[str, list[str], str]:
     return f"Policy({setting}={{", [f'{_literal(pattern)}: "{verdict}"' for pattern in patterns], "})"
-
-
-def _captured(pattern: str) -> str:
-    """The pattern with a capture for each wildcard: what is captured can be written, a wildcard cannot."""
-    names = (f"{letter}{number or ''}" for number in count() for letter in "ijk")
-
-    def capture(found: re.Match[str]) -> str:
-        match found[0]:
-            case "*":
-                return f"{{{next(names)}}}"
-            case "**":
-                return f"{{*{next(names)}}}"
-            case escaped:
-                return escaped
-
-    return re.sub(r"\\.|\*\*?", capture, pattern)
 
 
 def _literal(pattern: str) -> str:

@@ -29,6 +29,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from treeload._errors import RuleError, SourceError
+from treeload._files.index import one_shard
 from treeload._files.open import look_at
 from treeload._files.place import Place, Remote, names_in
 from treeload._files.places import AnyPlace, place_of
@@ -90,6 +91,8 @@ def open_source(
         asked = {"item": item, "separator": separator if own else None}
         with _said_of_both(where, found) if stated_format else _by_another_name(where, found.magic):
             source = found.open(where, asked)
+            if shard := one_shard(where):
+                source.label = f"{source.label.removesuffix(')')}, {shard})"
         if sidecar:
             usual = source if asked["separator"] is None else found.open(where, {**asked, "separator": None})
             for place in dict.fromkeys((given, where)):
@@ -173,6 +176,14 @@ def _opens(path: Path) -> bool:
     return is_repository(path) or recognising(path) is not None
 
 
+def _can_be_opened(path: Path) -> bool:
+    try:
+        open_source(path, sidecar=False)
+    except SourceError:
+        return False
+    return True
+
+
 def _missing(path: Place) -> SourceError:
     return SourceError(
         f"{str(path)!r} does not exist{'' if isinstance(path, Remote) else _nearest_that_exists(path)}"
@@ -183,7 +194,7 @@ def _unknown(path: Place) -> SourceError:
     is_whole = importlib.import_module("treeload._formats.orbax.layout").is_checkpoint
     if isinstance(path, Remote):
         return SourceError(f"{str(path)!r} {_what_is_far(path)}")
-    said = unknown.what_is(path, opens=_opens, is_whole=is_whole)
+    said = unknown.what_is(path, opens=_opens, is_whole=is_whole, can_be_opened=_can_be_opened)
     return SourceError(f"{str(path)!r} {said or _not_known()}")
 
 
@@ -243,9 +254,19 @@ def _said_of_both(path: Place, stated: Format) -> Iterator[None]:
 
 
 def _nearest_that_exists(path: Path) -> str:
+    """What lies where the path leads as far as it goes; what is called nearly so comes first."""
     for parent in path.parents:
         if parent.is_dir():
-            names = [printable(name, 80) for name in sorted(os.listdir(parent))[:8]]
-            holds = f"; {str(parent)!r} holds {', '.join(names)}" if names else f"; {str(parent)!r} is empty"
-            return holds
+            names = sorted(os.listdir(parent))
+            if not names:
+                return f"; {str(parent)!r} is empty"
+            close = difflib.get_close_matches(path.relative_to(parent).parts[0], names, 3)
+            near = f"; near: {', '.join(repr(printable(name, 80)) for name in close)}" if close else ""
+            shown = [printable(name, 80) for name in names[:_LISTED]]
+            if len(names) > _LISTED:
+                shown.append("…")
+            return f"{near}; {str(parent)!r} holds {', '.join(shown)}"
     return ""
+
+
+_LISTED = 8

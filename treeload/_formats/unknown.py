@@ -8,6 +8,7 @@ end of it. Looks at names and first bytes only, opens nothing but regular files,
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -32,13 +33,14 @@ _DEPTH = 3  # directories that are looked into, one below the other
 _SHOWN = 6
 
 
-def what_is(path: Path, *, opens: IsCheckpoint, is_whole: IsCheckpoint) -> str:
+def what_is(path: Path, *, opens: IsCheckpoint, is_whole: IsCheckpoint, can_be_opened: IsCheckpoint) -> str:
     """What lies at ``path``, which no format takes, and what to do instead; empty where it cannot be told.
 
     Args:
         path: a path that exists.
         opens: whether a path is one that some format takes.
         is_whole: whether a directory is one whole checkpoint, and not one that holds some.
+        can_be_opened: whether a path really can be opened, as a directory of several files may not.
     """
     around = next((up for up in reversed(list(_above(path))) if _any_of(is_whole, up)), None)
     if around is not None:
@@ -47,9 +49,21 @@ def what_is(path: Path, *, opens: IsCheckpoint, is_whole: IsCheckpoint) -> str:
         return _directory(path, opens)
     said = content_of(path) or _json(path)
     beside = path.parent
-    if said and _any_of(opens, beside):
-        said += f"; the directory it lies in is a checkpoint: {str(beside)!r}"
-    return said
+    if not said or not _any_of(opens, beside):
+        return said
+    if can_be_opened(beside):
+        return f"{said}; the directory it lies in is a checkpoint: {str(beside)!r}"
+    weights = [str(each) for each in _files_beside(path) if _any_of(opens, each)]
+    more = f" and {len(weights) - _SHOWN:,} more" if len(weights) > _SHOWN else ""
+    return (
+        f"{said}; weights lie beside it, {', '.join(map(repr, weights[:_SHOWN]))}{more}" if weights else said
+    )
+
+
+def _files_beside(path: Path) -> Iterator[Path]:
+    for entry in _entries(path.parent):
+        if not entry.name.startswith(".") and entry.name != path.name and entry.is_file():
+            yield Path(entry.path)
 
 
 def _above(path: Path) -> Iterator[Path]:
@@ -124,7 +138,13 @@ def _not_downloaded(first: bytes) -> str:
 
 
 def _of_another_library(first: bytes) -> str:
+    if _SENTENCEPIECE.match(first):
+        return "is a tokenizer of SentencePiece, no weights"
     return next((words for magic, words in _MAGIC if first.startswith(magic)), "") or _archive(first)
+
+
+_SENTENCEPIECE = re.compile(rb"\n.\n.<[a-z_|/]{1,20}>", re.DOTALL)
+"""A message with a message with a text in it: the first piece of the vocabulary, such as ``<unk>``."""
 
 
 def _archive(first: bytes) -> str:
@@ -188,8 +208,26 @@ def _directory(path: Path, opens: IsCheckpoint) -> str:
             f"holds {brief(index)}, which is called as the index of a TensorFlow checkpoint: it does not end "
             f"as one, and no {name}.data-* lies beside it"
         )
-    found_in = not_downloaded_in(path) or _first_in(path, _of_another_library)
+    if (found_in := not_downloaded_in(path)) is not None:
+        return f"holds no checkpoint; {found_in[0]!r} in it {found_in[1]}"
+    about = [entry.name for entry in _entries(path) if entry.name in _BESIDE_WEIGHTS]
+    if about:
+        return (
+            f"holds {', '.join(map(repr, about))} of a model, and no weights: they are another file, such as "
+            "'model.safetensors', or several with their index; download these too"
+        )
+    found_in = _first_in(path, _of_another_library)
     return "" if found_in is None else f"holds no checkpoint; {found_in[0]!r} in it {found_in[1]}"
+
+
+_BESIDE_WEIGHTS = frozenset(
+    (
+        "config.json", "generation_config.json", "preprocessor_config.json", "tokenizer.json",
+        "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "vocab.txt",
+        "merges.txt", "spiece.model", "adapter_config.json",
+    )
+)  # fmt: skip
+"""What lies beside the weights of a model in a repository of Hugging Face's."""
 
 
 def only_file(path: Path, opens: IsCheckpoint) -> Path | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 
 from treeload._inference.changes import Change
 from treeload._inference.layouts import File, read
@@ -16,11 +16,14 @@ from treeload._inference.limits import is_spread, sides
 from treeload._inference.pairing import pair
 from treeload._inference.parts import best, parts
 from treeload._inference.relayouts import Fit, shapes
-from treeload._inference.sizes import noun, sizes
+from treeload._inference.series import begun_otherwise, members, settle
+from treeload._inference.sizes import noun, scanned, sizes
 from treeload._inference.templates import Leaves, templates
 from treeload._leaves.spec import Spec
 from treeload._naming.name import Keys, print_name
 from treeload._trees.collector import no_collections
+
+_SERIES = 3  # that are counted otherwise, and named
 
 _DIGITS = re.compile("[0-9]+")
 
@@ -47,6 +50,12 @@ def _differences(destination: Mapping[Keys, Spec], source: Mapping[Keys, Spec]) 
     if not destination or not source or len(agreeing) == len(destination) == len(source):
         return []
     found = list(_wrappers(destination, source))
+    series = begun_otherwise(destination, source)
+    found += map(str, series[:_SERIES])
+    if len(series) > _SERIES:
+        found.append(f"{len(series) - _SERIES:,} more are counted otherwise")
+    crossed = [one for one in series if not one.is_within]
+    otherwise, apart = members(series), members(crossed)
     if any(map(is_spread, (destination, source))):  # too many names that are not alike to tell of single ones
         return found
     looked = sides(
@@ -54,31 +63,45 @@ def _differences(destination: Mapping[Keys, Spec], source: Mapping[Keys, Spec]) 
         {name: spec for name, spec in source.items() if name not in agreeing},
     )
     whole = None if agreeing else looked.templates  # which are dear where leaves are many
-    found += _counts(*(whole or (templates(destination), templates(source))))
+    found += _counts(*(whole or (templates(destination), templates(source))), otherwise)
     theirs, ours = looked.theirs, looked.ours
     pairing = pair(theirs, ours)
     file = File()
     file.look_at(destination)
     file.look_at(source)
+    guessed, _ = settle(pairing.decisions, crossed)
     matched = [
         (decision.pair.source.leaves[kind], decision.pair.destination.leaves[kind], fit)
-        for decision in pairing.decisions for kind, fit in decision.pair.fits.items()
+        for decision in pairing.decisions if id(decision) not in guessed
+        for kind, fit in decision.pair.fits.items()
     ]  # fmt: skip
     for here, there, fit in matched:
         file.learn(here, there, fit.changes)
     turned: Counter[str] = Counter()
     for here, there, fit in matched:
-        found += _indices(here, there, fit)
+        found += _indices(here, there, fit, otherwise)
         reading = read(here.template, there.template, fit.changes, shapes(here, there, fit), file)
         if reading.change is not None and (words := near_layout((reading.change,))) is not None:
-            turned[words] += len(there.shapes)
+            turned[words] += sum(
+                len({*shape}) > 1 for shape in there.shapes.values()
+            )  # a square shows nothing
     done = {id(module) for one in pairing.decisions for module in (one.pair.source, one.pair.destination)}
-    left = [[module for module in side if id(module) not in done] for side in (theirs, ours)]
-    found += sizes(*left)
+    left = [
+        [
+            module for module in side
+            if id(module) not in done
+            and apart.isdisjoint(name for leaves in module.leaves.values() for name in leaves.members[:1])
+        ]
+        for side in (theirs, ours)
+    ]  # fmt: skip
+    stacks = list(scanned(destination, source))
+    found += map(str, stacks)
+    found += sizes(*left, scanned=stacks)
     total = len(destination)
     return found + [
         f"{count:,} of {total:,} {'matches' if count == 1 else 'match'} {words}"
         for words, count in turned.items()
+        if count
     ]
 
 
@@ -114,17 +137,24 @@ def _wrappers(destination: Mapping[Keys, Spec], source: Mapping[Keys, Spec]) -> 
     yield said + "".join(f", and {other.count:,} under `{other.text}`" for other in others)
 
 
-def _counts(theirs: Mapping[Keys, Leaves], ours: Mapping[Keys, Leaves]) -> Iterator[str]:
+def _counts(
+    theirs: Mapping[Keys, Leaves], ours: Mapping[Keys, Leaves], otherwise: Set[Keys]
+) -> Iterator[str]:
     """Indices of which one side has more, under the same names: of templates of both sides."""
     for template, there in theirs.items():
         here = ours.get(template)
         if here is not None and here.ranges != there.ranges:
-            yield from _indices(here, there, None)
+            yield from _indices(here, there, None, otherwise)
 
 
-def _indices(here: Leaves, there: Leaves, fit: Fit | None) -> Iterator[str]:
-    """Axes that are indices on the other side, and indices that one side has more of."""
+def _indices(here: Leaves, there: Leaves, fit: Fit | None, otherwise: Set[Keys]) -> Iterator[str]:
+    """Axes that are indices on the other side, and indices that one side has more of.
+
+    Nothing where it is said already that numbers are counted ``otherwise``.
+    """
     if fit is None or fit.how == "rename":
+        if not otherwise.isdisjoint(there.members):
+            return
         for at, (ours, theirs) in enumerate(zip(here.ranges, there.ranges, strict=True)):
             if len(ours) != len(theirs):
                 counted = noun(here, at)

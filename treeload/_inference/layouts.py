@@ -176,7 +176,12 @@ def _says_convolution(name: Keys) -> bool:
 
 
 def _last(name: Keys) -> str:
-    return name[-1].lower() if name else ""
+    return _key(name).lower()
+
+
+def _key(name: Keys) -> str:
+    """The last key; of a name that is joined with dots its last part."""
+    return name[-1].rsplit(".", 1)[-1] if name else ""
 
 
 def _words(name: Keys) -> set[str]:
@@ -185,7 +190,7 @@ def _words(name: Keys) -> set[str]:
 
 def _ending(name: Keys) -> str:
     """What a last key calls the parameter; keys that name a module instead are all of one kind."""
-    last = name[-1] if name else ""
+    last = _key(name)
     stem = kind(last)[1]
     return OWN if stem == last else last[len(stem) :].lstrip("_")
 

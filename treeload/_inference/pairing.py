@@ -39,14 +39,19 @@ class Decision:
     Attributes:
         pair: the pair.
         certain: nothing in names or shapes speaks for another.
-        alone: no other module has shapes that fit.
+        rivals: the other pairs of either module whose shapes fit.
         why: what else speaks for it, in words.
     """
 
     pair: Pair
     certain: bool
-    alone: bool
+    rivals: tuple[Pair, ...] = ()
     why: str = ""
+
+    @property
+    def alone(self) -> bool:
+        """Whether no other module has shapes that fit."""
+        return not self.rivals
 
 
 @dataclass(frozen=True)
@@ -171,7 +176,7 @@ class _Chooser:
             grown = not found <= certain
             certain |= found
         for one in self.taken.values():
-            yield Decision(one, id(one) in certain, alone=not self._rivals(one))
+            yield Decision(one, id(one) in certain, tuple(self._rivals(one)))
 
     def _rivals(self, one: Pair) -> list[Pair]:
         both = (*self.rows[one.destination.order], *self.columns[one.source.order])

@@ -124,6 +124,22 @@ def is_of_optimizer(name: Keys) -> bool:
     )  # fmt: skip
 
 
+def share_state(ours: Iterable[Keys], theirs: Iterable[Keys]) -> bool:
+    """Whether two sides keep moments of one kind in their optimizers, or nothing but counts."""
+    one, other = _kinds(ours), _kinds(theirs)
+    return bool((one & other) - {"count"}) or (bool(one) and one == other)
+
+
+def _kinds(names: Iterable[Keys]) -> set[str]:
+    """What a side keeps: the keys below the steps of a chain, or below the state where it has no steps."""
+    found = set()
+    for name in filter(is_of_optimizer, names):
+        within = name[next((at + 1 for at, key in enumerate(name[:-1]) if _says_state(key)), 0) :]
+        below = (key for at, key in pairwise(within) if at.isdigit() and not key.isdigit())
+        found.add(next(below, within[0]))
+    return found
+
+
 def _rank(part: Part, most: int, order: int) -> tuple[bool, int, int, int, int]:
     moments = part.kept_by == "optimizer" or 2 * part.count < most
     wrapped = bool(part.source) + bool(part.destination)

@@ -94,7 +94,7 @@ def proposals(
     """
     ops, certain, reasons = verdict.ops, verdict.certain, verdict.reasons
     if fit.moved:
-        for index in source.shapes:
+        for index in sorted(source.shapes):
             numbers = [map(str, index), map(str, moved_index(source, destination, index))]
             here, there = (
                 _numbered(leaves.template, run)

@@ -16,7 +16,8 @@ def reasons_for(decision: Decision, fit: Fit, here: Leaves, there: Leaves, rival
     """Why one kind of leaf of two modules goes together, in words; ``rival``: what would fit as well."""
     one = decision.pair
     if one.source.path == one.destination.path:
-        yield "the same name but for its last key"
+        keys = "" if fit.moved and here.key == there.key else "its last key"
+        yield f"the same name but for {' and '.join(filter(None, ('numbers' * fit.moved, keys)))}"
     elif one.shared:
         yield f"the names share {', '.join(word.replace('#', ' ') for word in one.shared[:3])}"
     else:

@@ -7,13 +7,18 @@ classes, layers. Refuses to own leaves that fit (``pairing``).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
 
 from treeload._inference.changes import changes
 from treeload._inference.templates import HOLE, Leaves, Module, Shape
 from treeload._inference.tokens import HARD, concepts, conflict, heads
-from treeload._naming.name import print_name
+from treeload._leaves.spec import Spec
+from treeload._naming.name import Keys, print_name
+from treeload._naming.pattern import quote
+from treeload._ops.resize import Pad, Slice
+from treeload._rules.rename import Rename
 
 _WIDE = 3  # so many leaves of one change of size, and it is the model's
 
@@ -28,6 +33,7 @@ class _Grown:
     ours: Shape
     theirs: Shape
     turned: bool
+    left_out: int = 0  # axes that lie before those that are compared
 
     @property
     def axes(self) -> list[int]:
@@ -36,8 +42,70 @@ class _Grown:
         ]
 
 
-def sizes(theirs: Sequence[Module], ours: Sequence[Module]) -> Iterator[str]:
-    """Sentences about modules that fit but for their size."""
+@dataclass(frozen=True)
+class Scanned:
+    """Layers that lie in one array on both sides, and are not as many.
+
+    Attributes:
+        node: the keys above them.
+        source, destination: how many each side has.
+        alone: nothing else differs in it.
+    """
+
+    node: Keys
+    source: int
+    destination: int
+    alone: bool
+
+    def __str__(self) -> str:
+        said = f"the source is scanned over {self.source} layers, the destination over {self.destination}"
+        if not self.alone:
+            return said
+        below = f"{quote(self.node)}/{{*rest}}"
+        if self.source < self.destination:
+            what = f"to load the first {self.source} and keep the destination's own after them"
+            return f"{said}; {what}: {Rename(below, below, Pad(self.destination, fill='destination'))!r}"
+        what = f"to load the first {self.destination} alone"
+        return f"{said}; {what}: {Rename(below, below, Slice(self.destination))!r}"
+
+
+def scanned(destination: Mapping[Keys, Spec], source: Mapping[Keys, Spec]) -> Iterator[Scanned]:
+    """What is scanned over another number of layers: all that lies below one key differs in its first axis.
+
+    Examples:
+        >>> import jax, numpy as np
+        >>> side = lambda n: {
+        ...     ("layers", key): jax.ShapeDtypeStruct((n, *shape), np.float32)
+        ...     for key, shape in {"kernel": (2, 3), "bias": (3,)}.items()
+        ... }
+        >>> [(one.source, one.destination) for one in scanned(side(16), side(12))]
+        [(12, 16)]
+    """
+    below: dict[Keys, set[Keys]] = {}
+    for number, side in enumerate((destination, source)):
+        for name in side:
+            at = next((at for at, key in enumerate(name[:-1]) if "layer" in concepts(key)), None)
+            if any(key[-1:].isdigit() for key in name[at:-1]):
+                continue  # its layers are numbered
+            if at is not None and (number == 0 or name[: at + 1] in below):
+                below.setdefault(name[: at + 1], set()).add(name)
+    for node, names in below.items():
+        if len(names) < 2 or not all(name in destination and name in source for name in names):
+            continue
+        shapes = [(source[name].shape, destination[name].shape) for name in sorted(names)]
+        if any(min(len(here), len(there)) < 2 for here, there in shapes):
+            continue  # a bias of one layer
+        (before, *_), (after, *_) = shapes[0]
+        others = {pair for here, there in shapes for pair in zip(here[1:], there[1:], strict=False)}
+        first = {(here[0], there[0]) for here, there in shapes}
+        if len(first) == 1 and before != after and not first & others:
+            yield Scanned(node, before, after, all(here[1:] == there[1:] for here, there in shapes))
+
+
+def sizes(
+    theirs: Sequence[Module], ours: Sequence[Module], *, scanned: Sequence[Scanned] = ()
+) -> Iterator[str]:
+    """Sentences about modules that fit but for their size; without the first axis of what is ``scanned``."""
     grown: list[_Grown] = []
     by_path: dict[tuple[str, ...], list[Module]] = {}
     for here in ours:
@@ -63,7 +131,15 @@ def sizes(theirs: Sequence[Module], ours: Sequence[Module]) -> Iterator[str]:
             yield best[1]
         elif best is not None and isinstance(best[1], _Grown) and best[1] not in grown:
             grown.append(best[1])
-    yield from _said(grown)
+    yield from _said([each for one in grown for each in _of_a_layer(one, scanned)])
+
+
+def _of_a_layer(one: _Grown, scanned: Sequence[Scanned]) -> Iterator[_Grown]:
+    """The same of each layer, where layers are scanned; nothing where that is all that differs."""
+    if any(one.there.template[: len(each.node)] == each.node for each in scanned):
+        one = replace(one, ours=one.ours[1:], theirs=one.theirs[1:], left_out=1)
+    if one.axes:
+        yield one
 
 
 _PAIRS = 40_000  # more than these are compared by their path alone
@@ -104,11 +180,23 @@ def _said(grown: Sequence[_Grown]) -> Iterator[str]:
     ]  # fmt: skip
     if wide:
         told = [f"{before} is {after}" for before, after in sorted(wide)]
-        yield f"every size {told[0]}{''.join(f', every {each}' for each in told[1:])}"
+        said = f"every size {told[0]}{''.join(f', every {each}' for each in told[1:])}"
+        yield f"{said}{_times(wide)}"
     for one in grown:
         left = [axis for axis in one.axes if (one.ours[axis], one.theirs[axis]) not in wide]
         if len(left) == 1 and (words := _what(one, left[0])):
             yield f"{words} {one.ours[left[0]]} -> {one.theirs[left[0]]}"
+
+
+def _times(wide: Sequence[tuple[int, int]]) -> str:
+    """What several changes of size have in common, in words."""
+    shares = {Fraction(after, before) for before, after in wide if before}
+    if len(wide) < 2 or len(shares) > 1:
+        return ""
+    return next((_SHARES.get(share, "") for share in shares), "")
+
+
+_SHARES = {Fraction(2): ": twice as wide", Fraction(1, 2): ": half as wide"}
 
 
 def _differ(here: Leaves, there: Leaves, shared: frozenset[str]) -> _Grown | str | None:
@@ -129,7 +217,7 @@ def _differ(here: Leaves, there: Leaves, shared: frozenset[str]) -> _Grown | str
     straight = _Grown(here, there, shared, ours, theirs, turned=False)
     if len(ours) == 2:
         turned = _Grown(here, there, shared, ours[::-1], theirs, turned=True)
-        if len(turned.axes) == 1 and (len(straight.axes) != 1 or here.key != there.key):
+        if here.key != there.key and len(turned.axes) == 1:
             return turned
     return straight if straight.axes else None
 
@@ -140,6 +228,8 @@ def _what(one: _Grown, axis: int) -> str | None:
     head, embeds = "head" in shared, "word" in shared or {"embed"} == shared & {"embed", "pos", "type"}
     if "pos" in shared:
         return "positions"
+    if rank == 2 and head and not _gives(one, axis):
+        return f"inputs of {print_name(one.there.template)}:" if not one.there.ranges else None
     if rank == 2 and (head or (embeds and axis == 0)):
         kinds = heads((*one.here.template, *one.there.template))
         if "classes" in kinds:
@@ -148,11 +238,17 @@ def _what(one: _Grown, axis: int) -> str | None:
             return "vocabulary"
         return f"outputs of {print_name(one.there.template)}:" if not one.there.ranges else None
     layers = any("layer" in concepts(key) for key in one.there.template)
-    if axis == 0 and rank > 1 and not one.turned and layers:
+    if axis == 0 and rank > 1 and not one.turned and layers and not (one.there.ranges or one.left_out):
         return "layers on axis 0:"
     if one.here.template == one.there.template and not one.there.ranges:
-        return f"{print_name(one.there.template)}: axis {axis}"
+        return f"{print_name(one.there.template)}: axis {axis + one.left_out}"
     return None
+
+
+def _gives(one: _Grown, axis: int) -> bool:
+    """Whether an axis of a head's matrix is that of what it gives, as far as its last key says it."""
+    outputs = {"kernel": 1, "w": 1, "weight": 0}.get(one.there.key)
+    return outputs is None or axis == outputs
 
 
 def noun(leaves: Leaves, at: int) -> str:

@@ -8,7 +8,6 @@ dtypes; applies nothing.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -16,23 +15,25 @@ from functools import cached_property
 from treeload._inference.changes import changes
 from treeload._inference.evidence import Pair
 from treeload._inference.fused import Fusion, fusions
-from treeload._inference.layouts import File, judge, read
+from treeload._inference.joined import to_split
+from treeload._inference.layouts import File, read
 from treeload._inference.limits import LEAVES, Templates, sides
+from treeload._inference.only_ones import only_ones
 from treeload._inference.pairing import Decision, pair
-from treeload._inference.parts import Part, best, parts
+from treeload._inference.parts import Part, best, is_of_optimizer, parts
 from treeload._inference.proposals import Named, Proposal, Verdict, examples, gathered, proposals
 from treeload._inference.reasons import reasons_for
 from treeload._inference.relayouts import shapes
+from treeload._inference.series import counted_otherwise, fits_moved, members, settle
 from treeload._inference.suggestions import AS_GIVEN, Ambiguity, Suggestions
 from treeload._inference.templates import HOLE, Leaves, Module, modules, templates
-from treeload._inference.tokens import concepts, conflict, heads_apart
+from treeload._inference.ties import tied_heads, ties
 from treeload._inference.unsettled import ambiguity, unfed
 from treeload._leaves.spec import Spec
 from treeload._naming.name import Keys, print_name
 from treeload._naming.pattern import quote
 from treeload._rules.rename import Rename
 from treeload._rules.rule import Rule
-from treeload._rules.tie import Tie
 from treeload._trees.collector import no_collections
 
 _NUMBERED = 5_000  # how many leaves are looked at once more, every digit taken for an index
@@ -72,6 +73,8 @@ def suggest(
         ambiguous=found.ambiguous,
         instead=(*(() for _ in given), *found.instead),
         left=found.left,
+        first=to_split(destination, source),
+        possible=found.possible,
     )
 
 
@@ -79,9 +82,13 @@ class _Inference:
     """One run: what is left on either side, what was found, and what shapes taught about transposing."""
 
     def __init__(self, destination: Mapping[Keys, Spec], source: Mapping[Keys, Spec]) -> None:
-        self.agreeing = {
+        agreeing = {
             name for name, spec in destination.items() if name in source and source[name].shape == spec.shape
         }
+        self.series = counted_otherwise(destination, source)
+        self.numbered_otherwise = members(self.series)
+        by_accident = agreeing & self.numbered_otherwise
+        self.agreeing = agreeing - by_accident
         self.destination = {name: spec for name, spec in destination.items() if name not in self.agreeing}
         self.source = {name: spec for name, spec in source.items() if name not in self.agreeing}
         self.held = {name: source[name] for name in self.agreeing}
@@ -91,8 +98,9 @@ class _Inference:
         self.singles: list[Proposal] = []
         self.ambiguous: list[Ambiguity] = []
         self.every = False
-        self.fed: set[Keys] = set()
+        self.fed = by_accident  # no rule is missed for what loads without one
         self.used: set[Keys] = set()  # the source's leaves that feed something
+        self.decided: set[Keys] = set()  # of the destination
         self.turned: set[Keys] = set()  # held, and to be transposed
         self.known: Templates | None = None
         self.cut: list[str] = []  # what was not looked at, in sentences
@@ -108,7 +116,9 @@ class _Inference:
         return templates(self.source) if self.known is None else self.known[1]
 
     def run(self) -> Suggestions:
-        if not self.destination or not self.source:
+        if self.destination and not self.source:
+            return Suggestions(possible=tied_heads(self.destination, self.held))
+        if not self.destination:
             return self.result([], [])
         if (whole := self.whole()) is not None:
             return whole
@@ -131,12 +141,13 @@ class _Inference:
             self.feeds(*(one.parts if one.how == "split" else [one.whole]), kinds=[one.kind])
             for module in [one.whole] if one.how == "split" else one.parts:
                 self.used.update(module.leaves[one.kind].members)
+        self.decided = {name for decision in decisions for name in _names(decision, "destination")}
         for decision in decisions:
             self.proposal(decision, trusted)
         if not decisions and not fused:
-            self.singles += self.only_ones()
-        ties = list(self.ties(decisions, theirs))
-        return self.result(held, ties)
+            self.singles += only_ones(self.destination, self.source)
+            self.fed.update(self.destination if self.singles else ())
+        return self.result(held, list(ties(decisions, theirs)))
 
     def whole(self) -> Suggestions | None:
         """One rule, where a part of the source is the destination in names and shapes; None elsewhere."""
@@ -151,7 +162,7 @@ class _Inference:
             self.ambiguous.append(Ambiguity((f"{there}**",), names, "each holds all of it"))
             return self.result([], [])
         reasons = [f"all names and shapes are those under {first.text}"]
-        if len(complete) > 1:
+        if any(part.kept_by == "optimizer" for part in complete[1:]):
             reasons.append("the others that hold them are an optimizer's")
         rule, count = Rename(f"{here}{{*rest}}", f"{there}{{*rest}}"), len(self.destination)
         self.fed.update(self.destination)
@@ -165,22 +176,43 @@ class _Inference:
     def decide(self, theirs: Sequence[Module], ours: Sequence[Module]) -> list[Decision]:
         """Which modules feed which; what stays open is noted."""
         pairing = pair(theirs, ours)
-        found, open_ = list(pairing.decisions), list(pairing.open)
+        found, open_ = self.told(pairing.decisions), list(pairing.open)
         numbered = [] if not open_ and _all_decided(found, theirs) else self.numbered(theirs, ours, found)
         if numbered:
             fed = {name for one in numbered for name in _names(one, "destination")}
             open_ = [group for group in open_ if not fed >= {name for one in group for name in _wanted(one)}]
-            found += numbered
+            found = self.told([*found, *numbered])
             self.every = True
-        left = self.left_over(theirs, ours, found, open_, most=_LITERAL)
+        # What was looked at one by one already is not tried again without its rivals.
+        once = [
+            [one.pair] for one in pairing.decisions
+            if one not in found and not any(leaves.ranges for leaves in one.pair.destination.leaves.values())
+        ]  # fmt: skip
+        left = self.left_over(theirs, ours, found, [*open_, *once], most=_LITERAL)
         if all(left):
             looked = sides(*left, digits="none")
             again = pair(looked.theirs, looked.ours)
             found += [replace(decision, certain=False) for decision in again.decisions]
             open_ += again.open
             self.every |= bool(again.decisions)
-        self.ambiguous += map(ambiguity, open_)
-        return found
+        _, unknown = settle(found, self.series)
+        found = self.told(found)
+        unsure = members(unknown)
+        self.ambiguous += [
+            ambiguity(group) for group in open_ if not all(unsure.issuperset(_wanted(one)) for one in group)
+        ]
+        self.fed |= unsure & self.destination.keys()
+        self.cut += [f"no rule for {one.noun}: {one}" for one in unknown]
+        return [replace(one, certain=one.certain and not self.is_numbered_otherwise(one)) for one in found]
+
+    def told(self, found: Sequence[Decision]) -> list[Decision]:
+        """The decisions without those that guess which number of a series becomes which."""
+        guessed, _ = settle(found, self.series)
+        return [one for one in found if id(one) not in guessed]
+
+    def is_numbered_otherwise(self, one: Decision) -> bool:
+        """Whether a decision feeds a series that the other side counts otherwise."""
+        return not self.numbered_otherwise.isdisjoint(_wanted(one.pair))
 
     def numbered(
         self, theirs: Sequence[Module], ours: Sequence[Module], found: Sequence[Decision]
@@ -193,8 +225,9 @@ class _Inference:
         return [
             replace(one, certain=False, why="numbered alike on both sides")
             for one in pair(looked.theirs, looked.ours).decisions
-            if all(fit.how == "rename" and fit.whole and not fit.moved for fit in one.pair.fits.values())
-            and all(leaves.ranges for leaves in one.pair.destination.leaves.values())
+            if (fits_moved(one.pair) and self.is_numbered_otherwise(one))
+            or all(fit.how == "rename" and fit.whole and not fit.moved for fit in one.pair.fits.values())
+            if all(leaves.ranges for leaves in one.pair.destination.leaves.values())
         ]
 
     def left_over(
@@ -231,31 +264,6 @@ class _Inference:
             self.cut.append(f"more than {most:,} leaves are left: {_NOT_TRIED[most]}")
             return {}, {}
         return theirs_left, ours_left
-
-    def only_ones(self) -> list[Proposal]:
-        """The one or two leaves that are all there is on either side, where shapes leave one reading."""
-        if len(self.destination) != len(self.source) or len(self.source) > 2:
-            return []
-        ways = []
-        for names in itertools.permutations(self.source):
-            pairs = list(zip(names, self.destination, strict=True))
-            readings = [
-                judge(here, self.source[here], there, self.destination[there]) for here, there in pairs
-            ]
-            if all(one.change is not None and one.change.plain for one in readings):
-                ways.append(list(zip(pairs, readings, strict=True)))
-        apart = any(_exclude(here, there) for way in ways for (here, there), _ in way)
-        if len(ways) != 1 or apart:
-            return []
-        found = []
-        for (here, there), reading in ways[0]:
-            assert reading.change is not None  # as asked above
-            reasons = ("the only leaves on either side", *([reading.why] if reading.why else []))
-            instead = tuple(Rename(here, there, *other.ops) for other in reading.others[:1])
-            rule = Rename(here, there, *reading.change.ops)
-            found.append(Proposal(rule, (print_name(here),), 1, False, reasons, instead=instead))
-        self.fed.update(self.destination)
-        return found
 
     def feeds(self, *fed: Module, kinds: Iterable[str]) -> None:
         """Notes that a rule feeds these."""
@@ -324,7 +332,7 @@ class _Inference:
                 continue
             if not fit.moved and here.text() == there.text() and not change.ops and fit.how == "rename":
                 continue  # the same name already
-            rival = one.rival(kind)
+            rival = one.rival(kind) or self.twin(there)
             reasons = [
                 *reasons_for(decision, fit, here, there, rival),
                 *([reading.why] if reading.why else []),
@@ -336,6 +344,29 @@ class _Inference:
             instead = () if reading.certain else tuple(other.ops for other in reading.others[:1])
             verdict = Verdict(change.ops, certain, tuple(reasons), instead)
             self.singles += proposals(here, there, fit, verdict, every=self.every)
+
+    def twin(self, there: Leaves) -> str:
+        """What of an optimizer's state has the name and shape of a leaf as well, and nothing that feeds it.
+
+        A moment lies in a step of a chain, whose number keeps it from being compared with what has none.
+        """
+        if is_of_optimizer(there.members[0]):
+            return ""
+        for leaves in self.moments.get(there.template[-1:], ()):
+            ends = min(2, len(there.template) - 1, len(leaves.template) - 1)
+            alike = leaves.distinct == there.distinct and len(leaves.shapes) == len(there.shapes)
+            if alike and leaves.template[-ends:] == there.template[-ends:]:
+                return "an optimizer's state in the destination"
+        return ""
+
+    @cached_property
+    def moments(self) -> Mapping[Keys, list[Leaves]]:
+        """The destination's templates of an optimizer's state that nothing feeds, by their last key."""
+        found: dict[Keys, list[Leaves]] = {}
+        for leaves in self.theirs.values():
+            if is_of_optimizer(leaves.members[0]) and leaves.members[0] not in self.decided:
+                found.setdefault(leaves.template[-1:], []).append(leaves)
+        return found
 
     def turn_held(self) -> list[Proposal]:
         """Square kernels that match by name, in a file whose other kernels must be transposed."""
@@ -362,29 +393,6 @@ class _Inference:
                         self.turned.add(name)
         return found
 
-    def ties(self, decisions: Sequence[Decision], theirs: Sequence[Module]) -> Iterator[Proposal]:
-        """A head that the source does not hold, of the shape of an embedding that it does."""
-        fed = {decision.pair.destination.order for decision in decisions}
-        embeddings = [
-            leaves for module in (decision.pair.destination for decision in decisions)
-            if "embed" in module.context and not module.context & {"pos", "type"}
-            for leaves in module.leaves.values()
-            if not leaves.ranges and len(next(iter(leaves.distinct))) == 2
-        ]  # fmt: skip
-        for module in theirs:
-            if module.order in fed or "head" not in module.context or "weight" not in module.leaves:
-                continue
-            head = module.leaves["weight"]
-            fits = [
-                (leaves, changes(next(iter(leaves.distinct)), next(iter(head.distinct))))
-                for leaves in embeddings
-            ]
-            fits = [(leaves, options) for leaves, options in fits if options and not head.ranges]
-            if len(fits) == 1 and len(fits[0][1]) == 1:
-                leaves, options = fits[0]
-                reasons = ("the source holds no head, and the embedding has its shape: tied weights",)
-                yield Proposal(Tie(head.text(), leaves.text(), *options[0].ops), (), 1, False, reasons)
-
 
 def _without(
     theirs: Sequence[Module], ours: Sequence[Module], fused: Sequence[Fusion]
@@ -397,12 +405,6 @@ def _without(
 
 def _gives(decision: Decision) -> int:
     return min(decision.pair.source.count, decision.pair.destination.count)
-
-
-def _exclude(here: Keys, there: Keys) -> bool:
-    """Whether two names cannot be one leaf's."""
-    ours, theirs = (frozenset(word for key in name for word in concepts(key)) for name in (here, there))
-    return heads_apart(here, there) or conflict(ours, theirs)
 
 
 def _names(one: Decision, side: str) -> Iterator[Keys]:

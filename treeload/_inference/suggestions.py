@@ -41,6 +41,8 @@ class Suggestions(tuple[Rule, ...]):
         ambiguous: what several leaves would fit equally well; there is no rule for it.
         instead: for each rule, those that may be meant in its place, where names and shapes leave that open.
         left: what else no rule feeds, and why, in sentences.
+        first: what is to be done before any rule is given, in a sentence; empty where nothing is.
+        possible: what may be meant though nothing in names and shapes says so, in sentences.
     """
 
     certain: tuple[Rule, ...]
@@ -48,26 +50,32 @@ class Suggestions(tuple[Rule, ...]):
     ambiguous: tuple[Ambiguity, ...]
     instead: tuple[tuple[Rule, ...], ...]
     left: tuple[str, ...]
+    first: str
+    possible: tuple[str, ...]
 
     def __new__(
         cls, rules: Iterable[Rule] = (), *, certain: Iterable[Rule] = (), reasons: Iterable[str] = (),
         ambiguous: Iterable[Ambiguity] = (), instead: Iterable[tuple[Rule, ...]] = (),
-        left: Iterable[str] = (),
+        left: Iterable[str] = (), first: str = "", possible: Iterable[str] = (),
     ) -> Suggestions:  # fmt: skip
         self = super().__new__(cls, rules)
         self.certain, self.reasons, self.ambiguous = tuple(certain), tuple(reasons), tuple(ambiguous)
         self.instead = tuple(instead) or ((),) * len(self)
-        self.left = tuple(left)
+        self.left, self.first, self.possible = tuple(left), first, tuple(possible)
         return self
 
     def __str__(self) -> str:
-        lines = ["rules = ["] if self else ["rules = []"]
+        lines = [f"# {self.first}"] if self.first else []
+        lines += ["rules = ["] if self else ["rules = []"]
+        before = ""
         for rule, reason, others in zip(self, self.reasons, self.instead, strict=True):
-            lines += [f"    # {reason}", f"    {rule!r},"]
+            lines += [f"    # {reason}"] if reason != before else []
+            lines += [f"    {rule!r},"]
+            before = reason
             lines += [f"    # or: {other!r}," for other in others]
         lines += ["]"] if self else []
         lines += [f"# {ambiguity}" for ambiguity in self.ambiguous]
-        lines += [f"# {sentence}" for sentence in self.left]
+        lines += [f"# {sentence}" for sentence in (*self.left, *self.possible)]
         return "\n".join(lines)
 
     def __rich__(self) -> Text:

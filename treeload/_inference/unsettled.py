@@ -6,15 +6,16 @@ Owns these words. Refuses to own the decisions (``pairing``, ``suggest``).
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from treeload._inference.evidence import Pair
+from treeload._inference.parts import is_of_optimizer
 from treeload._inference.suggestions import Ambiguity
 from treeload._inference.templates import Leaves, beside
 from treeload._naming.name import Keys
 
-_SHOWN = 5  # groups of leaves without a rule that are named
+_SHOWN = 5  # groups of leaves without a rule that are named for each reason
 
 
 def ambiguity(group: Sequence[Pair]) -> Ambiguity:
@@ -55,26 +56,35 @@ def unfed(
 
 
 def _sentences(left: Mapping[Keys, Leaves], sizes: Collection[int], open_: Collection[str]) -> Iterator[str]:
-    found: list[tuple[str, int, str]] = []
-    groups: Counter[str] = Counter()
+    groups: dict[str, list[Leaves]] = defaultdict(list)
     for module in beside(left.values()).values():
         for leaves in module.values():
-            if len(found) < _SHOWN and (text := leaves.text()) in open_:
+            if leaves.text() in open_:
                 continue
-            fits = any(math.prod(shape) in sizes for shape in leaves.distinct)
-            why = (
-                "the names of those of its size say something else"
-                if fits
-                else "the source has none of its size"
-            )
-            groups[why] += len(leaves.shapes)
-            if len(found) < _SHOWN:
-                found.append((text, len(leaves.shapes), why))
-    for text, count, why in found:
-        yield f"no rule for {text}{f' ×{count:,}' if count > 1 else ''}: {why}"
-    rest = groups.total() - sum(count for _, count, _ in found)
-    if rest:
-        yield f"no rule for {rest:,} more"
+            if is_of_optimizer(leaves.members[0]):
+                why = _OPTIMIZERS
+            elif any(math.prod(shape) in sizes for shape in leaves.distinct):
+                why = _OTHERS
+            else:
+                why = _NONE
+            groups[why].append(leaves)
+    for why, group in groups.items():
+        count = sum(len(leaves.shapes) for leaves in group)
+        if why == _OPTIMIZERS:
+            yield f"no rule for {count:,} {'leaf' if count == 1 else 'leaves'} {why}"
+            continue
+        shown = [
+            f"{leaves.text()}{f' ×{len(leaves.shapes):,}' if len(leaves.shapes) > 1 else ''}"
+            for leaves in group[:_SHOWN]
+        ]
+        rest = count - sum(len(leaves.shapes) for leaves in group[:_SHOWN])
+        named = f"{', '.join(shown)}{f' and {rest:,} more' if rest else ''}"
+        yield f"no rule for {named}: {why.format(its='its' if len(group) == 1 else 'their')}"
+
+
+_OPTIMIZERS = "of an optimizer's state"
+_OTHERS = "the source has leaves of {its} size, but by their names these are something else"
+_NONE = "the source has none of {its} size"
 
 
 def _sizes(ours: Mapping[Keys, Leaves]) -> set[int]:

@@ -1,6 +1,7 @@
 """Decisions carried out: all of them or none.
 
 load       the order that makes it all or nothing
+initial    what makes leaves that are kept and abstract
 checks     of values
 shardings  where the caller wants the result
 gather     source leaves read

@@ -63,6 +63,7 @@ def asking(tree: Tree, shardings: Shardings) -> Tree:
             wrong.append(
                 f"{print_name(tree.names[index])}, {print_spec(without_sharding(spec_of(value)))}: {why}"
             )
+            continue
         values[index] = jax.ShapeDtypeStruct(
             value.shape, value.dtype, sharding=sharding, weak_type=is_weak(value)
         )
@@ -116,7 +117,8 @@ def _by_name(shardings: PyTree) -> Mapping[Keys, Sharding | None]:
         return {(): _sharding(shardings, "sharding= is")}
     walked = walk(shardings)
     found = {
-        name: _sharding(value, f"sharding= has at {print_name(name)!r}") for name, value, _ in walked.slots()
+        name: _sharding(value, f"sharding= has at {print_name(name)!r}" if name else "sharding= is")
+        for name, value, _ in walked.slots()
     }
     return {each: found[name] for name in found for each in walked.names_of(name)}
 
@@ -140,5 +142,13 @@ def _sharding(given: Any, where: str) -> Sharding | None:
     if given is None or isinstance(given, Sharding):
         return given
     raise TypeError(
-        f"{where} a {type(given).__name__}; it takes jax shardings, and None for the destination's"
+        f"{where} a {type(given).__name__}; it takes jax shardings, {_instead(given)}"
+        "and None for the destination's"
     )
+
+
+def _instead(given: Any) -> str:
+    """The sharding that was probably meant."""
+    if isinstance(given, Mesh):
+        return "such as NamedSharding(mesh, P()), "
+    return "such as SingleDeviceSharding(device), " if isinstance(given, jax.Device) else ""

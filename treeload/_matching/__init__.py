@@ -17,5 +17,6 @@ fit          whether one value can go into one leaf
 rivals       several values for one leaf
 leftovers    the source's side
 idle         what the user wrote and nothing came of, and what was meant
+regraft      what was meant by a From that names nothing
 whole        what can only be said at the end
 """

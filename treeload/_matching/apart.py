@@ -8,6 +8,7 @@ and the findings are written when somebody looks. Refuses to own what has to be 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +18,7 @@ from treeload._findings import remedy
 from treeload._findings.finding import Facts, Finding, Near, side
 from treeload._findings.kinds import KINDS, Kind
 from treeload._findings.remedy import Remedy
+from treeload._inference.parts import is_of_optimizer
 from treeload._leaves.spec import SlotKind, Spec, is_abstract, is_key, spec_of, without_sharding
 from treeload._matching.offers import Offers
 from treeload._matching.sides import Sides
@@ -174,7 +176,7 @@ _NOTHING_IN_DESTINATION = "the destination has nothing here"
 def missing_words(name: Keys, wanted: Spec, found: str | None) -> tuple[str, tuple[Remedy, ...]]:
     """What is said of a leaf that the source has nothing of; ``found``: the None or False that it has."""
     ways: list[Remedy] = [remedy.keep_own(Kind.MISSING, name)]
-    if (found or remedy.looks_like_bias(name, wanted)) and not is_key(wanted.dtype):
+    if (found or remedy.looks_like_bias(name, wanted)) and _may_be_zero(name, wanted):
         ways.insert(0, remedy.zeros(name))
     return f"the source has {found} here" if found else _NOTHING_IN_SOURCE, tuple(ways)
 
@@ -182,9 +184,20 @@ def missing_words(name: Keys, wanted: Spec, found: str | None) -> tuple[str, tup
 def unexpected_words(name: Keys, spec: Spec, held: str | None) -> tuple[str, tuple[Remedy, ...]]:
     """What is said of a leaf without a place; ``held``: the None or False that the destination has."""
     ways: list[Remedy] = [remedy.leave_out(name)]
-    if (held or remedy.looks_like_bias(name, spec)) and not is_key(spec.dtype):
+    if (held or remedy.looks_like_bias(name, spec)) and _may_be_zero(name, spec):
         ways.insert(0, remedy.if_zero(name))
     return f"the destination has {held} here" if held else _NOTHING_IN_DESTINATION, tuple(ways)
+
+
+_MOMENTS = re.compile(
+    r"mu|nu|trace|momentum|moments?|exp_avg(_sq)?|grads?|gradients|(\w+_)?ema(_\w+)?", re.IGNORECASE
+)
+
+
+def _may_be_zero(name: Keys, spec: Spec) -> bool:
+    """Whether zeros and nothing can mean the same: for parameters, not for what is kept about them."""
+    about = is_of_optimizer(name) or any(map(_MOMENTS.fullmatch, name[:-1]))
+    return not is_key(spec.dtype) and not about
 
 
 def why_unused(verdict: str, by_version: str = "") -> str:

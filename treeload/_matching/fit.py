@@ -54,7 +54,7 @@ def misfit(name: Keys, held: Any, wanted: Spec, given: Spec, number: Any, castin
     structural = _structural(held, wanted, given, number)
     if structural is not None:
         expected, found, why = structural
-        ways = (*_for_keys(wanted, given), remedy.keep_own(Kind.STRUCTURE, name))
+        ways: tuple[Remedy, ...] = (*_for_keys(wanted, given), remedy.keep_own(Kind.STRUCTURE, name))
         return Misfit(Kind.STRUCTURE, expected, found, why, ways, why)
     if given.shape != wanted.shape:
         said = f"shapes differ: {list(wanted.shape)} in the destination, {list(given.shape)} in the source"
@@ -71,6 +71,10 @@ def misfit(name: Keys, held: Any, wanted: Spec, given: Spec, number: Any, castin
     why = narrowed or _cast_fault(given.dtype, wanted.dtype, casting, held, number)
     if why:
         ways = (remedy.keep_own(Kind.DTYPE, name),)
+        if narrowed:
+            narrow = jax.dtypes.canonicalize_dtype(wanted.dtype)
+            mend = remedy.SetUp(f"JAX_ENABLE_X64=1 in the environment, or {narrow} in the destination")
+            ways = (mend, *ways)
         if not narrowed and _can_be_forced(given, held, number):
             ways = (remedy.cast_anyway(name), *ways)
         return Misfit(Kind.DTYPE, wanted, given, why, ways, "dtypes differ")
@@ -106,7 +110,17 @@ def _for_keys(wanted: Spec, given: Spec) -> tuple[Remedy, ...]:
                 continue
             if (made.shape, made.dtype) == (wanted.shape, wanted.dtype):
                 return (UseOps((op,), why=why, written=f"Apply({written})"),)
+    if is_key(wanted.dtype) and is_key(given.dtype):
+        said = f"make the destination's key with jax.random.key(..., impl={_implementation(given)!r})"
+        return (remedy.Advice(said),)
     return ()
+
+
+def _implementation(spec: Spec) -> str:
+    """What ``jax.random.key(impl=...)`` calls the implementation of such keys."""
+    said: list[Any] = []
+    jax.eval_shape(lambda key: said.append(jax.random.key_impl(key)), spec)
+    return str(said[0])
 
 
 def _for_rows(name: Keys, held: Any, wanted: Spec, given: Spec) -> tuple[Remedy, ...]:

@@ -18,7 +18,7 @@ from treeload._matching.slots import leaf_against_subtree, subtree_against_leaf
 from treeload._naming.name import Keys, prefixes_of, print_name
 from treeload._ops.expression import Leaf
 from treeload._plans.check import ZeroCheck
-from treeload._plans.entry import SAME_NAME
+from treeload._plans.entry import OUTSIDE, SAME_NAME
 
 
 def decide_leftovers(sides: Sides, ledger: Ledger, names: Iterable[Keys], apart: Apart | None = None) -> None:
@@ -36,7 +36,7 @@ def decide_leftovers(sides: Sides, ledger: Ledger, names: Iterable[Keys], apart:
             continue
         below = next((prefix for prefix in prefixes_of(name) if _holds_leaf(sides, ledger, prefix)), None)
         if not sides.in_scope(name, sides.offers.shaped[name]):
-            ledger.leave_all(name, "outside the scope")
+            ledger.leave_all(name, OUTSIDE)
         elif below is not None:
             index = sides.slots[below]
             static = sides.tree.kinds[index] == SlotKind.STATIC

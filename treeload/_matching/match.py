@@ -31,6 +31,7 @@ from treeload._matching.leftovers import decide_leftovers
 from treeload._matching.offers import Offers, offered
 from treeload._matching.parts import OpenedPart
 from treeload._matching.positions import Miscount, by_number, by_position, miscount
+from treeload._matching.regraft import regrafts
 from treeload._matching.sides import Sides
 from treeload._matching.slots import decide, without_spare
 from treeload._matching.versions import note_undated, with_steps
@@ -113,6 +114,7 @@ def match(
         before_rules=sides.offers.before_rules,
         idle=partial(idle_patterns, sides, tuple(ledger.findings)),
         again=partial(_again, tree, tuple(parts), policy, scope, history),
+        regrafts=partial(regrafts, sides),
         dated=tuple(part.dated for part in opened),
         seen=None if all(part.source.in_memory for part in opened) else seen(tree),
     )
@@ -130,6 +132,10 @@ def _again(
         if other.separator:
             source = SeparatedSource(source, other.separator)
         parts = [replace(parts[0], source=source, subtree=other.subtree, into=other.into, explicit=True)]
+    if other.regraft is not None:
+        at = other.regraft.index
+        meant = replace(parts[at], subtree=other.regraft.subtree, into=other.regraft.into)
+        parts = [*parts[:at], meant, *parts[at + 1 :]]
     try:
         return match(tree, parts, rules=other.rules, policy=policy, scope=scope, history=history)
     except TreeloadError:  # names that split into one another, say

@@ -292,7 +292,12 @@ class _Mapper:
         arrived, failures = apply_rules([(one.name, one.value) for one in held.leaves], part.rules)
         for failure in failures:
             if failure.taken or not _renames_any(failure.rule, held.absent):
-                self.fail(replace(failure, name=self.placed(part, failure.name), into=part.into))
+                gives, loses = (
+                    tuple(self.names_of((*part.into, *name) for name in names))
+                    for names in (failure.gives, failure.loses)
+                )
+                name = self.placed(part, failure.name)
+                self.fail(replace(failure, name=name, into=part.into, gives=gives, loses=loses))
         for within, arrival in arrived:
             name = (*part.into, *within)
             if arrival.value is None:  # its rule failed, which was said here or at another of its names
@@ -312,7 +317,12 @@ class _Mapper:
         """What went wrong in the steps of a history, and what they left behind."""
         for failure in held.failures:
             self.fail(
-                replace(failure, name=self.placed(part, failure.name), into=(*part.into, *failure.into))
+                replace(
+                    failure,
+                    name=self.placed(part, failure.name),
+                    into=(*part.into, *failure.into),
+                    earlier=None,
+                )
             )
         for within, arrival in held.failed:
             for new in self.names_of(_placed(part, within)):

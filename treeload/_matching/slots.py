@@ -24,7 +24,7 @@ from treeload._matching.sides import Sides
 from treeload._naming.name import Keys, prefixes_of, print_name
 from treeload._naming.pattern import quote
 from treeload._ops.expression import Expression, Leaf
-from treeload._plans.entry import LEFT_AS_MISSING
+from treeload._plans.entry import LEFT_AS_MISSING, OUTSIDE
 from treeload._rules.tie import Tie
 
 
@@ -46,7 +46,7 @@ def _static(sides: Sides, ledger: Ledger, name: Keys) -> None:
         return
     ledger.accounted_for.add(name)
     if not sides.in_scope(name, offered):
-        ledger.leave_all(name, "outside the scope")
+        ledger.leave_all(name, OUTSIDE)
         return
     ledger.leave_all(name, "the destination has a static here, which never loads")
     feed = Feed(name, *next(sides.offers.values_at(name)))
@@ -94,7 +94,7 @@ def _leaf(sides: Sides, ledger: Ledger, index: int) -> None:
     names = sides.names_of(index)
     wanted = without_sharding(spec_of(sides.tree.values[index]))
     if not any(sides.in_scope(name, wanted) for name in names):
-        _keep(ledger, index, names, "outside the scope", left="outside the scope")
+        _keep(ledger, index, names, OUTSIDE, left=OUTSIDE)
         ledger.accounted_for.update(names)
         return
     arrivals = [(name, one) for name in names if (one := sides.offers.arrival(name)) is not None]

@@ -59,7 +59,10 @@ def _failed_rule(sides: Sides, ledger: Ledger, failure: RuleFailure) -> None:
         ledger.unused.append(Unused(leaf.source, leaf.name, leaf.spec, at, "its rule could not be applied"))
     how = "correct the rule or leave it out" if failure.name is None else "correct the rule's ops"
     instead = [] if failure.taken else _instead(sides, failure.rule)
-    how = failure.way or how
+    if failure.earlier is not None and _is_better(sides, failure):
+        instead, how = [remedy.PutBefore(failure.rule, failure.earlier)], ""
+    else:
+        how = failure.way or how
     ledger.findings.append(
         Finding(
             Kind.RULE,
@@ -73,6 +76,12 @@ def _failed_rule(sides: Sides, ledger: Ledger, failure: RuleFailure) -> None:
             remedies=(*instead, remedy.ignore_rule(how, failure.destination_text)),
         )
     )
+
+
+def _is_better(sides: Sides, failure: RuleFailure) -> bool:
+    """Whether more leaves of the destination are fed if the rule comes before the one that has its leaves."""
+    fed = any(name in sides.slots for name in failure.gives)
+    return fed and not any(name in sides.slots for name in failure.loses)
 
 
 def _instead(sides: Sides, rule: Rule) -> list[remedy.Remedy]:

@@ -146,6 +146,8 @@ def split(text: str) -> list[str]:
         segment, at = match.group(), match.end()
         if at < len(text) and text[at] == "\\":
             raise RuleError(f"{text!r} ends in a lone '\\': write '\\\\' for a backslash in a key")
+        if segment == "" and at == len(text) > 1:
+            raise RuleError(f"{text!r} ends in '/': leave the last '/' out")
         if segment == "":
             raise RuleError(
                 f"{text!r} has an empty segment: write '\\e' for an empty key, '\\/' for a '/' in a key"

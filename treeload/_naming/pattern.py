@@ -17,10 +17,12 @@ templates as in ``re.Match.expand``).
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import count, product
 from typing import TypeAlias
 
 from treeload._errors import RuleError
@@ -118,6 +120,27 @@ def quote(name: Sequence[str]) -> str:
     return _WILD.sub(r"\\\g<0>", print_name(name))
 
 
+def captured(pattern: str, letters: str = "ijk") -> str:
+    """The pattern with a capture for each wildcard: what is captured can be written, a wildcard cannot.
+
+    Examples:
+        >>> captured("layers/*/**")
+        'layers/{i}/{*j}'
+    """
+    names = (f"{letter}{number or ''}" for number in count() for letter in letters)
+
+    def capture(found: re.Match[str]) -> str:
+        match found[0]:
+            case "*":
+                return f"{{{next(names)}}}"
+            case "**":
+                return f"{{*{next(names)}}}"
+            case escaped:
+                return escaped
+
+    return re.sub(r"\\.|\*\*?", capture, pattern)
+
+
 @lru_cache(maxsize=4096)
 def _compile(text: str) -> Pattern:
     tokens = list(tokens_of(text))
@@ -189,6 +212,11 @@ def tokens_of(text: str) -> Iterator[Token]:
     A segment's text ends in its ``/``, and ``**`` and ``{*many}`` hold their own: what is left is
     plain concatenation.
     """
+    if text.endswith("/") and len(text) > 1 and not text.endswith(("//", "\\/")):
+        raise RuleError(
+            f"{text!r} ends in '/': all that is below it is '{text}**', "
+            f"in a rule '{text}{{*rest}}' on both sides"
+        )
     for segment in split(text) if text else ():
         if segment == "**":
             yield "**", ""
@@ -216,7 +244,39 @@ def tokens_of(text: str) -> Iterator[Token]:
         yield _END
 
 
+_FOLDED = re.compile(r"\{([^{}]*(?:,|\.\.)[^{}]*)\}")
+_RUN = re.compile(r"([0-9]{1,9})\.\.([0-9]{1,9})")
+_SHOWN = 4  # patterns that are written in place of one
+
+
 def _capture_name(name: str, text: str) -> str:
+    if name.endswith("*") and name.strip("*").isidentifier():
+        raise RuleError(f"{text!r}: {{{name}}} is written {{*{name.strip('*')}}}")
+    if (folded := _FOLDED.search(text)) is not None:
+        raise RuleError(f"{text!r}: {folded[0]} is how reports fold names; {_unfolded(text)}")
     if not name.isidentifier():
         raise RuleError(f"{text!r} has a capture without a proper name: {{{name}}}")
     return name
+
+
+def _unfolded(text: str) -> str:
+    """What to write in place of a name that a report folded: its members, where they are few."""
+    pieces = [piece if at % 2 == 0 else _members(piece) for at, piece in enumerate(_FOLDED.split(text))]
+    if math.prod(len(piece) for piece in pieces if isinstance(piece, list)) > _SHOWN or [] in pieces:
+        return "write a pattern for each, or '*' where all of them are meant"
+    every = product(*(piece if isinstance(piece, list) else [piece] for piece in pieces))
+    return f"write {' and '.join(repr(''.join(each)) for each in every)}"
+
+
+def _members(folded: str) -> list[str]:
+    """What stands between braces, one by one; nothing where some of it was cut, or is very much."""
+    found: list[str] = []
+    for word in folded.split(","):
+        run = _RUN.fullmatch(word)
+        if run is not None:
+            found += map(str, range(int(run[1]), min(int(run[2]), int(run[1]) + _SHOWN) + 1))
+        elif "…" in word:
+            return []
+        else:
+            found.append(word)
+    return found

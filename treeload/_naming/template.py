@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from treeload._errors import RuleError
 from treeload._naming.name import Name, print_name
-from treeload._naming.pattern import Pattern, PatternLike, quote, tokens_of
+from treeload._naming.pattern import Pattern, PatternLike, captured, quote, tokens_of
 
 
 @dataclass(frozen=True)
@@ -81,5 +81,16 @@ def compile_template(template: PatternLike, pattern: Pattern) -> Template:
                     )
                 parts.append((True, capture))
             case _:
-                raise RuleError(f"a wildcard cannot be filled in: name it in braces, {template!r}")
+                raise RuleError(f"a wildcard cannot be filled in: {_with_captures(template, pattern.text)}")
     return Template(template, tuple(parts))
+
+
+def _with_captures(template: str, pattern: str) -> str:
+    """What to write where a template has wildcards: captures, if the pattern has the same ones."""
+    if _wildcards(template) != _wildcards(pattern):
+        return f"name it in braces on both sides, {template!r}"
+    return f"write {captured(pattern, 'xyz')!r} and {captured(template, 'xyz')!r}"
+
+
+def _wildcards(text: str) -> list[str]:
+    return [kind for kind, _ in tokens_of(text) if kind in ("*", "**")]

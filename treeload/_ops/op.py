@@ -10,6 +10,7 @@ import abc
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
+import jax.numpy as jnp
 import numpy as np
 
 from treeload._errors import RuleError
@@ -126,6 +127,9 @@ class Op(abc.ABC):
         return None
 
 
+_MODULES = (("np", np), ("jnp", jnp))
+
+
 def as_ops(ops: tuple[Any, ...], where: str) -> tuple[Op, ...]:
     """``ops`` checked to be ops.
 
@@ -134,12 +138,25 @@ def as_ops(ops: tuple[Any, ...], where: str) -> tuple[Op, ...]:
     """
     for op in ops:
         if not isinstance(op, Op):
-            hint = f"; write {op.__name__}()" if isinstance(op, type) and issubclass(op, Op) else ""
-            raise RuleError(f"{where} takes ops such as Transpose() after its patterns, not {op!r}{hint}")
+            said = f"{op!r}{_instead(op)}"
+            raise RuleError(f"{where} takes ops such as Transpose() after its patterns, not {said}")
     filling = [op for op in ops if op.onto_destination]
     if filling and (where not in ("Rename", "Copy", "Tie") or filling != [ops[-1]]):
         raise RuleError(f"{filling[0]!r} fills up with the destination's own: it is the last op of a Rename")
     return ops
+
+
+def _instead(given: Any) -> str:
+    """What was probably meant by something that is no op."""
+    if isinstance(given, type) and issubclass(given, Op):
+        return f"; write {given.__name__}()"
+    if isinstance(given, type) or not callable(given):
+        return ""
+    said = getattr(given, "__name__", "")
+    called = [f"{short}.{said}" for short, module in _MODULES if getattr(module, said, None) is given]
+    name = (called or [said if said.isidentifier() else "fn"])[0]
+    transposes = given in (np.transpose, jnp.transpose)
+    return f"; write {'Transpose() or ' if transposes else ''}Apply({name})"
 
 
 def takes_several(ops: Sequence[Op]) -> bool:

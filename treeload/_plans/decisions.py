@@ -49,6 +49,24 @@ _DOES: Mapping[Any, Action] = {SAME_NAME: Action.LOAD, MISSING: Action.KEEP}
 
 
 @dataclass(frozen=True)
+class Regraft:
+    """A ``From`` with another subtree, or into another part of the destination.
+
+    Attributes:
+        index: which source.
+        subtree, into: those of the ``From`` now.
+        words: what was wrong, and what to do.
+        code: the option as it is to be written; empty where one is to be left out.
+    """
+
+    index: int
+    subtree: Keys
+    into: Keys
+    words: str
+    code: str
+
+
+@dataclass(frozen=True)
 class Otherwise:
     """The same load under other rules, and of its source given in another way.
 
@@ -57,12 +75,14 @@ class Otherwise:
         subtree: the part of the source.
         into: the part of the destination that it feeds.
         separator: what the source's names are split at; empty where they are not.
+        regraft: one of its ``From``s, written otherwise.
     """
 
     rules: tuple[Rule, ...] = ()
     subtree: Keys = ()
     into: Keys = ()
     separator: str = ""
+    regraft: Regraft | None = None
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -82,6 +102,7 @@ class Decisions:
         before_rules: the source's leaves under the names that those rules see.
         idle: finds the patterns of the policy that match no name.
         again: decides the same load otherwise; None where it cannot be done so.
+        regrafts: finds what may have been meant by a ``From`` that names nothing.
         dated: for each source, between which versions of a history it stands; None where that is not known.
         seen: how the destination was; None where it has to be walked again to tell.
     """
@@ -97,6 +118,7 @@ class Decisions:
     before_rules: Callable[[], Mapping[Keys, Spec]] = dict
     idle: Callable[[], tuple[IdlePattern, ...]] = tuple
     again: Callable[[Otherwise], Decisions | None] = lambda _: None
+    regrafts: Callable[[], tuple[Regraft, ...]] = tuple
     dated: tuple[Dated | None, ...] = ()
     seen: Seen | None = None
 

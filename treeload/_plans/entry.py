@@ -139,6 +139,8 @@ class PlainlyMissing(enum.Enum):
 MISSING: Final = PlainlyMissing.MISSING
 
 LEFT_AS_MISSING = "missing in the source"
+
+OUTSIDE = "outside the scope"
 """Why a leaf is kept of which the source has nothing."""
 
 Row: TypeAlias = "Entry | SameName | None"

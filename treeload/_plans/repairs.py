@@ -10,12 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from treeload._findings.finding import Finding
+from treeload._findings.remedy import PutBefore
+from treeload._inference.joined import joined_by
 from treeload._inference.parts import Part, best, parts
 from treeload._inference.suggestions import AS_GIVEN, Suggestions
-from treeload._plans.decisions import Decisions, Otherwise
+from treeload._plans.decisions import Decisions, Otherwise, Regraft
 from treeload._plans.entry import MISSING, Action, Entry
-
-_SEPARATORS = (".", "/")
+from treeload._rules.apply import before
 
 _WORTH = 10  # one leaf in so many must be fed by rules none of which is certain: else it is chance
 
@@ -60,7 +62,36 @@ class GiveRules:
     of: int
 
 
-Repair: TypeAlias = TakePart | GiveRules
+@dataclass(frozen=True)
+class Reorder:
+    """Put rules before others that took their leaves.
+
+    Attributes:
+        after: the decisions with the rules in that order.
+    """
+
+    after: Decisions
+
+
+@dataclass(frozen=True)
+class MendFrom:
+    """Write a ``From`` that names nothing as it was meant.
+
+    Attributes:
+        meant: how; in several ways, where each would do as well and only the user knows which is meant.
+        after: the decisions with the first.
+    """
+
+    meant: tuple[Regraft, ...]
+    after: Decisions
+
+    @property
+    def is_choice(self) -> bool:
+        """Whether it is for the user to choose."""
+        return len(self.meant) > 1
+
+
+Repair: TypeAlias = TakePart | GiveRules | Reorder | MendFrom
 
 
 def repairs(plan: Decisions) -> tuple[Repair, ...]:
@@ -70,6 +101,10 @@ def repairs(plan: Decisions) -> tuple[Repair, ...]:
     """
     if not 0 < len(plan.noted_errors) <= LEAVES:
         return ()
+    first = _reorder(plan) or _mend_from(plan)
+    if first is not None:
+        is_choice = isinstance(first, MendFrom) and first.is_choice
+        return (first,) if is_choice else (first, *repairs(first.after))
     part = _part(plan)
     if part is not None and (part.is_choice or part.after.ok):
         return (part,)
@@ -84,6 +119,35 @@ def repairs(plan: Decisions) -> tuple[Repair, ...]:
     return (part,) if loaded(part.after) > loaded(plan) else ()
 
 
+def _reorder(plan: Decisions) -> Reorder | None:
+    """The rules in the order that findings speak of, all at once."""
+    said = [
+        way for noted in plan.noted_errors if isinstance(noted, Finding)
+        for way in noted.remedies if isinstance(way, PutBefore)
+    ]  # fmt: skip
+    rules = list(plan.given)
+    for way in said:
+        if any(each is way.rule for each in rules) and any(each is way.earlier for each in rules):
+            rules = before(way.rule, way.earlier, rules)
+    after = plan.again(Otherwise(tuple(rules))) if said else None
+    return Reorder(after) if after is not None and _is_better(after, plan) else None
+
+
+def _mend_from(plan: Decisions) -> MendFrom | None:
+    """The way to write a ``From`` by which most loads, or the ways."""
+    tried = [
+        (meant, after) for meant in plan.regrafts()
+        if (after := plan.again(Otherwise(plan.given, regraft=meant))) is not None and _is_better(after, plan)
+    ]  # fmt: skip
+    best = max((_worth(after) for _, after in tried), default=None)
+    found = [(meant, after) for meant, after in tried if _worth(after) == best]
+    return MendFrom(tuple(meant for meant, _ in found), found[0][1]) if found else None
+
+
+def _is_better(after: Decisions, plan: Decisions) -> bool:
+    return loaded(after) > loaded(plan) and len(after.noted_errors) < len(plan.noted_errors)
+
+
 def _part(plan: Decisions) -> TakePart | None:
     """The part of the source that holds more than what loads as it is; joined names are split first."""
     if plan.given:
@@ -95,25 +159,14 @@ def _part(plan: Decisions) -> TakePart | None:
     found = parts(*split.without_rules)
     same = best(found) if found else ()
     after = split.again(Otherwise(subtree=same[0].source, into=same[0].destination)) if same else None
-    if (
-        after is not None
-        and loaded(after) > loaded(split)
-        and len(after.noted_errors) < len(split.noted_errors)
-    ):
+    if after is not None and _is_better(after, split):
         return TakePart(separator, same, after)
     return TakePart(separator, (), split) if separator else None
 
 
 def _separator(plan: Decisions) -> str:
     """What the source's names are joined by, where the destination's are not; empty elsewhere."""
-    destination, source = plan.without_rules
-    if not destination or max(map(len, destination)) < 2:
-        return ""
-    for separator in _SEPARATORS:
-        joined = sum(len(name) == 1 and separator in name[0] for name in source)
-        if 2 * joined > len(source) and not any(separator in key for name in destination for key in name):
-            return separator
-    return ""
+    return joined_by(*plan.without_rules)
 
 
 def _rules(plan: Decisions) -> GiveRules | None:

@@ -3,6 +3,7 @@
 page       lines: what may stand in one, where it breaks
 groups     names that say the same thing, as one
 problems   findings as a reader wants them
+ways       how to go on from them, and for which names
 trust      whose bytes nothing vouches for
 leaves     what happens to each leaf, in rows
 verdict    how much loads, at a glance

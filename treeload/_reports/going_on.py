@@ -17,19 +17,23 @@ from itertools import chain
 from treeload._findings.finding import Finding, Noted, written
 from treeload._findings.kinds import KINDS
 from treeload._findings.remedy import Remedy
-from treeload._inference.parts import Part, is_of_optimizer
+from treeload._inference.parts import Part, is_of_optimizer, share_state
 from treeload._inference.suggestions import AS_GIVEN
 from treeload._naming.name import print_name
 from treeload._plans.decisions import Decisions
 from treeload._plans.entry import IdlePattern
-from treeload._plans.repairs import LEAVES, GiveRules, Repair, TakePart, loaded, repairs
+from treeload._plans.repairs import LEAVES, GiveRules, MendFrom, Reorder, Repair, TakePart, loaded, repairs
 from treeload._reports.page import MARGIN, NO_CODE, WIDTH, Code, counted
 from treeload._sources.separated import split_name
+from treeload._trees.marks import holds_nnx
 
 _RULES = 22  # lines of rules that are shown: half a page
 
 
 _CODE = WIDTH - 2 * len(MARGIN)  # characters of a line of them
+
+
+_LEAST = 0.02  # of all elements must load, where sizes differ: to forgive another model's helps nobody
 
 
 _WHOLE = 4  # problems from which on it helps to be told what they have in common
@@ -134,15 +138,19 @@ class GoingOn:
 
     @property
     def may_forgive(self) -> bool:
-        """Whether anything would load if the rest were forgiven: to forgive all is to load nothing."""
-        return loaded(self.after) > 0
+        """Whether anything would load if the rest were forgiven, or more than a rest of another model."""
+        if self.repairs or self.plan.coverage >= _LEAST:
+            return loaded(self.after) > 0
+        sizes = sum(noted.kind == "shape" for noted in self.errors)
+        return loaded(self.plan) > 0 and (sizes < 2 or 2 * sizes < len(self.errors))
 
     @property
     def causes(self) -> tuple[str, ...]:
         """What the two sides differ in as a whole, where something can be done or much is wrong."""
-        if self.first:
+        if self.first or self.settles_at_once:
             return ()
-        return self.plan.diagnosis if self.repairs or len(self.errors) >= _WHOLE else ()
+        much = len(self.errors) >= _WHOLE or (loaded(self.after) > 0 and not self.may_forgive)
+        return self.plan.diagnosis if self.repairs or much else ()
 
     def idle(self) -> Iterator[Step]:
         """The patterns of the policy that forgive nothing, and what was meant."""
@@ -156,14 +164,35 @@ class GoingOn:
                 yield Step(where + way.before, _code(*way.lines))
             return
         for number, repair in enumerate(self.repairs):
-            yield _part(repair, self.plan) if isinstance(repair, TakePart) else _rules(repair, number > 0)
+            yield from self._repair(repair, number > 0)
         yield from self._without_rules()
-        ours = (noted.name for noted in self.errors if not KINDS[noted.kind].among_unused)
-        if any(is_of_optimizer(name) and name in self.plan for name in ours):
+        ours = [noted.name for noted in self.errors if not KINDS[noted.kind].among_unused]
+        in_state = [name for name in ours if is_of_optimizer(name) and name in self.plan]
+        if in_state and share_state(in_state, chain.from_iterable(s.specs() for s in self.plan.sources)):
+            given = "optimizer, model" if holds_nnx(self.plan.tree.root) else "tx, params"
             yield Step(
                 "an optimizer's state goes by parameter name, whatever its chain:",
-                _code("treeload.finetune.restore_optimizer(tx, params, src)"),
+                _code(f"treeload.finetune.restore_optimizer({given}, src)"),
             )
+
+    def _repair(self, repair: Repair, then: bool) -> Iterator[Step]:
+        match repair:
+            case TakePart():
+                yield _part(repair)
+            case GiveRules():
+                yield _rules(repair, then)
+            case Reorder():  # which rules is said with them
+                yield Step(f"in that order {_how_much_loads(repair.after)}")
+            case MendFrom():
+                said = f"{repair.meant[0].words}; {_how_much_loads(repair.after)}"
+                codes = [meant.code for meant in repair.meant if meant.code]
+                how = "with either" if repair.is_choice else "with" if codes else "then"
+                yield Step(f"{said} {how}", _code(*codes) if codes else NO_CODE)
+
+    @property
+    def settles_at_once(self) -> bool:
+        """Whether what is settled is not worth a list: it was wrong since a source gave nothing at all."""
+        return any(isinstance(repair, MendFrom) for repair in self.repairs)
 
     def more(self) -> Iterator[Step]:
         """Where to read about what is wrong: one command; nothing where nothing is."""
@@ -193,18 +222,24 @@ class GoingOn:
                 yield Step(words)
             if len(open_) > _OPEN:
                 yield Step(f"and {len(open_) - _OPEN:,} more that plan.suggest() prints")
+        if self.left and len(self.errors) <= LEAVES:
+            yield from map(Step, self.after.suggestions.possible)
         if self.left and not self.may_forgive:
-            yield Step("no policy is offered: to forgive all of it would be to load nothing")
+            least = "next to nothing" if loaded(self.after) else "nothing"
+            yield Step(f"no policy is offered: to forgive all of it would be to load {least}")
 
 
 def _idle_pattern(idle: IdlePattern) -> Step:
-    said = f"{idle.setting}={{{_literal(idle.text)}: ...}} of the policy matches no name"
+    written = f"{idle.setting}={{{_literal(idle.text)}: ...}}"
+    if idle.setting == "absent_is_zero":  # a pattern alone, or one of several
+        written = f"{_literal(idle.text)} in {idle.setting}"
+    said = f"{written} of the policy matches no name"
     if idle.meant is None:
         return Step(said)
     return Step(f"{said}; {_literal(idle.meant.text)} matches {counted(idle.meant.count, 'name', 'names')}")
 
 
-def _part(repair: TakePart, plan: Decisions) -> Step:
+def _part(repair: TakePart) -> Step:
     if repair.is_choice:
         choices = tuple(_from(repair.separator, part) for part in repair.parts)
         return Step(f"give one part of the source; each holds {_how_many(repair.parts[0])}:", _code(*choices))
@@ -213,9 +248,13 @@ def _part(repair: TakePart, plan: Decisions) -> Step:
         what = f"the source's names are joined by {_literal(repair.separator)}: split them"
     else:
         what = "give that part of the source" if part and part.source else "say where the source goes"
-    count = loaded(repair.after)
-    loads = "everything loads" if plan.leaves == count else f"{count:,} of {plan.leaves:,} leaves load"
-    return Step(f"{what}; {loads} then:" if count else f"{what}:", _code(_from(repair.separator, part)))
+    then = f"{what}; {_how_much_loads(repair.after)} then:" if loaded(repair.after) else f"{what}:"
+    return Step(then, _code(_from(repair.separator, part)))
+
+
+def _how_much_loads(plan: Decisions) -> str:
+    count = loaded(plan)
+    return "everything loads" if plan.leaves == count else f"{count:,} of {plan.leaves:,} leaves load"
 
 
 def _how_many(part: Part) -> str:

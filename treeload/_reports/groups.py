@@ -48,6 +48,9 @@ _WILD = re.compile(r"[*{}]")
 _LONG = 40  # characters of one pair of braces that a title shows whole
 
 
+_JOINED = 3  # groups that the title of joined ones shows
+
+
 _WORDS = 6  # siblings put into one pair of braces
 
 
@@ -58,10 +61,18 @@ class Group:
     Attributes:
         segments: the segments of the name, each in parts.
         members: the numbers of the items; in their order, those of one sibling after another.
+        joined: the groups that it is made of, where they have nothing in common but the facts; the segments
+            are those of the first.
     """
 
     segments: tuple[tuple[Part, ...], ...]
     members: tuple[int, ...]
+    joined: tuple[Group, ...] = ()
+
+    @property
+    def parts(self) -> tuple[Group, ...]:
+        """The groups that it is made of; itself, where it is of names that are alike."""
+        return self.joined or (self,)
 
     @property
     def text(self) -> str:
@@ -76,6 +87,10 @@ class Group:
     @property
     def title(self) -> str:
         """The text with the count behind it, where there is more than one; long lists of numbers cut."""
+        if self.joined:
+            rest = len(self.members) - sum(len(each.members) for each in self.joined[:_JOINED])
+            shown = [each.title for each in self.joined[:_JOINED]]
+            return ", ".join(shown) + (f" and {rest:,} more" if rest else "")
         if len(self.members) == 1:
             return self.text
         text = "/".join("".join(map(self._print_short, segment)) for segment in self.segments)
@@ -252,6 +267,14 @@ def _family(by_word: dict[str, Group], *, in_order: bool) -> Group:
     words = tuple(by_word if in_order else sorted(by_word))
     members = tuple(member for word in words for member in by_word[word].members)
     return Group((*first.segments[:-1], (words,)), members)
+
+
+def join(groups: Sequence[Group]) -> Group:
+    """Groups as one, whatever their names are."""
+    if len(groups) == 1:
+        return groups[0]
+    members = tuple(member for each in groups for member in each.members)
+    return Group(groups[0].segments, members, tuple(groups))
 
 
 def print_names(

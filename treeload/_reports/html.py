@@ -15,8 +15,9 @@ from treeload._plans.decisions import Decisions
 from treeload._reports.going_on import GoingOn, Step
 from treeload._reports.leaves import Rows, entry_rows, pending_rows, unused_rows
 from treeload._reports.page import counted, printable
-from treeload._reports.problems import Problem, Way, problems, ways
+from treeload._reports.problems import Problem, problems
 from treeload._reports.verdict import bar, legend, modules, shares, steps_taken
+from treeload._reports.ways import Way, ways
 from treeload._trees.collector import no_collections
 
 _MOST = 200  # rows of one list
@@ -99,9 +100,10 @@ def _repair_first(going_on: GoingOn) -> list[str]:
              *(_step(step) for step in going_on.steps())]  # fmt: skip
     listed = ["<ul>", *(f"<li>{each}</li>" for each in steps), "</ul>"] if steps else []
     left = _problems(after, going_on.left, forgiving=going_on.may_forgive)
+    settled = [] if going_on.settles_at_once else going_on.settled
     return [
         *_titled("to go on", [*_problems(plan, going_on.rules), *listed]),
-        *_titled("what that settles", _problems(plan, going_on.settled, advice=False)),
+        *_titled("what that settles", _problems(plan, settled, advice=False)),
         *(_titled("what is left", left) if going_on.settled else left),
         *(f"<p>{_step(step)}</p>" for step in going_on.more()),
     ]
@@ -178,7 +180,7 @@ def _problem(problem: Problem) -> tuple[str, ...]:
 
 
 def _way(way: Way) -> str:
-    return f"{html_text(way.before)} {html_code(way.code.whole)}{html_text(way.after)}".strip()
+    return f"{html_text(way.whole_before)} {html_code(way.code.whole)}{html_text(way.after)}".strip()
 
 
 def _rows(where: str, *lists: Rows) -> str:

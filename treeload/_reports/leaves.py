@@ -15,7 +15,7 @@ from treeload._leaves.spec import Spec, print_spec
 from treeload._naming.name import Keys, Name
 from treeload._plans.check import EqualCheck, ZeroCheck
 from treeload._plans.decisions import Decisions
-from treeload._plans.entry import MISSING, SAME_NAME, Action, Entry, Line, Unused
+from treeload._plans.entry import MISSING, OUTSIDE, SAME_NAME, Action, Entry, Line, Unused
 from treeload._reports.groups import Group, group, print_names
 
 _ORDER = list(Action)
@@ -166,10 +166,15 @@ def unused_rows(plan: Decisions, most: int) -> Rows:
 
 
 def _told(plan: Decisions) -> set[Keys]:
-    """Names whose finding or pending check, printed elsewhere, says what happens to the source's leaf."""
+    """Names of which a finding, a check or a line elsewhere says what happens to the source's leaf."""
     kept = {noted.name for noted in plan.found if noted.verdict == "keep" and noted.name in plan}
     others = {noted.name for noted in plan.found if noted.verdict in ("error", "first")}
-    return kept | others | set(plan.pending)
+    outside = {
+        name for line in plan.lines
+        if isinstance(line, Entry) and line.action == Action.KEEP and line.reason == OUTSIDE
+        for name in (line.name, *line.aliases)
+    }  # fmt: skip
+    return kept | others | outside | set(plan.pending)
 
 
 def _unused_row(title: str, leaves: Sequence[Unused], *, many: bool) -> Row:

@@ -7,28 +7,22 @@ to go on is open. Refuses to own how that is laid out (``text``, ``html``) and w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from itertools import chain, islice
-from typing import TypeAlias
+from itertools import islice
 
 from treeload._findings.finding import Facts, Finding, Noted, facts, side, written
 from treeload._findings.kinds import KINDS, Kind, Manner, Side
-from treeload._findings.remedy import Remedy, Widening
 from treeload._inference.layouts import judge
 from treeload._leaves.spec import Spec, print_spec
 from treeload._naming.name import Keys, Name, print_name
-from treeload._naming.pattern import compile_pattern, quote
+from treeload._naming.pattern import compile_pattern
 from treeload._plans.decisions import Decisions
-from treeload._reports.groups import Group, group, print_names, siblings
-from treeload._reports.page import Code
+from treeload._reports.groups import Group, group, join, print_names, siblings
 from treeload._sources.source import SourceLeaf
 
 _NEAR = 3  # near names shown for one problem
-
-
-_PATTERNS = 4  # patterns in one piece of code, before they are taken together
 
 
 _WRITTEN = 500  # findings of one problem that are written, where most are noted only
@@ -47,13 +41,22 @@ class Sound:
     plan: Decisions
 
     @cached_property
-    def printed(self) -> tuple[str, ...]:
+    def names(self) -> tuple[Keys, ...]:
         """Their names."""
         plan, wrong = self.plan, {noted.name for noted in self.plan.found}
         leaves = (name for name, line in zip(plan.tree.names, plan.lines, strict=True) if line is not None)
         unused = (leaf.at for leaf in plan.left)
-        sound = (name for name in (*leaves, *unused) if not any(node in wrong for node in _nodes(name)))
-        return tuple(map(print_name, sound))
+        return tuple(name for name in (*leaves, *unused) if not any(node in wrong for node in nodes(name)))
+
+    @cached_property
+    def printed(self) -> tuple[str, ...]:
+        """Their names, printed."""
+        return tuple(map(print_name, self.names))
+
+    def without(self, kind: Kind, names: Collection[Keys]) -> list[Keys]:
+        """Their names, and those of the findings of a kind that are not among ``names``."""
+        same = (one.name for one in self.plan.found if one.kind == kind)
+        return [*self.names, *(name for name in same if name not in names)]
 
     def are_matched_by(self, text: str) -> bool:
         """Whether a pattern, written as this text, matches any of them."""
@@ -61,7 +64,7 @@ class Sound:
         return "*" in text and any(map(pattern.matches, self.printed))
 
 
-def _nodes(name: Keys) -> Iterator[Keys]:
+def nodes(name: Keys) -> Iterator[Keys]:
     """A name and those of the nodes above it."""
     return (name[:depth] for depth in range(len(name) + 1))
 
@@ -131,15 +134,6 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class Way:
-    """One way to go on, for all whom it is open to: words, code, and more words; the code may be empty."""
-
-    before: str
-    code: Code
-    after: str
-
-
-@dataclass(frozen=True)
 class Problems:
     """All problems of one kind.
 
@@ -180,8 +174,20 @@ def _grouped(findings: Sequence[Noted]) -> list[Group]:
     looked_at = ((noted.name, _facts(noted, manner)) for noted in islice(findings, _LOOKED_AT))
     groups = group(looked_at, most=_TOLD_APART)
     if manner.inline is None:
-        return groups
+        return _joined(groups, findings)
     return siblings([(each, _family(facts(findings[each.members[0]]), manner)) for each in groups])
+
+
+def _joined(groups: list[Group], findings: Sequence[Noted]) -> list[Group]:
+    """Those as one, whatever they are called, of which the same is to be done for all at once."""
+    by_way: dict[str, list[Group]] = {}
+    for each in groups:
+        first = findings[each.members[0]]
+        if isinstance(first, Finding) and any(way.is_for_all for way in first.remedies):
+            by_way.setdefault(first.message, []).append(each)
+    joined = [join(several) for several in by_way.values()]
+    alone = [each for each in groups if not any(each in several for several in by_way.values())]
+    return sorted((*alone, *joined), key=lambda each: each.members[0])
 
 
 def _facts(noted: Noted, manner: Manner) -> Hashable:
@@ -234,8 +240,8 @@ def _problem(kind: Kind, found: Group, noted: Sequence[Noted], others: _Others, 
     return Problem(
         kind, found, tuple(noted), findings,
         spec=_specs_in_line(manner.inline, findings) if manner.inline is not None else "",
-        expected=_side(first.expected) if "expected" in manner.columns else "",
-        found=_side(first.found) if "found" in manner.columns else "",
+        expected=_column([one.expected for one in findings]) if "expected" in manner.columns else "",
+        found=_column([one.found for one in findings]) if "found" in manner.columns else "",
         source_name="" if manner.in_words else _source_names(findings, leaves, whole=whole),
         source=" and ".join(dict.fromkeys(leaf.source for leaf in leaves)) if several else "",
         rule=repr(first.rule) if first.rule is not None and repr(first.rule) not in first.message else "",
@@ -246,6 +252,13 @@ def _problem(kind: Kind, found: Group, noted: Sequence[Noted], others: _Others, 
 
 def _side(side: Spec | str | None) -> str:
     return print_spec(side) if isinstance(side, Spec) else side or ""
+
+
+def _column(sides: Sequence[Spec | str | None]) -> str:
+    """One side of findings; their dtypes, where the shapes differ."""
+    if len({*map(side, sides)}) == 1 or not all(isinstance(each, Spec) for each in sides):
+        return _side(sides[0])
+    return ", ".join(dict.fromkeys(str(each.dtype) for each in sides if isinstance(each, Spec)))
 
 
 def _spec(finding: Finding) -> Spec | None:
@@ -307,115 +320,3 @@ def _difference(kind: Kind, finding: Finding, near: Name, other: Spec | None) ->
         change = judge(*here, *there).change if of_destination else judge(*there, *here).change
         return f"matches if {change.words}" if change is not None else "shapes differ"
     return "dtypes differ" if one.dtype != other.dtype else ""
-
-
-# Ways to go on.
-
-_Open: TypeAlias = "list[tuple[Problem, list[Remedy]]]"
-"""The problems that a way is open to, each with its findings' own remedies of that way."""
-
-
-def ways(of_kind: Problems, *, forgiving: bool = True) -> list[Way]:
-    """The ways to go on from problems of one kind, each said once, with the names that it is open to.
-
-    ``forgiving``: those too by which nothing more would load.
-    """
-    found: dict[tuple[Remedy, bool], _Open] = {}
-    for problem in of_kind.listed:
-        for way, own in _common_ways(problem.findings):
-            if way.leaves_out and not forgiving:
-                continue
-            # What names its leaves, and what leaves them to the reader, are not one piece of code.
-            found.setdefault((way, bool(own[0].patterns)), []).append((problem, own))
-    return [_way(way, open_to, of_kind) for (way, _), open_to in found.items()]
-
-
-def _common_ways(findings: Sequence[Finding]) -> Iterator[tuple[Remedy, list[Remedy]]]:
-    """The ways that are open to all of these; to fill a bias with zeros is none without its kernel.
-
-    Each for nobody in particular, with the findings' own.
-    """
-    if len(findings) == 1:  # as many are, where much is wrong
-        yield from ((way.merged(()), [way]) for way in findings[0].remedies)
-        return
-    first, *others = [{_deed(way): way for way in finding.remedies} for finding in findings]
-    for deed, way in first.items():
-        own = [way, *(each[deed] for each in others if deed in each)]
-        if len(own) == len(findings):
-            said = {each.merged(()) for each in own}
-            yield (way.plainly() if len(said) > 1 else way).merged(()), own
-
-
-def _deed(way: Remedy) -> Hashable:
-    """What a way does, however it is said and whomever it is for."""
-    return way.plainly().merged(()), bool(way.patterns)
-
-
-def _way(way: Remedy, open_to: _Open, of_kind: Problems) -> Way:
-    patterns = _patterns(way.widening, open_to)
-    if len(patterns) > 2 * _PATTERNS or (patterns and not of_kind.is_whole):
-        shown = way.merged(patterns).outline
-        return Way(f"{way.before} a pattern for each in", Code(shown, (shown,)), way.after)
-    before = way.before
-    if not patterns and len(open_to) < len(of_kind.listed):  # the code does not say whom it is for
-        before = f"for {', '.join(problem.group.title for problem, _ in open_to)}: {before}"
-    way = way.merged(patterns)
-    return Way(before, Code(way.code, way.lines), way.after)
-
-
-def _patterns(widening: Widening, open_to: _Open) -> list[str]:
-    """For whom a way is: as they are, or where they are many as widely as the way allows."""
-    named: list[Problem] = []  # those whose remedies are each for its finding's own name
-    others: list[str] = []
-    for problem, own in open_to:
-        pairs = zip(own, problem.findings, strict=True)
-        if all(way.patterns == (quote(finding.name),) for way, finding in pairs):
-            named.append(problem)
-        else:
-            others += (pattern for way in own for pattern in way.patterns)
-    found = _by_subtree(named) if widening == Widening.SUBTREE else _by_name(named)
-    if widening == Widening.LAST_KEY and len(found) > _PATTERNS:
-        found = [f"**/{quote(name[-1:])}" for name in _names(named) if name]
-    found = list(dict.fromkeys((*found, *others)))
-    sound = open_to[0][0].sound if open_to else None
-    if sound is None or not any(map(sound.are_matched_by, found)):
-        return found
-    # Too wide: a way for these leaves would be one for others too.
-    return list(dict.fromkeys(chain(map(quote, _names(named)), others)))
-
-
-def _by_subtree(open_to: Sequence[Problem]) -> list[str]:
-    """A pattern for each problem; where there are many, one for the subtree that some of them share.
-
-    That forgives no more: the policy for a kind acts on findings of this kind alone, and all of them
-    below that subtree are among the problems.
-    """
-    groups = list({problem.group.pattern: problem.group for problem in open_to}.values())
-    if len(groups) <= _PATTERNS:
-        return [each.pattern for each in groups]
-    trees: dict[str, list[Group]] = {}
-    for each in groups:
-        trees.setdefault(each.pattern_of(0), []).append(each)
-    return [_shared(several) for several in trees.values()]
-
-
-def _shared(groups: Sequence[Group]) -> str:
-    if len(groups) == 1:
-        return groups[0].pattern
-    least = min(len(each.segments) for each in groups)
-    depth = 0
-    while depth + 1 < least and len({each.pattern_of(depth) for each in groups}) == 1:
-        depth += 1
-    while depth > 1 and groups[0].pattern_of(depth - 1) == "*":
-        depth -= 1  # ``layers/*/**`` is ``layers/**``
-    return "/".join([*map(groups[0].pattern_of, range(depth)), "**"])
-
-
-def _by_name(open_to: Sequence[Problem]) -> list[str]:
-    """Patterns of no other name than these."""
-    return list(dict.fromkeys(each.pattern for each in group([(name, None) for name in _names(open_to)])))
-
-
-def _names(of: Iterable[Problem]) -> Iterator[Keys]:
-    """The names of all their findings."""
-    return (noted.name for problem in of for noted in problem.noted)

@@ -33,9 +33,10 @@ from treeload._reports.page import (
     printable,
     sentence,
 )
-from treeload._reports.problems import Problem, Problems, problems, ways
+from treeload._reports.problems import Problem, Problems, problems
 from treeload._reports.trust import unverified
 from treeload._reports.verdict import bar, legend, module_lines, shares, steps_taken
+from treeload._reports.ways import Way, ways
 from treeload._trees.collector import no_collections
 
 _KIND = max(map(len, KINDS)) + 2  # the column of kinds; names stand behind it
@@ -157,7 +158,7 @@ def _repair_first(going_on: GoingOn) -> list[Text]:
     first = [*rules, *_steps(going_on.idle())]
     title = "to go on" if first or steps else "seen as a whole"
     lines = _section(title, [*first, *said, *_steps(steps)])
-    if going_on.settled:
+    if going_on.settled and not going_on.settles_at_once:
         lines += _section("what that settles", _problems(plan, going_on.settled, advice=False, page=_SETTLED))
     left = _problems(going_on.after, going_on.left, forgiving=going_on.may_forgive)
     lines += _section("what is left" if going_on.settled else "", left)
@@ -202,14 +203,14 @@ def _problems(
     lines: list[Text] = []
     by_kind = problems(plan, findings)
     for same in by_kind.values():
-        lines += _kind(same, page // len(by_kind), near=advice)
-        if advice and same.listed[0].verdict == "error":
-            lines += _ways(same, forgiving)
+        open_ways = ways(same, forgiving=forgiving) if advice and same.listed[0].verdict == "error" else []
+        lines += _kind(same, page // len(by_kind), open_ways, near=advice)
+        lines += _ways(way for way in open_ways if way.alone is None)
     return lines
 
 
-def _kind(of_kind: Problems, most: int, *, near: bool) -> list[Text]:
-    """The problems of one kind in about so many lines."""
+def _kind(of_kind: Problems, most: int, open_ways: Sequence[Way], *, near: bool) -> list[Text]:
+    """The problems of one kind in about so many lines, each with the ways that are open to it alone."""
     same, shown = of_kind.listed, 0
     column = min(max(len(problem.group.title) for problem in same), _TITLE - _KIND)
     lines: list[Text] = []
@@ -217,6 +218,7 @@ def _kind(of_kind: Problems, most: int, *, near: bool) -> list[Text]:
         if len(lines) >= most and number < len(same) - 1:
             break
         lines += _problem(problem, column, near=near)
+        lines += _ways(way for way in open_ways if way.alone is problem)
         shown += problem.count
     if rest := of_kind.count - shown:
         lines.append(
@@ -225,10 +227,10 @@ def _kind(of_kind: Problems, most: int, *, near: bool) -> list[Text]:
     return lines
 
 
-def _ways(same: Problems, forgiving: bool) -> list[Text]:
-    """The ways to go on from problems of one kind."""
+def _ways(open_ways: Iterable[Way]) -> list[Text]:
+    """Ways to go on."""
     lines: list[Text] = []
-    for way in ways(same, forgiving=forgiving):
+    for way in open_ways:
         if way.code.whole:
             lines += code(way.before, way.code, way.after, _INDENT)
         else:

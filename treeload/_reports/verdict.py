@@ -23,6 +23,7 @@ _MODULES = 8  # lines of modules
 
 _WORDS = {Action.LOAD: "loaded", Action.TIE: "loaded", Action.ZERO: "zeroed", Action.KEEP: "kept"}
 _MARKS: Mapping[Line, str] = {SAME_NAME: "loaded", MISSING: "kept"}
+_SAID = {"loaded": "loads"}
 _LOOKS = {"loaded": ("█", "green"), "zeroed": ("0", ""), "kept": ("░", QUIET), "wrong": ("×", WRONG)}
 
 
@@ -115,14 +116,14 @@ def bar(found: Sequence[Share], width: int) -> Text:
 
 
 def legend(found: Sequence[Share]) -> str:
-    """The bar in words: ``█ 98.7 % loaded, × 1.3 % wrong``."""
+    """The bar in words: ``█ 98.7 % loads, × 1.3 % wrong``."""
     return ", ".join(f"{share.mark} {said}" for share, said in zip(found, legend_of(found), strict=True))
 
 
 def legend_of(found: Sequence[Share]) -> list[str]:
-    """Each share in words: ``98.7 % loaded``."""
+    """Each share in words: ``98.7 % loads``, since a report is read before anything is loaded."""
     total = sum(share.size for share in found)
-    return [f"{_percent(share.size, total)} {share.word}" for share in found]
+    return [f"{_percent(share.size, total)} {_SAID.get(share.word, share.word)}" for share in found]
 
 
 def _percent(size: int, total: int) -> str:

@@ -7,6 +7,7 @@ class in place of a model is the same error everywhere. Refuses to own what is w
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -47,6 +48,7 @@ def destination(dst: Any, src: Any, verb: str) -> Tree:
     _refuse_what_is_no_tree(dst, f"{verb}'s destination")
     source(src, verb)
     walked = walk(dst)
+    _refuse_number(walked, src, verb)
     _refuse_tracers(walked, f"{verb}'s destination")
     refuse_hidden(walked, f"{verb}'s destination", TypeError)
     _refuse_no_leaves(walked, f"{verb}'s destination")
@@ -82,11 +84,25 @@ def source(src: Any, verb: str) -> None:
     """
     if isinstance(src, From):
         src = src.src
-    if isinstance(src, Source) or (_is_place(src) and src):
+    if isinstance(src, (Source, os.PathLike)) or (isinstance(src, str) and src):
         return
     if isinstance(src, str):
         raise TypeError(f"{verb}'s source is an empty text: give the path of a checkpoint, or a tree")
-    _refuse_what_is_no_tree(src, f"{verb}'s source")
+    if isinstance(src, (bytes, bytearray, memoryview, io.IOBase)):
+        raise TypeError(f"{verb}'s source is {_bytes_or_file(src)}: {A_SOURCE}")
+    _refuse_what_is_no_tree(src, f"{verb}'s source", A_SOURCE)
+
+
+def place(given: Any, verb: str) -> None:
+    """Nothing, where ``given`` is the path that a verb opens.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if not isinstance(given, (str, os.PathLike)):
+        is_odd = given is None or isinstance(given, (bytes, io.IOBase))
+        what = _bytes_or_file(given) if is_odd else f"a {type(given).__name__}"
+        raise TypeError(f"{verb}(path) takes the path of a checkpoint, not {what}: give it as str or Path")
 
 
 def source_tree(walked: Tree) -> None:
@@ -95,7 +111,7 @@ def source_tree(walked: Tree) -> None:
     Raises:
         TypeError: it holds arrays where they never load, or tracers.
     """
-    _refuse_tracers(walked, "the source")
+    _refuse_tracers(walked, "the source", "give arrays that have values, outside of jit")
     refuse_hidden(walked, "the source", TypeError)
 
 
@@ -115,7 +131,7 @@ def read_only(tree: Any, verb: str, *, error: type[Exception] = TypeError, trace
     _refuse_what_is_no_tree(tree, f"{verb}'s tree")
     walked = walk(tree, mappings=True)
     if not traced:
-        _refuse_tracers(walked, f"{verb}'s tree")
+        _refuse_tracers(walked, f"{verb}'s tree", f"return it from the function, and {verb} outside of jit")
     refuse_hidden(walked, f"{verb}'s tree", error)
     return walked
 
@@ -126,6 +142,8 @@ def path(given: Any, verb: str) -> None:
     Raises:
         TypeError: it is none.
     """
+    if isinstance(given, bytes):
+        raise TypeError(f"{verb}(path, tree) was given bytes first: give the path as str or Path")
     if not _is_place(given):
         raise TypeError(f"{verb}(path, tree) was given a {type(given).__name__} first: the path comes first")
 
@@ -143,10 +161,31 @@ def refuse_hidden(walked: Tree, what: str, error: type[Exception]) -> None:
 # What is no tree.
 
 
-def _refuse_what_is_no_tree(given: Any, what: str) -> None:
+_A_TREE = "give a model or a tree of arrays"
+
+
+A_SOURCE = "give a path as str or Path, a From, a Source or a tree of arrays"
+
+
+def _refuse_what_is_no_tree(given: Any, what: str, give: str = _A_TREE) -> None:
     for is_it, says in _NO_TREES:
         if is_it(given):
-            raise TypeError(f"{what} is {says(given)}")
+            said = says(given)
+            raise TypeError(f"{what} is {said if ': ' in said else f'{said}: {give}'}")
+
+
+def _bytes_or_file(given: Any) -> str:
+    return (
+        "an open file" if isinstance(given, io.IOBase) else "None" if given is None else type(given).__name__
+    )
+
+
+def _refuse_number(walked: Tree, src: Any, verb: str) -> None:
+    """Refuses a number, such as a step's, as the source of a whole tree."""
+    if isinstance(src, From) and not src.into:
+        src = src.src
+    if isinstance(src, (bool, int, float, complex)) and walked.names != [()]:
+        raise TypeError(f"{verb}'s source is the number {src!r}: {A_SOURCE}")
 
 
 def _is_place(given: Any) -> bool:
@@ -189,7 +228,7 @@ def _is_other_static(given: Any) -> bool:
 
 
 _NO_TREES: tuple[tuple[Callable[[Any], bool], Callable[[Any], str]], ...] = (
-    (lambda x: x is None, lambda x: "None: give a model or a tree of arrays"),
+    (lambda x: x is None, lambda x: "None"),
     (
         lambda x: isinstance(x, type) and is_equinox(x),
         lambda x: (
@@ -219,10 +258,6 @@ _NO_TREES: tuple[tuple[Callable[[Any], bool], Callable[[Any], str]], ...] = (
         ),
     ),
     (
-        _is_place,
-        lambda x: f"{_shown(x)}: give a model or a tree of arrays",
-    ),
-    (
         lambda x: isinstance(x, jax.tree_util.PyTreeDef),
         lambda x: "the structure of a tree without its arrays: give the tree itself",
     ),
@@ -235,14 +270,11 @@ _NO_TREES: tuple[tuple[Callable[[Any], bool], Callable[[Any], str]], ...] = (
     ),
     (
         _is_other_static,
-        lambda x: (
-            f"{x!r}: give a model or a tree of arrays"
-            if x is False
-            else f"of type {type(x).__name__}, which is no tree of arrays: give a model or a tree of arrays"
-        ),
+        lambda x: repr(x) if x is False else f"of type {type(x).__name__}, which is no tree of arrays",
     ),
 )
-"""Who is asked first decides: what it is that was given, and what to say of it."""
+"""Who is asked first decides: what it is that was given, and what to give instead of it, where that is
+anything else than any tree."""
 
 
 def _shapes_alone() -> str:
@@ -256,14 +288,13 @@ def _hidden_in(given: Any) -> bool:
 
 # Trees that cannot be loaded into.
 
+_LOAD_FIRST = "load outside of jit first, then pass the loaded tree in"
 
-def _refuse_tracers(walked: Tree, what: str) -> None:
+
+def _refuse_tracers(walked: Tree, what: str, instead: str = _LOAD_FIRST) -> None:
     kinds = [cls for cls in set(map(type, walked.values)) if issubclass(cls, jax.core.Tracer)]
     if kinds:
-        raise TypeError(
-            f"{what} is being traced, by jax.jit or the like, and has no values: load outside of jit first, "
-            "then pass the loaded tree in"
-        )
+        raise TypeError(f"{what} is being traced, by jax.jit or the like, and has no values: {instead}")
 
 
 def _refuse_no_leaves(walked: Tree, what: str) -> None:

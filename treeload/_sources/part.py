@@ -9,6 +9,7 @@ from typing import Any
 from treeload._errors import RuleError
 from treeload._naming.name import Name, NameLike, as_name
 from treeload._rules.rule import Rule, as_rules
+from treeload._sources.options import without_unknown
 from treeload._sources.stamp import WHOLE, Stamp, checked_stamp
 
 
@@ -41,6 +42,7 @@ class From:
 
     Raises:
         RuleError: a name or a rule that cannot mean anything.
+        TypeError: an option that there is not.
     """
 
     src: Any
@@ -54,6 +56,7 @@ class From:
     version: Stamp | None
     whole: bool
 
+    @without_unknown("From")
     def __init__(
         self,
         src: Any,

@@ -7,7 +7,8 @@ something could not be read. One file a command; nothing heavy is imported befor
 
 app         the commands together, and errors in one sentence
 say         text for a terminal or a pipe, and JSON
-given       files of rules and policies, modules to load into
+given       models to load into, and files of rules
+policies    policies as files, read and written
 inspect     what a checkpoint holds
 plan        what would load
 explain     what a kind of finding means, and how to go on

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from treeload.cli import given
 from treeload.cli.convert import refuse_existing, write
 from treeload.cli.say import Json, Misuse
 
@@ -30,5 +31,6 @@ def average(
             numbers = [float(each) for each in weights.split(",")]
         except ValueError:
             raise Misuse(f"--weights takes numbers, such as 3,1, not {weights!r}") from None
-    mean = treeload.average(sources, weights=numbers)
+    with given.by_name(*sources, otherwise=given.FROM_PYTHON):
+        mean = treeload.average(sources, weights=numbers)
     write(out, mean, sources, json=json)

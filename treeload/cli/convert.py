@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from treeload.cli import given
-from treeload.cli.say import Json, Misuse, show_json
+from treeload.cli.say import Json, Misuse, aside, show_json
 
 
 def convert(
@@ -26,9 +26,10 @@ def convert(
     from treeload._trees.tree import nested
 
     refuse_existing(out)
-    view = View.of(opened_parts(From(src, rules=given.rules(rules)), "convert"))
-    ties = view.ties()
-    arrays = dict(view.read({name: spec for name, spec in view.specs().items() if name not in ties}))
+    with aside(), given.by_name(src, otherwise=given.FROM_PYTHON):  # rules are yours, and run
+        view = View.of(opened_parts(From(src, rules=given.rules(rules)), "convert"))
+        ties = view.ties()
+        arrays = dict(view.read({name: spec for name, spec in view.specs().items() if name not in ties}))
     arrays.update({alias: arrays[name] for alias, name in ties.items()})  # one array again, so tied again
     write(
         out,

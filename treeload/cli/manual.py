@@ -18,6 +18,42 @@ standard error says what, and `--debug`, anywhere in the line, where in the code
 is printed is plain text; `--json` prints JSON.
 """
 
+_TAIL = """## Files that are given
+
+**A model**, for `--into`: `models.vit:make` is the function `make` of the module `models.vit`, which is
+looked for in the working directory, too; `models/vit.py:make` is that of a file. It is called without
+arguments. What is no function is taken as it is.
+
+**Rules**, for `--rules`: a file of Python in which they have a name, `rules` if none is given. `--suggest`
+writes one. Such a file is run, as the one of a model is; what it prints goes to the standard error.
+
+```python
+from treeload import Rename, Transpose
+
+rules = [
+    Rename("net/{*rest}/weight", "{*rest}/kernel", Transpose()),
+    Rename("net/{*rest}", "{*rest}"),
+]
+```
+
+**A policy**, for `--policy`: a file of TOML, with the settings of [Policy](api.md). A setting is a verdict
+for all names, or a table of patterns, in quotes, with a verdict each. Where a report advises a policy, the
+command prints it below as such a file.
+
+<!-- not run: a file of a policy -->
+```toml
+casting = "safe"
+absent_is_zero = ["**/bias"]
+
+[missing]
+"head/**" = "keep"
+
+[unexpected]
+"pooler/**" = "ignore"
+"lm_head/bias" = "ignore"
+```
+"""
+
 
 def manual() -> str:
     """The page, in Markdown."""
@@ -28,7 +64,7 @@ def manual() -> str:
     pages = [_HEAD]
     for name in group.list_commands(context):
         pages.append("\n".join(_page(name, group.get_command(context, name))))
-    return "\n".join(pages)
+    return "\n".join((*pages, _TAIL))
 
 
 def _page(name: str, command: Any) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Annotated
 
 import typer
@@ -32,5 +33,7 @@ def verify(
         )
     else:
         show(found)
+        if found.unverified:
+            typer.echo(f"on the command line: treeload digest {shlex.quote(path)}")
     if found.damaged:
         raise typer.Exit(1)

@@ -8,7 +8,7 @@ either both are given, which is a ``collision``, or none, which is a ``rule`` th
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +33,8 @@ class Correspondence:
         dropped: names of stored leaves for which the new chain has no place.
         parameter: names of leaves, on either side → the parameter they belong to.
         numbers: names of the new state's leaves that belong to no parameter.
+        kinds: the kinds of moments that the new state has.
+        stored_kinds: those that the stored one has.
     """
 
     given: list[Made] = field(default_factory=list)
@@ -40,6 +42,8 @@ class Correspondence:
     dropped: set[Keys] = field(default_factory=set)
     parameter: dict[Keys, Keys] = field(default_factory=dict)
     numbers: tuple[Keys, ...] = ()
+    kinds: Set[str] = frozenset()
+    stored_kinds: Set[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ def correspond(
         for name in names:
             places.setdefault((node[-1], name[len(node) :]), []).append(name)
     stored = _stored_moments(old, source, rules, places)
-    made = Correspondence(numbers=new.numbers)
+    made = Correspondence(numbers=new.numbers, kinds=new.kinds, stored_kinds=old.kinds)
     made.parameter.update((name, parameter) for (_, parameter), names in places.items() for name in names)
     _pair_moments(made, places, stored, destination, parameters)
     _pair_numbers(made, _company(new, places), _company(old, _nodes(stored)), source)

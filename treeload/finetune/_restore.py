@@ -8,7 +8,7 @@ and whose verdict counts. The match, the report and the load are those of every 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, TypeAlias
 
@@ -18,8 +18,11 @@ from flax import nnx
 
 from treeload._api.load import checked_policy, plan_under
 from treeload._errors import RuleError
+from treeload._findings.finding import Finding
 from treeload._findings.kinds import KINDS, Kind
 from treeload._findings.policy import Policy, default_verdict
+from treeload._findings.remedy import Advice
+from treeload._inference.parts import is_of_optimizer
 from treeload._leaves.placement import asked_sharding
 from treeload._leaves.spec import without_sharding
 from treeload._matching.boxes import open_boxes
@@ -131,6 +134,7 @@ def plan_optimizer(
     stored = _stored(opened, where, wanted)
     found = correspond(wanted, parameters, stored, _of_parameters(rules))
     reset = {name for name in found.numbers if (hyperparams if is_hyperparameter(name) else count) == "reset"}
+    idle = _idle(opened.label, found, stored)
     made = plan_under(
         _Verdicts.of(checked_policy(policy), found),
         destination,
@@ -139,7 +143,32 @@ def plan_optimizer(
         rules=[_ByParameter(found)] if wanted else [],
         scope=(lambda name, spec: name not in reset) if reset else None,
     )
+    made = made.with_findings([_said_better(finding, idle) for finding in made.findings])
     return made if init is None else _with_init(made, init)
+
+
+def _idle(label: str, found: Correspondence, stored: Iterable[Keys]) -> str:
+    """Why a source gives nothing to the new state, where it gives nothing; empty where that is no wonder."""
+    if not any(map(is_of_optimizer, stored)) and found.stored_kinds.isdisjoint(found.kinds):
+        return f"{label} holds no optimizer state: the optimizer starts anew"
+    if found.stored_kinds and found.kinds and found.stored_kinds.isdisjoint(found.kinds):
+        kept, wanted = (_listed(sorted(kinds)) for kinds in (found.stored_kinds, found.kinds))
+        return f"{label} keeps {kept}, and the new state wants {wanted}: nothing carries over"
+    return ""
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
+
+
+def _said_better(finding: Finding, idle: str) -> Finding:
+    """The finding of a source that feeds nothing, said of an optimizer's state."""
+    if not idle or finding.kind != Kind.RULE or finding.name or finding.rule is not None:
+        return finding
+    return replace(finding, message=idle, remedies=(Advice(_AS_NEW),))
+
+
+_AS_NEW = "take the new state as it is, tx.init(params) or the nnx.Optimizer, and leave the call out"
 
 
 def _check_choices(**choices: str) -> None:

@@ -72,6 +72,11 @@ def is_checkpoint(directory: Place) -> bool:
     return bool(items) and not _are_steps(items)
 
 
+def holds_steps(directory: Place) -> bool:
+    """Whether ``directory`` holds one complete checkpoint for each step, as a manager's root does."""
+    return bool(_steps(directory))
+
+
 def _is_tree(directory: Place) -> bool:
     return (directory / TREE_FILE).is_file() or is_early(directory)
 

@@ -14,8 +14,16 @@ from pathlib import Path
 from typing import TypeAlias
 
 from treeload._errors import SaveError, SourceError
+from treeload._files.exchange import is_empty_directory
 from treeload._files.replace import finish_dead_save, saved_to
-from treeload._formats.orbax.layout import CHECKPOINT_FILE, TREE_FILE, is_incomplete, read_json
+from treeload._formats.orbax.layout import (
+    CHECKPOINT_FILE,
+    TREE_FILE,
+    holds_steps,
+    is_checkpoint,
+    is_incomplete,
+    read_json,
+)
 
 _SHOWN = 5
 
@@ -60,7 +68,7 @@ _CHUNK = re.compile(r"c|\d+(\.\d+)*")
 
 
 def check_target(target: Path, *, overwrite: bool) -> None:
-    """Nothing, where ``target`` is free, or is a checkpoint that may be replaced.
+    """Nothing, where ``target`` is free, or an empty directory, or is a checkpoint that may be replaced.
 
     Raises:
         SaveError: it is not; or its name says that it is a save's own, or was never completed.
@@ -74,8 +82,10 @@ def check_target(target: Path, *, overwrite: bool) -> None:
     target = finish_dead_save(target)
     if not os.path.lexists(target):
         return
-    if not any((target / mark).is_file() for mark in (CHECKPOINT_FILE, TREE_FILE)):
-        raise SaveError(f"{str(target)!r} exists and is no Orbax checkpoint: it is never replaced")
+    if is_empty_directory(target):
+        return
+    if not is_replaceable(target):
+        raise SaveError(f"{str(target)!r} exists and {_what_it_is(target)}")
     if not overwrite:
         raise SaveError(f"{str(target)!r} exists: pass overwrite=True to replace that checkpoint")
     entries = _foreign_in_tree(target) if (target / TREE_FILE).is_file() else _foreign_in_root(target)
@@ -90,6 +100,23 @@ def check_target(target: Path, *, overwrite: bool) -> None:
             f"{', '.join(map(repr, foreign[:_SHOWN]))}{more} are no part of the checkpoint that they lie in "
             "and would be lost: move them away"
         )
+
+
+def is_replaceable(target: Path) -> bool:
+    """Whether a checkpoint of today's Orbax lies at ``target``; what else lies in it is not looked at."""
+    return any((target / mark).is_file() for mark in (CHECKPOINT_FILE, TREE_FILE))
+
+
+def _what_it_is(target: Path) -> str:
+    """What lies there and is never replaced, and where to save instead."""
+    never, inside = "it is never replaced", f"save to a path in it, {str(target / 'NAME')!r}"
+    if not target.is_dir():
+        return f"is no Orbax checkpoint: {never}"
+    if is_checkpoint(target):
+        return f"is a checkpoint of an older Orbax: {never}; save to another path"
+    if holds_steps(target):
+        return f"holds checkpoints, one for each step: {never}; {inside}"
+    return f"is no Orbax checkpoint: {never}; {inside}"
 
 
 # Each of these gives the paths of what is foreign in one kind of directory.

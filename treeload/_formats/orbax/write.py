@@ -31,7 +31,7 @@ from treeload._formats.orbax.apart import digests_of_parts
 from treeload._formats.orbax.later import made
 from treeload._formats.orbax.layout import TREE_FILE, locate, read_json
 from treeload._formats.orbax.leaves import all_at_once, takes
-from treeload._formats.orbax.overwritten import check_target
+from treeload._formats.orbax.overwritten import check_target, is_replaceable
 from treeload._formats.orbax.quiet import quiet
 from treeload._formats.orbax.record import FORMAT, RECORD, Array, mark_of, seal_of
 from treeload._formats.orbax.storable import (
@@ -157,6 +157,7 @@ def _refuse_all_at_once(
         *problems_of_values(leaves, check_finite=check_finite),
         *_problems_of_metadata({**(metadata or {})}),
         *_problems_of_path(target),
+        *_problems_of_suffix(target),
     ]
     try:
         check_target(target, overwrite=overwrite)
@@ -188,6 +189,28 @@ def _problems_of_path(target: Path) -> Iterator[str]:
         str(target).encode()
     except UnicodeEncodeError:
         yield f"{str(target)!r} is no valid text, which TensorStore asks of a path"
+
+
+def _problems_of_suffix(target: Path) -> Iterator[str]:
+    """A name that would be taken for a file of another format."""
+    suffix = target.suffix.lower()
+    if suffix not in _OF_FILES or is_replaceable(target):
+        return
+    shown, instead = str(target), str(target.with_suffix(""))
+    if suffix == ".safetensors":
+        called = str(target.with_suffix(suffix))
+        other = f"for a safetensors file, treeload.export({called!r}, tree)"
+    else:
+        other = f"treeload writes no {suffix} files"
+    yield (
+        f"{shown!r} is called as a file, and save writes a directory of Orbax, such as {instead!r}; {other}"
+    )
+
+
+_OF_FILES = frozenset(
+    (".safetensors", ".msgpack", ".npz", ".npy", ".pt", ".pth", ".h5", ".hdf5", ".keras", ".gguf", ".eqx")
+)
+"""Endings of files of other formats, which are no directories."""
 
 
 def _lists(value: Any) -> Any:

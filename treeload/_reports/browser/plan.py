@@ -23,10 +23,11 @@ from treeload._reports.browser.modules import modules, stretches
 from treeload._reports.going_on import GoingOn
 from treeload._reports.leaves import is_wrong, pending_rows
 from treeload._reports.page import counted
-from treeload._reports.problems import Problem, Way, problems, ways
+from treeload._reports.problems import Problem, problems
 from treeload._reports.text import plan_text
 from treeload._reports.trust import unverified
 from treeload._reports.verdict import legend_of, shares, steps_taken
+from treeload._reports.ways import Way, ways
 from treeload._trees.collector import no_collections
 
 _MOST = 200  # problems of one list
