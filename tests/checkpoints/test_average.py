@@ -391,3 +391,12 @@ def test_the_peak_of_memory_is_the_result_and_a_leaf_of_each_source(monkeypatch:
         tracemalloc.stop()
     assert len(mean["w"]) == 24
     assert peak < 24 + 6 + 4  # and what is being summed
+
+
+def test_the_error_bears_a_public_name_and_crosses_processes() -> None:
+    with pytest.raises(treeload.TreeloadError, match="have no average") as caught:
+        treeload.average([{"a": np.ones(2)}, {"a": np.ones(3)}])
+    kind = type(caught.value)
+    assert f"{kind.__module__}.{kind.__qualname__}" == "treeload.TreeloadError"
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (str(again), again.findings) == (str(caught.value), caught.value.findings)

@@ -330,3 +330,47 @@ def test_a_leaf_is_found_by_any_form_of_its_name() -> None:
     assert found[r"a/b\/c"] is found["a", "b/c"] is found[Name(("a", "b/c"))]
     with pytest.raises(KeyError, match="neither"):
         found["a"]
+
+
+# Under other names.
+
+
+def test_a_tree_under_another_prefix_is_told_with_its_rule() -> None:
+    a, b = {"stem": {"w": jnp.ones(2)}}, {"stem2": {"w": jnp.ones(2)}}
+    found = treeload.diff(a, b)
+    said = "in how they begin, and in nothing else:\nrules=[Rename('stem/{*rest}', 'stem2/{*rest}')]"
+    assert str(found).endswith(said)
+    assert found.renamed is not None and treeload.diff(a, b, rules=[found.renamed]).equal
+
+
+def test_a_tree_under_other_names_is_told_by_its_shapes() -> None:
+    a = {"q": jnp.ones((2, 3)), "k": jnp.ones(4), "c": jnp.ones(5), "x": jnp.ones(9)}
+    b = {"query": jnp.ones((2, 3)), "key": jnp.ones(4), "c": jnp.ones(5)}
+    found = treeload.diff(a, b)
+    assert found.renamed is None
+    assert "few leaves are under one name, and 2 of 2 leaves have a shape" in str(found).replace("\n", " ")
+    without = treeload.diff({k: a[k] for k in "qk"}, {k: b[k] for k in ("query", "key")})
+    assert "nothing is under one name" in str(without)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "rules"),
+    [
+        ({"a": jnp.ones(2)}, {"b": jnp.ones(3)}, ()),  # no shape that both have
+        ({"a": jnp.ones(2), "c": jnp.ones(2), "d": jnp.ones(2)}, {"c": jnp.ones(2), "d": jnp.ones(2)}, ()),
+        ({c: jnp.ones(2) for c in "abc"}, {c: jnp.ones(2) for c in "abd"}, ()),  # most is under one name
+        ({"a": jnp.ones(2)}, {"b": jnp.ones(2)}, [Rename("a", "c")]),  # another rule would not see ``a``
+        ({"a": jnp.ones(2)}, {"a": jnp.zeros(2)}, ()),
+    ],
+)
+def test_where_names_are_not_all_that_differs_no_rule_is_spoken_of(a: Any, b: Any, rules: Any) -> None:
+    assert "rules=" not in str(treeload.diff(a, b, rules=rules))
+
+
+def test_a_rule_that_was_written_from_b_to_a_is_turned_round() -> None:
+    a, b = {"stem": {"w": jnp.ones(2)}}, {"stem2": {"w": jnp.ones(2)}}
+    turned = r"turned round it matches 1: Rename\('stem/\{\*r\}', 'stem2/\{\*r\}'\)$"
+    with pytest.raises(RuleError, match=turned):
+        treeload.diff(a, b, rules=[Rename("stem2/{*r}", "stem/{*r}")])
+    with pytest.raises(RuleError, match="`stem/w` matches 1 leaf of the source"):
+        treeload.diff(a, b, rules=[Rename("stam/w", "stem2/w")])

@@ -444,3 +444,41 @@ def test_what_orbaxs_own_handlers_write_is_made_for_them(tmp_path: Path, other: 
     assert {name: data for name, (_, _, data) in leaves(tmp_path / "x").items()} == {
         name: array.tobytes() for name, array in source.items()
     }
+
+
+# PRNG keys, which a safetensors file cannot hold.
+
+
+class Dropped(nnx.Module):
+    def __init__(self, rngs: nnx.Rngs) -> None:
+        self.fc = nnx.Linear(2, 2, rngs=rngs)
+        self.norm = nnx.BatchNorm(2, rngs=rngs)
+        self.drop = nnx.Dropout(0.1, rngs=rngs)
+
+
+def test_for_the_keys_of_a_module_it_is_said_how_to_leave_them_out(tmp_path: Path) -> None:
+    model, path = Dropped(nnx.Rngs(0)), tmp_path / "e.safetensors"
+    with pytest.raises(SaveError, match=r"no dtype for PRNG keys, such as 'drop/rngs/key' \(key<") as caught:
+        treeload.export(path, model)
+    code = str(caught.value).partition("leave them out, ")[2]
+    eval(code, {"treeload": treeload, "nnx": nnx, "model": model})
+    assert set(treeload.inspect(path).names) == {
+        "fc/bias", "fc/kernel", "norm/bias", "norm/mean", "norm/scale", "norm/var",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "tree", [{"w": jnp.ones(2), "key": jax.random.key(0)}, nnx.Dict(key=jax.random.key(0))]
+)
+def test_for_other_keys_their_data_is_spoken_of(tmp_path: Path, tree: Any) -> None:
+    with pytest.raises(SaveError, match=r"'key' .*in their place$") as caught:
+        treeload.export(tmp_path / "e.safetensors", tree)
+    assert "nnx.state" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_by_a_plan_the_keys_are_to_be_left_out_of_it(tmp_path: Path) -> None:
+    tree = {"w": jnp.ones(2), "key": jax.random.key(0)}
+    plan = treeload.plan(tree, {"w": np.ones(2, np.float32)}, policy=treeload.Policy(missing={"key": "keep"}))
+    with pytest.raises(SaveError, match="plan, and export, a tree without them"):
+        treeload.export(tmp_path / "e.safetensors", tree, like=plan)

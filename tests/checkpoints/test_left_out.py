@@ -134,3 +134,17 @@ def test_a_record_that_contradicts_the_checkpoint_is_refused(tmp_path: Path) -> 
         file.write_text(json.dumps(record))
         with pytest.raises(SourceError, match=said):
             treeload.inspect(tmp_path / "run")
+
+
+@pytest.mark.parametrize("tree", [{}, [], nnx.state(nnx.Linear(2, 2, rngs=nnx.Rngs(0)), nnx.BatchStat)])
+def test_a_save_of_nothing_is_warned_of_once(tmp_path: Path, tree: Any) -> None:
+    with pytest.warns(TreeloadWarning, match="^the tree holds no array and no number") as caught:
+        treeload.save(tmp_path / "run", tree)
+    assert len(caught) == 1 and caught[0].filename == __file__
+    assert treeload.inspect(tmp_path / "run").names == ()
+
+
+def test_what_is_left_out_of_a_save_of_nothing_is_in_the_same_warning(tmp_path: Path) -> None:
+    with pytest.warns(TreeloadWarning, match="leaves out: name .*; the tree holds no array") as caught:
+        treeload.save(tmp_path / "run", {"name": "gpt"})
+    assert len(caught) == 1

@@ -347,3 +347,45 @@ def test_a_trunk_alone_is_grafted_and_frozen() -> None:
         plan.load(), finetune.freeze_loaded(plan, optax.sgd(1.0, momentum=0.9)), wrt=nnx.Param
     )
     assert sorted(np.shape(leaf) for leaf in jax.tree.leaves(optimizer.opt_state)) == [(3,), (3, 3)]
+
+
+# Wrong arguments.
+
+
+def test_a_plan_that_would_not_load_makes_no_optimizer() -> None:
+    failing = treeload.plan({"w": jnp.ones(2)}, {"v": jnp.ones(2)})
+    tx = optax.sgd(0.1)
+    for make in (
+        lambda: finetune.freeze_loaded(failing, tx),
+        lambda: finetune.split_optimizer(failing, loaded=tx, kept=tx),
+        lambda: finetune.layerwise(failing, tx, order=["w"]),
+    ):
+        with pytest.raises(treeload.LoadError, match="2 problems"):
+            make()
+
+
+def test_a_plan_that_init_will_settle_makes_one() -> None:
+    abstract = {"w": jax.ShapeDtypeStruct((2,), jnp.float32), "head": jax.ShapeDtypeStruct((2,), jnp.float32)}
+    plan = treeload.plan(abstract, {"w": jnp.ones(2)}, policy=treeload.Policy(missing={"head": "keep"}))
+    assert plan.errors and finetune.freeze_loaded(plan, optax.sgd(0.1))
+
+
+def test_arguments_in_another_order_are_said() -> None:
+    params = {"w": jnp.ones(2)}
+    plan, tx = treeload.plan(params, params), optax.sgd(0.1)
+    wrong: Any
+    for says, wrong in (
+        ("takes the Plan first, not a GradientTransf", lambda: finetune.freeze_loaded(tx, plan)),  # type: ignore[arg-type]
+        ("takes the Plan first, not a dict", lambda: finetune.freeze_loaded(params, tx)),  # type: ignore[arg-type]
+        ("tx is an optax optimizer.*not a tuple", lambda: finetune.freeze_loaded(plan, (1, 2))),  # type: ignore[arg-type]
+        ("takes a Plan, not a dict", lambda: finetune.split_optimizer(params, loaded=tx, kept=tx)),  # type: ignore[arg-type]
+        ("loaded is an optax", lambda: finetune.split_optimizer(plan, loaded=params, kept=tx)),  # type: ignore[arg-type]
+        ("kept is an optax", lambda: finetune.split_optimizer(plan, loaded=tx, kept=params)),  # type: ignore[arg-type]
+        ("first, and then the optimizer", lambda: finetune.layerwise(tx, plan, order=["w"])),  # type: ignore[arg-type]
+        ("tx is an optax", lambda: finetune.layerwise(plan, params, order=["w"])),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(TypeError, match=says):
+            wrong()
+    model = nnx.Linear(2, 3, rngs=nnx.Rngs(0))
+    with pytest.raises(TypeError, match=r"not the nnx\.Optimizer that holds it"):
+        finetune.freeze_loaded(plan, nnx.Optimizer(model, tx, wrt=nnx.Param))  # type: ignore[arg-type]

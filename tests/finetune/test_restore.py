@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -406,6 +407,91 @@ def test_a_source_without_optimizer_state_is_an_error() -> None:
     assert finetune.restore_optimizer(optax.sgd(0.1), PARAMS, {"params": PARAMS}) == optax.sgd(0.1).init(
         PARAMS
     )
+
+
+def test_a_source_that_gives_nothing_is_said_of_the_state() -> None:
+    (none,) = finetune.plan_optimizer(ADAM, PARAMS, {"params": PARAMS}).errors
+    assert none.message == "a tree in memory holds no optimizer state: the optimizer starts anew"
+    old = {"opt_state": optax.sgd(0.1, momentum=0.9).init(PARAMS)}
+    (other,) = finetune.plan_optimizer(ADAM, PARAMS, old).errors
+    assert other.message.endswith("keeps trace, and the new state wants mu and nu: nothing carries over")
+    assert none.remedies == other.remedies and "tx.init(params)" in other.remedy
+    model = nnx.Linear(2, 3, rngs=nnx.Rngs(0))
+    optimizer = nnx.Optimizer(model, ADAM, wrt=nnx.Param)
+    with pytest.raises(LoadError, match="no optimizer state"):
+        finetune.restore_optimizer(optimizer, model, {"model": model})
+
+
+CALL = r"treeload\.finetune\.restore_optimizer\((.*), src\)"
+
+
+def train_state(tx: optax.GradientTransformation) -> TrainState:
+    return TrainState.create(apply_fn=None, params=PARAMS, tx=tx)
+
+
+@pytest.mark.parametrize(
+    ("src", "helps"),
+    [
+        ({"params": PARAMS}, False),
+        (train_state(optax.sgd(0.1)), False),
+        (train_state(optax.sgd(0.1, momentum=0.9)), False),
+        (train_state(optax.sgd(optax.linear_schedule(1.0, 0.0, 10), momentum=0.9)), False),
+        (train_state(optax.chain(optax.clip(1.0), optax.adamw(0.1))), True),
+        (train_state(optax.scale_by_adam()), True),
+        (train_state(optax.adafactor(0.1)), False),
+    ],
+)
+def test_the_call_is_offered_where_it_restores_something(src: Any, helps: bool) -> None:
+    state = train_state(ADAM)
+    assert bool(re.search(CALL, str(treeload.plan(state, src)))) is helps
+    if helps:
+        assert finetune.restore_optimizer(state.tx, state.params, src)
+    else:
+        with pytest.raises(LoadError, match="anew|carries over"):
+            finetune.restore_optimizer(state.tx, state.params, src)
+
+
+def test_for_an_nnx_optimizer_the_call_is_offered_with_the_model() -> None:
+    model = nnx.Linear(2, 3, rngs=nnx.Rngs(0))
+    old, optimizer = (
+        nnx.Optimizer(model, tx, wrt=nnx.Param) for tx in (ADAM, optax.chain(optax.clip(1.0), ADAM))
+    )
+    src = {"optimizer": old}
+    offered = re.search(CALL, str(treeload.plan({"optimizer": optimizer}, src)))
+    assert offered is not None and offered[1] == "optimizer, model"
+    assert finetune.restore_optimizer(optimizer, model, src)
+
+
+def test_one_policy_for_a_whole_kind_and_no_moment_near_to_a_count() -> None:
+    new, old = train_state(ADAM), train_state(optax.sgd(0.1, momentum=0.9))
+    said = str(treeload.plan(new, old))
+    assert 'Policy(unexpected={"opt_state/0/trace/**": "ignore"})' in said
+    assert 'Policy(missing={"opt_state/0/**": "keep"})' in said
+    count = said[said.index("missing     opt_state/0/count") :]
+    assert "near" not in count[: count.index("opt_state/0/mu")]
+    policy = Policy(missing={"opt_state/0/**": "keep"}, unexpected={"opt_state/0/trace/**": "ignore"})
+    assert treeload.plan(new, old, policy=policy).ok
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ((PARAMS, ADAM, {}), "comes first.*a dict was given there"),
+        ((ADAM.init(PARAMS), PARAMS, {}), "comes first.*a tuple was given there"),
+        ((ADAM, ADAM, {}), r"\(tx, params, source\): an optimizer was given second"),
+        ((ADAM, PARAMS, ADAM), "an optimizer was given third"),
+    ],
+)
+def test_arguments_in_another_order_are_said(arguments: Any, says: str) -> None:
+    for call in (finetune.plan_optimizer, finetune.restore_optimizer):
+        with pytest.raises(TypeError, match=says):
+            call(*arguments)
+    model = nnx.Linear(2, 3, rngs=nnx.Rngs(0))
+    optimizer = nnx.Optimizer(model, ADAM, wrt=nnx.Param)
+    with pytest.raises(TypeError, match="a Linear was given there"):
+        finetune.plan_optimizer(model, optimizer, {})
+    with pytest.raises(TypeError, match=r"\(optimizer, model, source\): an optimizer was given second"):
+        finetune.plan_optimizer(optimizer, optimizer, {})
 
 
 def test_of_several_states_one_must_be_chosen() -> None:

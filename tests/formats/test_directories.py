@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import flax.serialization
@@ -161,3 +162,24 @@ def test_a_directory_of_repositories_names_them(tmp_path: Path) -> None:
     hub(tmp_path, "1f2e")
     with pytest.raises(SourceError, match="it holds one, 'models--org--name': open"):
         treeload.open(tmp_path)
+
+
+# One file of several.
+
+
+def test_one_shard_says_which_it_is_and_where_the_others_are(tmp_path: Path) -> None:
+    names = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    for name, leaf in zip(names, "qw", strict=True):
+        safetensors.numpy.save_file({leaf: np.ones(2, np.float32)}, tmp_path / name)
+    first, index = tmp_path / names[0], tmp_path / "model.safetensors.index.json"
+    assert "shard" not in treeload.open(first).label
+    index.write_text(json.dumps({"weight_map": dict(zip("qw", names, strict=True))}))
+    (tmp_path / "a.index.json").write_text("{}")
+    told = f"{str(first)!r} (safetensors, shard 1 of 2; for all of them open {str(index)!r})"
+    assert treeload.open(first).label == told
+    dst = {"q": np.zeros(2, np.float32), "w": np.zeros(2, np.float32)}
+    assert told in str(treeload.plan(dst, first)).replace("\n ", "")
+    assert treeload.load({"q": dst["q"]}, treeload.From(first))["q"].sum() == 2
+    assert treeload.load(dst, index)["w"].sum() == 2
+    index.write_text(json.dumps({"weight_map": {"w": names[1]}}))
+    assert "shard" not in treeload.open(first).label

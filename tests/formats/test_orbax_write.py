@@ -291,13 +291,44 @@ def _make_several_checkpoints(path: Path) -> None:
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
-@pytest.mark.parametrize("make", [_make_file, _make_directory, Path.mkdir, _make_several_checkpoints])
-def test_what_is_no_checkpoint_is_never_replaced(tmp_path: Path, make: Any, overwrite: bool) -> None:
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (_make_file, "x' exists and is no Orbax checkpoint: it is never replaced$"),
+        (_make_directory, "is no Orbax checkpoint: it is never replaced; save to a path in it, '.*x/NAME'"),
+        (
+            Path.mkdir,
+            "is no Orbax checkpoint: it is never replaced; save to a path in it, '.*x/NAME'",
+        ),
+        (_make_several_checkpoints, "x' exists and holds checkpoints, one for each step.*'.*x/NAME'"),
+    ],
+)
+def test_what_is_no_checkpoint_is_never_replaced(
+    tmp_path: Path, make: Any, says: str, overwrite: bool
+) -> None:
     make(tmp_path / "x")
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(SaveError, match="no Orbax checkpoint"):
+    with pytest.raises(SaveError, match=says):
         write(tmp_path / "x", NEW, overwrite=overwrite)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "suffix", [".safetensors", ".SafeTensors", ".msgpack", ".npz", ".pt", ".h5", ".gguf"]
+)
+def test_a_name_of_a_file_is_refused_but_for_a_checkpoint_that_has_it(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"m{suffix}"
+    with pytest.raises(SaveError, match="directory of Orbax, such as '.*/m'; ") as caught:
+        write(path, NEW)
+    export = f"treeload.export({str(tmp_path / 'm.safetensors')!r}, tree)"
+    assert (export in str(caught.value)) is (suffix.lower() == ".safetensors")
+    assert os.listdir(tmp_path) == []
+    write(tmp_path / "other", OLD)
+    (tmp_path / "other").rename(path)
+    with pytest.raises(SaveError, match="pass overwrite=True"):
+        write(path, NEW)
+    write(path, NEW, overwrite=True)
+    assert _is(path, NEW)
 
 
 @pytest.mark.parametrize("make", [_make_file, _make_directory])

@@ -185,8 +185,21 @@ def test_an_empty_directory_is_said_to_be_empty(tmp_path: Path) -> None:
 
 def test_a_path_that_does_not_exist_says_what_lies_near(tmp_path: Path) -> None:
     write_safetensors(tmp_path)
-    with pytest.raises(SourceError, match=r"y.safetensors' does not exist; '.*' holds x.safetensors"):
+    with pytest.raises(SourceError, match=r"exist; near: 'x.safetensors'; '.*' holds x.safetensors$"):
         treeload.open(tmp_path / "y.safetensors")
+    with pytest.raises(SourceError, match=r"other' does not exist; '.*' holds x.safetensors$"):
+        treeload.open(tmp_path / "other")
+
+
+def test_the_nearest_names_are_said_before_a_list_that_is_cut(tmp_path: Path) -> None:
+    for name in (*"abcdefgh", "pretrained"):
+        (tmp_path / name).mkdir()
+    for typo in ("pretraned", "pretraned/15"):
+        with pytest.raises(SourceError, match=r"near: 'pretrained'; '.*' holds a, b, c, d, e, f, g, h, …$"):
+            treeload.open(tmp_path / typo)
+    (tmp_path / "pretrained").rmdir()
+    with pytest.raises(SourceError, match=r"exist; '.*' holds a, b, c, d, e, f, g, h$"):
+        treeload.open(tmp_path / "pretraned")
 
 
 def test_a_format_may_answer_for_a_path_that_does_not_exist(tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ CONTENTS = [
     (pickle.dumps({"w": np.ones(3)}, protocol=4), "pickle"),
     (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.", "PyTorch"),
     (gzip.compress(b"x" * 100), "gzip"),
+    (b"\n\x0e\n\x05<unk>\x15\x00\x00\x00\x00\x18\x02\n" + bytes(range(256)), "tokenizer of SentencePiece"),
     (b"", "empty file"),
     (bytes(100), "zeros"),
     (b"Not Found: the file that you asked for\n", "text file, which begins 'Not Found"),
@@ -159,6 +160,26 @@ def test_what_lies_beside_the_weights_points_to_them(tmp_path: Path) -> None:
     assert f"JSON text, no checkpoint; the directory it lies in is a checkpoint: {str(tmp_path)!r}" in said(
         tmp_path / "config.json"
     )
+
+
+def test_weights_beside_it_are_named_where_the_directory_cannot_be_opened(tmp_path: Path) -> None:
+    for name in "ab":
+        save_file({"w": np.ones(3)}, tmp_path / f"{name}.safetensors")
+    (tmp_path / "config.json").write_text('{"a": 1}')
+    weights = ", ".join(repr(str(tmp_path / f"{name}.safetensors")) for name in "ab")
+    assert said(tmp_path / "config.json").endswith(f"no checkpoint; weights lie beside it, {weights}")
+    for number in range(7):
+        save_file({"w": np.ones(3)}, tmp_path / f"c{number}.safetensors")
+    assert said(tmp_path / "config.json").endswith("c3.safetensors' and 3 more")
+
+
+@pytest.mark.parametrize("beside", ["config.json", "tokenizer.json", "vocab.txt"])
+def test_a_model_without_its_weights_is_said(tmp_path: Path, beside: str) -> None:
+    (tmp_path / beside).write_text("{}")
+    (tmp_path / "README.md").write_text("a model")
+    assert f"holds {beside!r} of a model, and no weights" in said(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(LFS)
+    assert "git lfs pull" in said(tmp_path)
 
 
 def test_a_directory_of_another_library_says_whose_it_is(tmp_path: Path) -> None:

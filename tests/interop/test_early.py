@@ -117,7 +117,7 @@ def test_digests_beside_an_early_checkpoint_cover_all_of_its_leaves(path: str, t
 
 def test_an_early_checkpoint_is_never_replaced_by_a_save(tmp_path: Path) -> None:
     copy = shutil.copytree(DATA / "orbax_0_1_6" / "packed", tmp_path / "c")
-    with pytest.raises(treeload.SaveError, match="is no Orbax checkpoint: it is never replaced"):
+    with pytest.raises(treeload.SaveError, match="of an older Orbax: it is never replaced; save to another"):
         treeload.save(copy, EARLY, overwrite=True)
     assert values(copy)
 

@@ -98,7 +98,10 @@ def written_by(name: str, write: Writer, directory: Path) -> str:
     found = []
     for verb, does in verbs.items():
         path = directory / f"{verb}{suffix}"
-        does(path, LEAVES)
+        try:
+            does(path, LEAVES)
+        except treeload.SaveError:  # called as a file of a format that it does not write
+            continue
         told = recognising(path)
         assert told is not None
         found += [f"`{verb}`"] if told.name == name else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ TREE = {"w": np.ones(2)}
 
 
 @pytest.mark.parametrize(
-    "src", [TREE, {}, [], np.ones(2), 3, "a/path", Path("a"), b"a", MemorySource(TREE), From(TREE)]
+    "src", [TREE, {}, [], np.ones(2), 3, "a/path", Path("a"), MemorySource(TREE), From(TREE)]
 )
 def test_what_may_be_a_source_is_not_refused(src: Any) -> None:
     given.source(src, "load")
@@ -30,14 +31,18 @@ def test_what_may_be_a_source_is_not_refused(src: Any) -> None:
     ("src", "said"),
     [
         ("", "empty text"),
-        (None, "None: give"),
+        (None, "None: give a path as str or Path, a From, a Source or a tree"),
+        (b"a", "bytes: give a path as str"),
+        (bytearray(b"a"), "bytearray: give a path as str"),
+        (io.BytesIO(b"a"), "an open file: give a path as str"),
+        (object(), "no tree of arrays: give a path as str"),
         (From(None), "None: give"),
         (From(""), "empty text"),
         (dict, "the class dict"),
     ],
 )
 def test_what_is_no_source_is_said_inside_a_from_too(src: Any, said: str) -> None:
-    with pytest.raises(TypeError, match=f"load's source is .*{said}"):
+    with pytest.raises(TypeError, match=f"load's source .*{said}"):
         given.source(src, "load")
 
 

@@ -56,7 +56,9 @@ def diff(a: Any, b: Any, *, rules: Rule | Iterable[Rule] = ()) -> Diff:
         NameCollision: two leaves of one tree have one name.
     """
     ours, theirs = opened_parts(a, "diff"), opened_parts(b, "diff")
-    return _diff.diff(View.of(ours, as_rules(rules, "rules=...")), View.of(theirs))
+    asked, other = as_rules(rules, "rules=..."), View.of(theirs)
+    found = _diff.diff(View.of(ours, asked, wanted=other.specs()), other)
+    return replace(found, by_rules=bool(asked))
 
 
 def average(

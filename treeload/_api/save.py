@@ -42,7 +42,8 @@ def save(
 
     Tied leaves are written once and their aliases recorded; so are absent slots, arrays of size zero,
     and a digest of every leaf. What is no array and no number (a text, a function) cannot be stored:
-    ``inspect`` shows its name, and a ``TreeloadWarning`` says it, but for a module's own configuration.
+    ``inspect`` shows its name, and a ``TreeloadWarning`` says it, but for a module's own configuration; as
+    it does where there is nothing at all to save.
 
     Args:
         path: the directory to make. Relative paths and missing parents are fine.
@@ -60,7 +61,7 @@ def save(
     Raises:
         SaveError: ``path`` exists and ``overwrite`` was not asked for, or is no checkpoint; a leaf cannot be
             stored, or two names are one for Orbax: all of it said at once, before a byte is written; or
-            ``path`` is a URL.
+            ``path`` is a URL, or ends as a file of another format does (``.safetensors``).
         NameCollision: two leaves have one name.
         RuleError: ``history`` is no ``History``.
         TypeError: ``path`` is no path, or ``tree`` no tree.

@@ -26,7 +26,7 @@ from treeload._formats.orbax import write as _save
 from treeload._formats.orbax.later import later
 from treeload._formats.orbax.record import RECORD
 from treeload._formats.safetensors import write as _safetensors_write
-from treeload._leaves.spec import Spec, is_abstract, is_key, spec_of, without_sharding
+from treeload._leaves.spec import Spec, is_abstract, is_key, print_spec, spec_of, without_sharding
 from treeload._leaves.values import equal, nonzero
 from treeload._naming.name import Keys, Name, print_name
 from treeload._ops.expression import Expression, Leaf, combine, evaluate
@@ -39,6 +39,7 @@ from treeload._rules.rule import Rule
 from treeload._rules.tie import Tie
 from treeload._sources.provenance import Provenance
 from treeload._sources.source import stamp_of
+from treeload._trees.flax import flax_module, is_flax
 from treeload._trees.tree import PyTree
 from treeload._trees.walk import walk
 
@@ -62,11 +63,38 @@ def export(path: Path, tree: PyTree, *, like: Plan | None, rules: Sequence[Rule]
     )
     came_from = _came_from(leaving, like)
     if path.suffix == ".safetensors":
+        _refuse_keys(leaving, tree, path, like)
         metadata = _safetensors_write.with_provenance(metadata, came_from)
         _safetensors_write.write(path, [(leaf.name, leaf.spec, leaf.array) for leaf in leaving], metadata)
     else:
         leaves = {Name(leaf.name): _later(leaf) for leaf in leaving}
         _save.write(path, leaves, beside=_besides(leaves, like, came_from), metadata=metadata)
+
+
+def _refuse_keys(leaving: Sequence[Leaving], tree: PyTree, path: Path, like: Plan | None) -> None:
+    """Refuses PRNG keys, all of them named, and says how to leave them out."""
+    keys = [leaf for leaf in leaving if is_key(leaf.spec.dtype)]
+    if not keys:
+        return
+    shown = ", ".join(f"{print_name(leaf.name)!r} ({print_spec(leaf.spec)})" for leaf in keys[:5])
+    more = f" and {len(keys) - 5:,} more" if len(keys) > 5 else ""
+    said = f"safetensors has no dtype for PRNG keys, such as {shown}{more}"
+    if like is not None:
+        way = "plan, and export, a tree without them"
+    elif is_flax(tree, "nnx", "Module") and not _holds_keys(_without_rngs(tree)):
+        way = f"leave them out, treeload.export({str(path)!r}, nnx.state(model, nnx.Not(nnx.RngState)))"
+    else:
+        way = "give a tree without them, or with jax.random.key_data(key) in their place"
+    raise SaveError(f"{said}: {way}")
+
+
+def _without_rngs(module: Any) -> PyTree:
+    nnx = flax_module("nnx")
+    return nnx.state(module, nnx.Not(nnx.RngState))
+
+
+def _holds_keys(tree: PyTree) -> bool:
+    return any(is_key(getattr(value, "dtype", None)) for _, value in walk(tree).leaves())
 
 
 def _later(leaf: Leaving) -> Array:

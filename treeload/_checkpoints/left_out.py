@@ -17,6 +17,9 @@ from treeload._trees.tree import Tree
 _SHOWN = 8
 
 
+_EMPTY = "the tree holds no array and no number, and the checkpoint none that could be loaded"
+
+
 def left_out(tree: Tree) -> dict[Name, str]:
     """The name of each value that is not stored, and what it is."""
     return {
@@ -27,13 +30,16 @@ def left_out(tree: Tree) -> dict[Name, str]:
 
 
 def warn_of_left_out(tree: Tree, *, stacklevel: int) -> None:
-    """One warning of all that is somebody's data, told to the line so many calls above."""
+    """One warning of all that is somebody's data, or that nothing is saved, told so many calls above."""
     said = [
         f"{print_name(name)} ({what})"
         for name, what in left_out(tree).items()
         if name not in tree.configuration
     ]
+    empty = "" if any(kind <= SlotKind.SCALAR for kind in tree.kinds) else _EMPTY
     if not said:
+        if empty:
+            warnings.warn(empty, TreeloadWarning, stacklevel=stacklevel + 1)
         return
     more = f" and {len(said) - _SHOWN:,} more" if len(said) > _SHOWN else ""
     count = f"{len(said):,} values are no arrays and no numbers"
@@ -41,7 +47,7 @@ def warn_of_left_out(tree: Tree, *, stacklevel: int) -> None:
         count = "1 value is no array and no number"
     warnings.warn(
         f"{count}, and the save leaves out: {', '.join(said[:_SHOWN])}{more}; "
-        "what is to be kept of it goes into metadata=",
+        f"what is to be kept of it goes into metadata={empty and f'; {empty}'}",
         TreeloadWarning,
         stacklevel=stacklevel + 1,
     )

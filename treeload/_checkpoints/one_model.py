@@ -16,6 +16,7 @@ from treeload._checkpoints.view import View, batches
 from treeload._errors import TreeloadError
 from treeload._findings.finding import Finding
 from treeload._findings.kinds import Kind
+from treeload._findings.portable import portable
 from treeload._leaves.spec import Spec, is_key, print_spec
 from treeload._leaves.values import equal
 from treeload._naming.name import Name
@@ -33,9 +34,20 @@ class NoAverage(TreeloadError):
             has, ``found`` and ``source`` what the one that disagrees has.
     """
 
+    __module__ = "treeload"
+    __qualname__ = "TreeloadError"  # as which it is caught, and so said
+
     def __init__(self, message: str, findings: tuple[Finding, ...] = ()) -> None:
         super().__init__(message)
         self.findings = findings
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _no_average, (str(self), portable(self.findings))
+
+
+def _no_average(message: str, findings: tuple[Finding, ...]) -> NoAverage:
+    """The error on the other side of a process."""
+    return NoAverage(message, findings)
 
 
 def read(

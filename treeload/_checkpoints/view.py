@@ -17,11 +17,13 @@ from treeload._errors import RuleError
 from treeload._leaves.spec import Spec, nbytes
 from treeload._loading.gather import Job, gather
 from treeload._matching.boxes import open_boxes
+from treeload._matching.idle import meant
 from treeload._matching.offers import Offers, offered
 from treeload._matching.parts import OpenedPart
 from treeload._matching.versions import refuse_stated
 from treeload._naming.name import Keys, Name, print_name
 from treeload._ops.expression import Expression, Leaf, evaluate
+from treeload._rules.apply import RuleFailure
 from treeload._rules.rule import Rule
 from treeload._rules.tie import Tie
 from treeload._sources.source import Source, as_source_error, stamp_of
@@ -60,11 +62,13 @@ class View(Source):
 
     @classmethod
     def of(
-        cls, parts: Sequence[OpenedPart], rules: Sequence[Rule] = (), *, beside: Iterable[Keys] = ()
-    ) -> View:
+        cls, parts: Sequence[OpenedPart], rules: Sequence[Rule] = (), *, beside: Iterable[Keys] = (),
+        wanted: Iterable[Keys] = (),
+    ) -> View:  # fmt: skip
         """All that the parts give under the rules, without the segments that boxes make in names.
 
         ``beside``: names that it will be compared with; they tell a box from a parameter called ``value``.
+        ``wanted``: names that the rules are to lead to; they tell what a rule that does nothing was to be.
 
         Raises:
             RuleError: a rule that did not do its work, two leaves of one name, a subtree that is not there.
@@ -79,7 +83,8 @@ class View(Source):
         offers = offered([open_boxes(part, beside, rules) for part in parts], rules)
         if beside:
             offers = offers.without_spare(set(beside).__contains__)
-        problems = [failure.message for failure in offers.failures]
+        wanted = tuple(wanted)
+        problems = [_said(failure, offers, wanted) for failure in offers.failures]
         problems += [f"two leaves would be called {print_name(name)!r}" for name in offers.contested]
         for part, table in zip(parts, offers.tables, strict=True):
             depth = len(part.subtree)
@@ -90,7 +95,7 @@ class View(Source):
         values = {Name(name): value for name in offers.shaped for value, _ in [next(offers.values_at(name))]}
         return cls(
             [part.source for part in parts], values, _ties(values, offers),
-            lambda names: cls.of(parts, rules, beside=names),
+            lambda names: cls.of(parts, rules, beside=names, wanted=wanted),
         )  # fmt: skip
 
     def beside(self, names: Iterable[Keys]) -> View:
@@ -133,6 +138,14 @@ class View(Source):
                 array = jax.device_put(array, sharding)
             arrays.clear()
             yield name, array
+
+
+def _said(failure: RuleFailure, offers: Offers, wanted: Sequence[Keys]) -> str:
+    """What is wrong with a rule, and what was meant by one that matches nothing."""
+    ways = []
+    if failure.name is None and not failure.taken:
+        ways = meant(failure.rule, [tuple(name) for table in offers.tables for name in table], wanted)
+    return "; ".join((failure.message, *map(str, ways)))
 
 
 def _ties(values: Mapping[Name, Expression], offers: Offers) -> dict[Name, Name]:

@@ -14,6 +14,7 @@ browser    pages: a plan, an inventory and a diff in one file each
 inventory  what a source holds
 outline    the same as a tree, with sums
 origins    where its leaves came from
+renamed    whether two checkpoints are one under other names
 diff       what two checkpoints differ in
 locked     what a plan and its lock differ in
 """

@@ -14,12 +14,14 @@ from typing import Any, Literal, TypeAlias
 from rich.text import Text
 
 from treeload._leaves.spec import Spec, elements, nbytes, print_spec
-from treeload._naming.name import Name, NameLike, as_name
+from treeload._naming.name import Keys, Name, NameLike, as_name
 from treeload._reports.browser.diff import Compared, diff_page
 from treeload._reports.browser.leaf import Leaf
 from treeload._reports.groups import Group, group
 from treeload._reports.html import html_code, html_text, table
 from treeload._reports.page import HEAD, MARGIN, WIDTH, counted, line, sentence
+from treeload._reports.renamed import as_many_shapes, one_prefix
+from treeload._rules.rename import Rename
 
 Kind: TypeAlias = Literal["only in a", "only in b", "shape", "dtype", "values", "equal"]
 
@@ -64,11 +66,13 @@ class Diff:
     Attributes:
         a, b: what was compared.
         leaves: every leaf, those of ``a`` in its order and then those that only ``b`` has.
+        by_rules: whether the names of ``a`` are those that rules made.
     """
 
     a: str
     b: str
     leaves: tuple[LeafDiff, ...]
+    by_rules: bool = False
 
     @property
     def equal(self) -> bool:
@@ -157,6 +161,39 @@ class Diff:
         differ = "differs" if len(self.leaves) == 1 else "differ"
         return f"{many:,} of {counted(len(self.leaves), 'leaf', 'leaves')} {differ}: {', '.join(parts)}"
 
+    @property
+    def renamed(self) -> Rename | None:
+        """The rule after which both sides have the same names and specs, where one prefix makes it.
+
+        None where rules were given: a further one would be over names that these took already.
+        """
+        return None if self.by_rules else one_prefix(*self._apart)
+
+    @property
+    def _apart(self) -> tuple[dict[Keys, Spec], dict[Keys, Spec], list[Keys]]:
+        """What only the one side has, what only the other, and the names that both have."""
+        a = {tuple(leaf.name): leaf.a for leaf in self.leaves if leaf.a is not None and leaf.b is None}
+        b = {tuple(leaf.name): leaf.b for leaf in self.leaves if leaf.b is not None and leaf.a is None}
+        return a, b, [tuple(leaf.name) for leaf in self.leaves if leaf.a is not None and leaf.b is not None]
+
+    def _hint(self) -> str:
+        """What to do where the two may be one tree under other names; else empty."""
+        rule = self.renamed
+        if self.by_rules:
+            return ""
+        if rule is not None:
+            return f"the names differ in how they begin, and in nothing else: rules=[{rule!r}]"
+        a, b, both = self._apart
+        fewer = min(len(a), len(b))
+        alike = as_many_shapes(a, b)
+        if len(both) > fewer or 2 * alike <= fewer:
+            return ""
+        under = "few leaves are" if both else "nothing is"
+        return (
+            f"{under} under one name, and {alike:,} of {counted(fewer, 'leaf', 'leaves')} have a shape that "
+            "the other side has, too: rules=[Rename(...), ...] say how a is called in b"
+        )
+
     def _by_kind(self) -> Iterator[tuple[str, tuple[LeafDiff, ...]]]:
         """What differs, under the titles of the report."""
         for title, leaves in (
@@ -175,6 +212,8 @@ class Diff:
         lines += [line(MARGIN, "a  ", self.a), line(MARGIN, "b  ", self.b)]
         for title, leaves in self._by_kind():
             lines += [Text(), line((title, HEAD)), *map(line, _listed(leaves))]
+        if hint := self._hint():
+            lines += [Text(), *sentence(hint, "")]
         return Text("\n").join(lines)
 
     def __repr__(self) -> str:

@@ -141,7 +141,7 @@ class GoingOn:
         """Whether anything would load if the rest were forgiven, or more than a rest of another model."""
         if self.repairs or self.plan.coverage >= _LEAST:
             return loaded(self.after) > 0
-        sizes = sum(noted.kind == "shape" for noted in self.errors)
+        sizes = sum(KINDS[noted.kind].told_by_sides for noted in self.errors)
         return loaded(self.plan) > 0 and (sizes < 2 or 2 * sizes < len(self.errors))
 
     @property

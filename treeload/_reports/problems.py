@@ -303,11 +303,21 @@ def _near(kind: Kind, findings: Sequence[Finding], others: _Others, most: int) -
     if other is None:
         return ""
     pairs = [
-        (name, _difference(kind, finding, name, others.spec(other, name)))
+        (name, _difference(kind, finding, name, spec))
         for finding in findings
         for name in (finding.near[: most if len(findings) == 1 else 1])
+        for spec in (others.spec(other, name),)
+        if not _is_of_another_sort(finding, name, spec)
     ]
     return print_names([name for name, _ in pairs], most=_NEAR, facts=[said for _, said in pairs])
+
+
+def _is_of_another_sort(finding: Finding, near: Name, other: Spec | None) -> bool:
+    """Whether one is a number and the other an array, under another last key: a count and a moment."""
+    one = _spec(finding)
+    if one is None or other is None or near[-1:] == finding.name[-1:]:
+        return False
+    return bool(one.shape) != bool(other.shape)
 
 
 def _difference(kind: Kind, finding: Finding, near: Name, other: Spec | None) -> str:

@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 from treeload._findings.finding import Finding
 from treeload._findings.remedy import Remedy, Widening
+from treeload._inference.parts import is_of_optimizer
 from treeload._naming.name import Keys, print_name
 from treeload._naming.pattern import compile_pattern, quote
 from treeload._reports.groups import Group, group
@@ -119,7 +120,7 @@ def _patterns(widening: Widening, open_to: _Open) -> list[str]:
         sound is not None
         and named
         and widening == Widening.SUBTREE
-        and (too_wide or len(found) > 2 * _PATTERNS)
+        and (too_wide or len(found) > 2 * _PATTERNS or (len(found) > 1 and any(map(is_of_optimizer, names))))
     ):
         short = _short(named, names, sound)
         if len({*short, *others}) <= 2 * _PATTERNS:
@@ -145,13 +146,20 @@ def _short(named: Sequence[Problem], names: Sequence[Keys], sound: Sound) -> lis
 
 
 def _whole_nodes(names: Sequence[Keys], others: Iterable[Keys]) -> list[str]:
-    """A pattern for each node that holds these names and none of the others, the highest there are."""
+    """A pattern for each highest node that holds names of these alone, down to where those part."""
     mixed = {node for name in others for node in nodes(name)}
     held: dict[Keys, list[Keys]] = {}
     for name in names:
         depth = next((d for d in range(1, len(name)) if name[:d] not in mixed), len(name))
         held.setdefault(name[:depth], []).append(name)
-    return [quote(several[0]) if len(several) == 1 else f"{quote(node)}/**" for node, several in held.items()]
+    return [quote(each[0]) if len(each) == 1 else f"{quote(_common(each))}/**" for each in held.values()]
+
+
+def _common(names: Sequence[Keys]) -> Keys:
+    """The node that holds several names, the lowest there is."""
+    first, last = min(names), max(names)
+    most = min(len(first), len(last)) - 1
+    return first[: next((at for at in range(most) if first[at] != last[at]), most)]
 
 
 def _match_any(patterns: Sequence[str], names: Iterable[Keys]) -> bool:

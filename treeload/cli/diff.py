@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from treeload.cli import given
 from treeload.cli.say import Json, aside, show, show_json
-
-if TYPE_CHECKING:
-    from treeload import Diff, Rename
 
 
 def diff(
@@ -33,44 +30,15 @@ def diff(
         show_json(found.to_dict())
     else:
         show(found)
-        if rules is None and (rule := _renamed(found)) is not None:
+        if rules is None and (rule := found.renamed) is not None:
             typer.echo(_ALIKE.format(rule=rule))
     if not found.equal:
         raise typer.Exit(1)
 
 
 _ALIKE = """
-the names differ in how they begin, and in nothing else; to compare the values, --rules FILE.py with
+to compare the values, --rules FILE.py with
 
 from treeload import Rename
 
 rules = [{rule!r}]"""
-
-
-def _renamed(found: Diff) -> Rename | None:
-    """The rule after which both sides have the same names and specs, where one prefix makes it."""
-    a = {tuple(leaf.name): leaf.a for leaf in found.only_in_a}
-    b = {tuple(leaf.name): leaf.b for leaf in found.only_in_b}
-    if not a or len(a) != len(b):
-        return None
-    both = [leaf.name for leaf in found if leaf.a is not None and leaf.b is not None]
-    first = next(iter(a))
-    for cut in range(len(first)):
-        old, rest = first[:cut], first[cut:]
-        if any(name[:cut] == old for name in both):  # which the rule would move, too
-            continue
-        ends = (name[: len(name) - len(rest)] for name in b if name[-len(rest) :] == rest)
-        for new in ends:
-            if all(n[:cut] == old and b.get((*new, *n[cut:])) == spec for n, spec in a.items()):
-                return _moved(old, new)
-    return None
-
-
-def _moved(old: tuple[str, ...], new: tuple[str, ...]) -> Rename:
-    """The rule by which what begins with the one begins with the other."""
-    from treeload import Rename
-    from treeload._naming.pattern import quote
-
-    return Rename(
-        quote(old) + "/{*rest}" if old else "{*rest}", quote(new) + "/{*rest}" if new else "{*rest}"
-    )

@@ -55,9 +55,16 @@ def split_optimizer(
         (2,)
 
     Raises:
-        TypeError: ``wrt`` was given, and the destination holds no NNX variables.
+        LoadError: the plan has errors that ``init=`` does not settle: nothing would load by it.
+        TypeError: ``wrt`` was given, and the destination holds no NNX variables; or an argument is not what
+            its name says.
         RuleError: when optax is given a parameter that the plan does not know.
     """
+    if not isinstance(plan, Plan):
+        raise TypeError(f"split_optimizer(plan, loaded=..., kept=...) takes a Plan, not a {_kind(plan)}")
+    check_transformation(loaded, "split_optimizer(plan, loaded=..., kept=...)", "loaded")
+    check_transformation(kept, "split_optimizer(plan, loaded=..., kept=...)", "kept")
+    refuse_failing(plan)
     labels = _by_name(plan.tree.root, plan.labels(wrt=wrt), wrt)
     return optax.partition({"loaded": loaded, "kept": kept}, lambda params: _looked_up(params, labels))
 
@@ -69,8 +76,11 @@ def freeze_loaded(plan: Plan, tx: Transformation, *, wrt: Any = None) -> Transfo
     their norm.
 
     Raises:
-        TypeError, RuleError: as ``split_optimizer``.
+        LoadError, TypeError, RuleError: as ``split_optimizer``.
     """
+    if not isinstance(plan, Plan):
+        raise TypeError(f"freeze_loaded(plan, tx) takes the Plan first, not a {_kind(plan)}")
+    check_transformation(tx, "freeze_loaded(plan, tx)", "tx")
     return split_optimizer(plan, loaded=optax.set_to_zero(), kept=tx, wrt=wrt)
 
 
@@ -112,9 +122,10 @@ def layerwise(
     Raises:
         RuleError: a name that no pattern or more than one matches, a pattern that matches none, or one with
             more than one capture. When optax is given the parameters: one that is not among these.
+        LoadError: of a plan, as ``split_optimizer``.
+        TypeError: the plan or the optimizer is none.
     """
-    if not decay > 0:
-        raise RuleError(f"layerwise: decay is a number above 0, not {decay!r}")
+    _check_layerwise(plan_or_params, tx, decay)
     root = plan_or_params.tree.root if isinstance(plan_or_params, Plan) else plan_or_params
     names = _parameters(as_optax_sees(root, wrt if holds_nnx(root) or isinstance(root, nnx.State) else None))
     new = _kept(plan_or_params) if isinstance(plan_or_params, Plan) else set()
@@ -133,6 +144,43 @@ def layerwise(
     if others is not None:
         factors.update(dict.fromkeys(lacking, others))
     return optax.chain(tx, optax.stateless(lambda updates, _: _scaled(updates, factors)))
+
+
+def _check_layerwise(plan_or_params: Any, tx: Any, decay: float) -> None:
+    if isinstance(plan_or_params, optax.GradientTransformation):
+        raise TypeError(
+            "layerwise(plan, tx) takes the plan, or the parameters, first, and then the optimizer"
+        )
+    check_transformation(tx, "layerwise(plan, tx)", "tx")
+    if isinstance(plan_or_params, Plan):
+        refuse_failing(plan_or_params)
+    if not decay > 0:
+        raise RuleError(f"layerwise: decay is a number above 0, not {decay!r}")
+
+
+def is_transformation(given: Any) -> bool:
+    """Whether this is an optimizer of optax's, or of its kind."""
+    return callable(getattr(given, "init", None)) and callable(getattr(given, "update", None))
+
+
+def check_transformation(given: Any, call: str, called: str) -> None:
+    """Raises TypeError where ``called`` in ``call`` is no optimizer of optax's."""
+    if isinstance(given, nnx.Optimizer):
+        raise TypeError(f"{call}: {called} is an optax optimizer, and not the nnx.Optimizer that holds it")
+    if not is_transformation(given):
+        raise TypeError(
+            f"{call}: {called} is an optax optimizer, such as optax.adam(1e-3); not a {_kind(given)}"
+        )
+
+
+def refuse_failing(plan: Plan) -> None:
+    """Raises what ``plan.load`` would: what a plan with errors says of its leaves is not what will be."""
+    if plan.errors_despite_init:
+        plan.raise_for_errors()
+
+
+def _kind(given: Any) -> str:
+    return type(given).__name__
 
 
 def _scaled(updates: PyTree, factors: Mapping[Keys, float]) -> PyTree:

@@ -41,6 +41,7 @@ from treeload._trees.tree import PyTree
 from treeload._trees.walk import walk
 from treeload.finetune._anatomy import of_destination
 from treeload.finetune._correspond import Correspondence, correspond, is_hyperparameter
+from treeload.finetune._optimizers import is_transformation
 
 Choice: TypeAlias = Literal["restore", "reset"]
 
@@ -119,12 +120,11 @@ def plan_optimizer(
 
     Raises:
         SourceError: the source is missing, malformed, or does not say what it holds.
-        RuleError: an unknown choice; several ``opt_state`` in the source and no ``subtree``; parameters
-            without names.
-        TypeError: ``params`` is an NNX module for a ``tx``.
+        RuleError: an unknown choice; several ``opt_state`` in the source and no ``subtree``; no names.
+        TypeError: ``params`` is an NNX module for a ``tx``; or the arguments are in another order.
         NameCollision: two leaves have one name.
     """
-    _check_choices(count=count, hyperparams=hyperparams)
+    _check(tx, params, source, count=count, hyperparams=hyperparams)
     params = nnx.state(params, tx.wrt) if isinstance(tx, nnx.Optimizer) else params
     destination, init = _new_state(tx, params)
     wanted, parameters = _leaves(destination), _leaves(params)
@@ -169,6 +169,27 @@ def _said_better(finding: Finding, idle: str) -> Finding:
 
 
 _AS_NEW = "take the new state as it is, tx.init(params) or the nnx.Optimizer, and leave the call out"
+
+
+def _check_order(tx: Any, params: Any, source: Any) -> None:
+    """Raises TypeError where the optimizer is not the first of the three, and the only one."""
+    if not (isinstance(tx, nnx.Optimizer) or is_transformation(tx)):
+        raise TypeError(
+            "the optimizer comes first, (tx, params, source) or (optimizer, model, source); "
+            f"a {type(tx).__name__} was given there"
+        )
+    order = "(optimizer, model, source)" if isinstance(tx, nnx.Optimizer) else "(tx, params, source)"
+    if isinstance(params, (optax.GradientTransformation, nnx.Optimizer)):
+        raise TypeError(f"the order is {order}: an optimizer was given second")
+    if isinstance(source, optax.GradientTransformation):
+        raise TypeError(
+            f"the order is {order}: an optimizer was given third, and the source is a checkpoint or a tree"
+        )
+
+
+def _check(tx: Any, params: Any, source: Any, **choices: str) -> None:
+    _check_order(tx, params, source)
+    _check_choices(**choices)
 
 
 def _check_choices(**choices: str) -> None:

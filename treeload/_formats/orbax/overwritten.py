@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TypeAlias
 
 from treeload._errors import SaveError, SourceError
-from treeload._files.exchange import is_empty_directory
 from treeload._files.replace import finish_dead_save, saved_to
 from treeload._formats.orbax.layout import (
     CHECKPOINT_FILE,
@@ -68,7 +67,7 @@ _CHUNK = re.compile(r"c|\d+(\.\d+)*")
 
 
 def check_target(target: Path, *, overwrite: bool) -> None:
-    """Nothing, where ``target`` is free, or an empty directory, or is a checkpoint that may be replaced.
+    """Nothing, where ``target`` is free, or is a checkpoint that may be replaced.
 
     Raises:
         SaveError: it is not; or its name says that it is a save's own, or was never completed.
@@ -81,8 +80,6 @@ def check_target(target: Path, *, overwrite: bool) -> None:
         raise SaveError(f"{str(target)!r} cannot be the name of a checkpoint: a save works under such a name")
     target = finish_dead_save(target)
     if not os.path.lexists(target):
-        return
-    if is_empty_directory(target):
         return
     if not is_replaceable(target):
         raise SaveError(f"{str(target)!r} exists and {_what_it_is(target)}")
