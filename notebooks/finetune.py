@@ -5,6 +5,8 @@
 #     text_representation:
 #       extension: .py
 #       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -161,7 +163,7 @@ for finding in treeload.plan(abstract, source, policy=Policy(unexpected=ignored)
 # %%
 policy = Policy(missing={"head/**": "keep"}, unexpected=ignored)
 plan = treeload.plan(abstract, source, policy=policy)
-print(plan)
+plan
 
 # %% [markdown]
 # One thing is left to say: the head is to be kept, and an abstract destination has nothing to keep. The plan

@@ -5,6 +5,8 @@
 #     text_representation:
 #       extension: .py
 #       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -57,7 +59,7 @@ for layer in range(5):
     tensors[f"{prefix}.down_proj.weight"] = theirs(8, 16)
 save_file(tensors, path)
 
-print(treeload.inspect(path))
+treeload.inspect(path)
 
 # %% [markdown]
 # ## The model
@@ -80,7 +82,7 @@ class Model(nnx.Module):
 
 model = nnx.eval_shape(lambda: Model(nnx.Rngs(0)))
 plan = treeload.plan(model, path)
-print(plan)
+plan
 
 # %% [markdown]
 # Nothing matches by name, and the report says so for the whole before it says it for each leaf. What would
@@ -96,7 +98,7 @@ print(rules)
 
 # %%
 plan = treeload.plan(model, path, rules=rules)
-print(plan)
+plan
 
 # %% [markdown]
 # What is left is no matter of names. The biases that are missing were left out because they are zero: we
@@ -116,7 +118,7 @@ for finding in plan.errors:
 # %%
 policy = Policy(absent_is_zero=BIAS, unexpected={"layers/4/**": "ignore"})
 plan = treeload.plan(model, path, rules=rules, policy=policy)
-print(plan)
+plan
 
 # %% [markdown]
 # bfloat16 becomes float32 by the default casting, which the plan shows leaf by leaf. Where that should not

@@ -5,6 +5,8 @@
 #     text_representation:
 #       extension: .py
 #       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -113,8 +115,9 @@ url = f"http://127.0.0.1:{server.server_port}/large.safetensors"
 # ## What is in it
 
 # %%
-print(treeload.inspect(url))
-print(f"\n{Ranges.sent / 1e3:.0f} kB were sent")
+found = treeload.inspect(url)
+print(f"{Ranges.sent / 1e3:.0f} kB were sent")
+found
 
 # %% [markdown]
 # ## The model
@@ -178,8 +181,8 @@ for rule, reason in zip(rules, rules.reasons, strict=True):
 
 # %%
 plan = treeload.plan(model, url, rules=rules).require(coverage=1.0)
-print(plan)
-print(f"\n{Ranges.sent / 1e3:.0f} kB were sent")
+print(f"{Ranges.sent / 1e3:.0f} kB were sent")
+plan
 
 # %% [markdown]
 # All of it would load, and nothing is left over. Still no value was sent.

@@ -5,6 +5,8 @@
 #     text_representation:
 #       extension: .py
 #       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -53,7 +55,7 @@ else:
 # `inspect` reads names, shapes and dtypes, never an array.
 
 # %%
-print(treeload.inspect("bert.safetensors"))
+treeload.inspect("bert.safetensors")
 
 # %% [markdown]
 # ## What does the model want?
@@ -74,7 +76,7 @@ for name in treeload.names(model)[:8]:
 
 # %%
 plan = treeload.plan(model, "bert.safetensors")
-print(plan)
+plan
 
 # %% [markdown]
 # Loading it raises, and changes nothing.
@@ -139,7 +141,7 @@ rules = (
     Rename("encoder/layer/{i}/{*block}/output/LayerNorm/bias", "layers/{i}/{*block}/norm/bias"),
 )
 plan = treeload.plan(model, "bert.safetensors", rules=rules)
-print(plan)
+plan
 
 # %% [markdown]
 # ## A policy for what is left over
