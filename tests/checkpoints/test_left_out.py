@@ -136,15 +136,25 @@ def test_a_record_that_contradicts_the_checkpoint_is_refused(tmp_path: Path) -> 
             treeload.inspect(tmp_path / "run")
 
 
-@pytest.mark.parametrize("tree", [{}, [], nnx.state(nnx.Linear(2, 2, rngs=nnx.Rngs(0)), nnx.BatchStat)])
-def test_a_save_of_nothing_is_warned_of_once(tmp_path: Path, tree: Any) -> None:
+def test_a_state_that_holds_nothing_is_warned_of_once(tmp_path: Path) -> None:
+    tree = nnx.state(nnx.Linear(2, 2, rngs=nnx.Rngs(0)), nnx.BatchStat)
     with pytest.warns(TreeloadWarning, match="^the tree holds no array and no number") as caught:
         treeload.save(tmp_path / "run", tree)
     assert len(caught) == 1 and caught[0].filename == __file__
     assert treeload.inspect(tmp_path / "run").names == ()
 
 
+@pytest.mark.parametrize("tree", [{}, [], (), {"a": None}])
+def test_a_plain_tree_of_nothing_is_meant(tmp_path: Path, tree: Any) -> None:
+    treeload.save(tmp_path / "run", tree)
+    assert treeload.inspect(tmp_path / "run").names == ()
+
+
 def test_what_is_left_out_of_a_save_of_nothing_is_in_the_same_warning(tmp_path: Path) -> None:
+    class Texts(nnx.Module):
+        def __init__(self) -> None:
+            self.name = nnx.Param("gpt")
+
     with pytest.warns(TreeloadWarning, match="leaves out: name .*; the tree holds no array") as caught:
-        treeload.save(tmp_path / "run", {"name": "gpt"})
+        treeload.save(tmp_path / "run", nnx.state(Texts()))
     assert len(caught) == 1

@@ -20,6 +20,10 @@ _SHOWN = 8
 _EMPTY = "the tree holds no array and no number, and the checkpoint none that could be loaded"
 
 
+_PLAIN = (dict, list, tuple, type(None))
+"""An empty one is somebody's own; an empty state, say, is what a filter has left of a model."""
+
+
 def left_out(tree: Tree) -> dict[Name, str]:
     """The name of each value that is not stored, and what it is."""
     return {
@@ -36,7 +40,8 @@ def warn_of_left_out(tree: Tree, *, stacklevel: int) -> None:
         for name, what in left_out(tree).items()
         if name not in tree.configuration
     ]
-    empty = "" if any(kind <= SlotKind.SCALAR for kind in tree.kinds) else _EMPTY
+    is_meant = isinstance(tree.root, _PLAIN) or any(kind <= SlotKind.SCALAR for kind in tree.kinds)
+    empty = "" if is_meant else _EMPTY
     if not said:
         if empty:
             warnings.warn(empty, TreeloadWarning, stacklevel=stacklevel + 1)

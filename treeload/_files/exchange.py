@@ -27,8 +27,7 @@ def put_in_place(new: Path, path: Path) -> None:
     Raises:
         OSError: the file system refuses; what was at ``path`` is there.
     """
-    was_there = os.path.lexists(path)
-    if was_there:
+    if os.path.lexists(path):
         _hand_on_permissions(path, new)
     sync_tree(new)
     sync_directory(new.parent)
@@ -38,8 +37,6 @@ def put_in_place(new: Path, path: Path) -> None:
         sync_directory(new.parent)
     except OSError:
         _exchange_back(new, path, aside)
-        if was_there and aside is None:
-            os.mkdir(path)
         raise
 
 
@@ -61,18 +58,10 @@ def publish(new: Path, path: Path) -> None:
     sync_directory(path.parent)
 
 
-def is_empty_directory(path: Path) -> bool:
-    """Whether ``path`` is a directory, and no link to one, that holds nothing."""
-    if path.is_symlink() or not path.is_dir():
-        return False
-    with os.scandir(path) as entries:
-        return next(entries, None) is None
-
-
 def _exchange(new: Path, path: Path) -> Path | None:
-    """Where what was at ``path`` lies now; None where nothing was, or nothing in it."""
-    if not os.path.lexists(path) or is_empty_directory(path):
-        os.rename(new, path)  # which fails where something has come to lie there
+    """Where what was at ``path`` lies now; None where nothing was."""
+    if not os.path.lexists(path):
+        os.rename(new, path)
         return None
     if _swap(new, path):
         return new

@@ -129,17 +129,24 @@ def _opened(path: Place, real: str) -> Iterator[int]:
     descriptor = -1
     try:  # from before it is opened: an interrupt may come on any line
         try:
-            # Looked at before it is opened, because opening alone moves some devices; and again after, as it
-            # may have been exchanged. O_NONBLOCK: a pipe that nobody writes to must not hold us.
-            _must_be_regular(path, os.stat(real, follow_symlinks=False))
-            descriptor = os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except OSError as error:
-            raise SourceError(f"cannot open {str(path)!r}: {error.strerror}") from error
-        _must_be_regular(path, os.fstat(descriptor))
-        yield descriptor
-    finally:
-        if descriptor >= 0:
-            os.close(descriptor)
+            try:
+                # Looked at before it is opened, because opening alone moves some devices; and again after, as
+                # it may have been exchanged. O_NONBLOCK: a pipe that nobody writes to must not hold us.
+                _must_be_regular(path, os.stat(real, follow_symlinks=False))
+                descriptor = os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+            except OSError as error:
+                raise SourceError(f"cannot open {str(path)!r}: {error.strerror}") from error
+            _must_be_regular(path, os.fstat(descriptor))
+            yield descriptor
+        finally:
+            descriptor = _closed(descriptor)
+    finally:  # it may come there, too, before the file is closed
+        _closed(descriptor)
+
+
+def _closed(descriptor: int) -> int:
+    """-1, once the descriptor is closed; in one line, so that it is never closed and still taken for open."""
+    return -1 if descriptor < 0 else (os.close(descriptor), -1)[1]  # type: ignore[func-returns-value]
 
 
 def _must_be_regular(path: Place, status: os.stat_result) -> None:
