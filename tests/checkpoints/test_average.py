@@ -398,5 +398,6 @@ def test_the_error_bears_a_public_name_and_crosses_processes() -> None:
         treeload.average([{"a": np.ones(2)}, {"a": np.ones(3)}])
     kind = type(caught.value)
     assert f"{kind.__module__}.{kind.__qualname__}" == "treeload.TreeloadError"
-    again = pickle.loads(pickle.dumps(caught.value))
-    assert (str(again), again.findings) == (str(caught.value), caught.value.findings)
+    raised: Any = caught.value
+    again = pickle.loads(pickle.dumps(raised))
+    assert (str(again), again.findings) == (str(raised), raised.findings)

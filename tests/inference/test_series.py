@@ -17,7 +17,7 @@ from treeload._naming.name import Name
 
 Shapes = Mapping[str, tuple[int, ...]]
 
-LAYERS = {
+LAYERS: dict[str, Shapes] = {
     "few": {"w": (4, 4)},
     "some": {"kernel": (4, 8), "bias": (8,)},
     "many": {"q/kernel": (4, 4), "q/bias": (4,), "up/kernel": (4, 16), "up/bias": (16,), "norm/scale": (4,)},
@@ -154,7 +154,10 @@ def test_kernels_that_may_not_go_together_are_not_counted_as_transposed() -> Non
 
 def test_what_was_as_good_as_others_is_not_the_only_one_once_they_are_put_aside() -> None:
     """A convolution, its norm, an activation: numbers 0, 1, 3, 4 and so on become 0 to 5, or they do not."""
-    kinds = [{"kernel": (3, 3, 8, 8), "bias": (8,)}, {"scale": (8,), "bias": (8,), "mean": (8,), "var": (8,)}]
+    kinds: list[Shapes] = [
+        {"kernel": (3, 3, 8, 8), "bias": (8,)},
+        {"scale": (8,), "bias": (8,), "mean": (8,), "var": (8,)},
+    ]
     torch = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
     destination = {f"net/{n}/{key}": shape for n in range(6) for key, shape in kinds[n % 2].items()}
     source = {
@@ -186,9 +189,11 @@ def test_in_such_a_series_nothing_is_certain() -> None:
 
 def test_shapes_that_are_all_others_tell_which_number_is_which() -> None:
     sizes = [((4, 5), 0), ((5, 6), 2), ((6, 7), 5)]
-    destination = {f"net/{at}/kernel": shape for at, (shape, _) in enumerate(sizes)}
+    destination: dict[str, tuple[int, ...]] = {
+        f"net/{at}/kernel": shape for at, (shape, _) in enumerate(sizes)
+    }
     destination |= {f"net/{at}/bias": shape[1:] for at, (shape, _) in enumerate(sizes)}
-    source = {f"net/{at}/weight": shape[::-1] for shape, at in sizes}
+    source: dict[str, tuple[int, ...]] = {f"net/{at}/weight": shape[::-1] for shape, at in sizes}
     source |= {f"net/{at}/bias": shape[1:] for shape, at in sizes}
     found = [(number, value) for number, value in _loaded("net/", destination, source)]
     assert found == [(n, float(at)) for n, (_, at) in enumerate(sizes) for _ in "wb"]

@@ -356,7 +356,7 @@ def test_the_rule_for_scanned_layers_loads_the_first_and_keeps_the_others(ours: 
         return {"layers": {"kernel": at[:, None, None] * np.ones((4, 5)), "bias": at[:, None] * np.ones(5)}}
 
     source, destination = side(ours, 1), side(theirs, -1)
-    specs = [
+    specs: list[dict[tuple[str, ...], jax.ShapeDtypeStruct]] = [
         {
             ("layers", name): jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
             for name, leaf in one["layers"].items()

@@ -147,9 +147,12 @@ def test_orbax_is_asked_for_what_is_wanted_and_no_more(
     path = writers.v1(tmp_path, TREE)
     asked: list[Any] = []
     load = ocp.load
-    monkeypatch.setattr(
-        ocp, "load", lambda path, target, **more: asked.append(target) or load(path, target, **more)
-    )
+
+    def noted(path: Any, target: Any, **more: Any) -> Any:
+        asked.append(target)
+        return load(path, target, **more)
+
+    monkeypatch.setattr(ocp, "load", noted)
     treeload.load({"small": np.zeros(5, np.int16)}, path, policy=treeload.Policy(unexpected="ignore"))
     (target,) = asked
     assert target["small"].shape == (5,)

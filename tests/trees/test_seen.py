@@ -98,7 +98,12 @@ def test_a_load_walks_again_what_changed_and_only_that(
     treeload.save(tmp_path / "x", {"a": np.ones(2), "b": np.ones(3)})
     plan = treeload.plan(root, tmp_path / "x", scope="a")
     walked: list[Any] = []
-    monkeypatch.setattr(_load, "walk", lambda root: walked.append(root) or walk(root))
+
+    def noted(root: Any) -> Any:
+        walked.append(root)
+        return walk(root)
+
+    monkeypatch.setattr(_load, "walk", noted)
     assert plan.load()["b"].tolist() == [0, 0, 0]
     assert not walked
     root["b"] = np.full(3, 7.0)
