@@ -187,8 +187,8 @@ def suggested(folder: Path, turns: int, share: float) -> Result:
 STACKED = "by hand: a regular expression, groups"
 
 ROWS = (
-    Row("plan 39,936 expert leaves with one `Stack`", STACKED, 1.7, stacked(experts)),
-    Row("plan 39,936 expert leaves of an opened file with one `Stack`", STACKED, 1.7, stacked(Names)),
+    Row("plan 39,936 expert leaves with one `Stack`", STACKED, 4, stacked(experts)),
+    Row("plan 39,936 expert leaves of an opened file with one `Stack`", STACKED, 4, stacked(Names)),
     *(Row(f"plan 100,000 leaves, names {kind}", "a plan that fits", 10, wrong(kind)) for kind in WRONG),
     Row("plan 100,000 leaves of such names, a leaf", "10,000 leaves", 2.5, grown(treeload.plan)),
     Row("plan and `suggest()` 100,000 leaves of such names, a leaf", "10,000 leaves", 2.5,
