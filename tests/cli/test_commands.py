@@ -298,7 +298,8 @@ def test_explain_on_a_terminal_lays_out_the_page_and_leaves_reports_as_wide_as_t
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     shown = run("explain", "collision").out
     rows = [row.rstrip() for row in shown_plainly(shown).splitlines()]
-    assert "## An example" not in rows and "An example" in rows and "```text" not in rows
+    heads = [row.strip() for row in rows]  # older versions of rich have them in the middle
+    assert "## An example" not in heads and "An example" in heads and "```text" not in heads
     report = page(Kind.COLLISION).partition("```text\n")[2].partition("```")[0].rstrip().splitlines()
     at = rows.index(report[0])
     assert rows[at : at + len(report)] == report
