@@ -43,7 +43,7 @@ def save(
     Tied leaves are written once and their aliases recorded; so are absent slots, arrays of size zero,
     and a digest of every leaf. What is no array and no number (a text, a function) cannot be stored:
     ``inspect`` shows its name, and a ``TreeloadWarning`` says it, but for a module's own configuration; as
-    it does where there is nothing at all to save.
+    it does of a state or a module in which nothing is to be saved.
 
     Args:
         path: the directory to make. Relative paths and missing parents are fine.

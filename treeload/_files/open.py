@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -140,8 +140,9 @@ def _opened(path: Place, real: str) -> Iterator[int]:
             yield descriptor
         finally:
             descriptor = _closed(descriptor)
-    finally:  # it may come there, too, before the file is closed
-        _closed(descriptor)
+    finally:  # it may come there, too: before the file is closed, or just after
+        with suppress(OSError):
+            _closed(descriptor)
 
 
 def _closed(descriptor: int) -> int:
